@@ -1,0 +1,113 @@
+//! The envelope around every message, and the few messages that belong to the link itself.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use trunkline_model::BoxId;
+use uuid::Uuid;
+
+/// The version of the envelope and of the bodies that this build writes.
+pub const WIRE_VERSION: u32 = 1;
+
+/// Why a message could not be read. The peer's bytes are counted, never echoed.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Larger than [`crate::MAX_MESSAGE`].
+    #[error("a message of {0} bytes is larger than this side accepts")]
+    TooLarge(usize),
+    /// Not UTF-8, not JSON, or not of this shape.
+    #[error("a message is not what its topic says")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// What every message carries around its body.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope<T> {
+    /// Version of the message, [`WIRE_VERSION`] when written by this build.
+    pub v: u32,
+    /// This message, for logs; version 7.
+    pub id: Uuid,
+    /// The box that sent it or that it is for.
+    #[serde(rename = "box")]
+    pub box_id: BoxId,
+    /// The box's session: rises with each connection of the box.
+    pub sess: u64,
+    /// For events: the box's own counter, never reused. 0 where nothing is counted.
+    #[serde(default)]
+    pub seq: u64,
+    /// When it was written, by the sender's wall clock.
+    pub ts: Timestamp,
+    /// Milliseconds since the sender started, from a clock that never steps.
+    #[serde(default)]
+    pub mono: u64,
+    /// What the body is, such as `call.ended`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// W3C traceparent, from the CRM's request to the RTP packet; empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace: String,
+    /// The message itself.
+    pub body: T,
+}
+
+/// Reads a message as JSON.
+///
+/// # Errors
+/// [`WireError`] for bytes that are too many or not a `T`.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    if bytes.len() > crate::MAX_MESSAGE {
+        return Err(WireError::TooLarge(bytes.len()));
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// `conn`: the box came up, or (as its will) went away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Birth {
+    /// False in the will.
+    pub online: bool,
+    /// The session that begins or ended. Compare numbers, never arrival order.
+    pub sess: u64,
+    /// The software's version.
+    #[serde(default)]
+    pub software: String,
+    /// How many calls the box carries at once.
+    #[serde(default)]
+    pub channels: u32,
+    /// The lowest event number that is still in the outbox: what the cloud misses below it will
+    /// not come any more. Absent when the box does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<u64>,
+}
+
+/// `ack`: the cloud has committed these events to its database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Every event up to this number …
+    pub upto: u64,
+    /// … except these, which the cloud has not seen: the box sends them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_an_ack_with_fields_that_it_does_not_know() {
+        let sent = include_str!("golden/ack.v1.json");
+        let read: Envelope<Ack> = parse(sent.as_bytes()).unwrap();
+        assert_eq!(read.body, Ack { upto: 90_817, except: vec![90_810] });
+        assert_eq!(read.box_id.as_str(), "tl-demo");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_the_reader(bytes: Vec<u8>) {
+            let _ = parse::<Envelope<Ack>>(&bytes);
+        }
+    }
+}

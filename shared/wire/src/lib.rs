@@ -1,0 +1,28 @@
+//! What box and cloud say to each other: MQTT 5 topics, the envelope and every message body.
+//!
+//! Readers ignore what they do not know. Each message has a golden file per version that nobody
+//! edits: boxes in the field are older or newer than the cloud.
+//!
+//! **Invariant:** (box, seq) of an event is unique for ever; it de-duplicates, orders and shows gaps.
+//! **Invariant:** nothing here is a core type; `dialogue`'s actions are converted, not serialised.
+//!
+//! Absent on purpose: sockets, brokers and storage.
+
+mod dial;
+mod envelope;
+mod record;
+pub mod topic;
+mod turn;
+
+pub use dial::{CallProgress, CancelCommand, DialCommand, DialReply, ProgressStage, ScriptRef};
+pub use envelope::{Ack, Birth, Envelope, WireError, WIRE_VERSION, parse};
+pub use record::{
+    CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord, RecordingRecord, RobotTurn,
+    TurnRecord,
+};
+pub use turn::{
+    ActionV1, BargeInV1, EndpointV1, EntityV1, TurnEvent, TurnKind, TurnReply, TurnRequest, UnderstandingV1,
+};
+
+/// The largest message that either side accepts, in bytes; both MQTT clients are set to it.
+pub const MAX_MESSAGE: usize = 256 * 1024;

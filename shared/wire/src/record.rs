@@ -1,0 +1,179 @@
+//! The call record: what the box files about a call, counted exactly once.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use trunkline_model::{CallId, Disposition, Outcome};
+
+use crate::{ScriptRef, UnderstandingV1};
+
+/// `call.ended`: the whole call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallRecord {
+    /// The call.
+    pub call: CallId,
+    /// What was to be said.
+    pub script: ScriptRef,
+    /// When the box took the command.
+    pub started: Timestamp,
+    /// When the far end rang.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rang: Option<Timestamp>,
+    /// When somebody answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Timestamp>,
+    /// When it was over.
+    pub ended: Timestamp,
+    /// How it ended on the line.
+    pub disposition: Disposition,
+    /// The line's own words or the box's error, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+    /// The final SIP status, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_code: Option<u16>,
+    /// What came of it, by the script's rules; absent when nobody answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The customer asked not to be called again.
+    #[serde(default)]
+    pub suppress: bool,
+    /// What the script filled in. Personal data.
+    #[serde(default)]
+    pub slots: BTreeMap<String, String>,
+    /// Turn by turn.
+    #[serde(default)]
+    pub turns: Vec<TurnRecord>,
+    /// Where the sound is, unless nothing was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingRecord>,
+    /// How the line sounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<MediaRecord>,
+}
+
+/// The two-channel recording, left the customer, right the robot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecordingRecord {
+    /// Path on the box.
+    pub path: String,
+    /// Length in seconds.
+    pub seconds: f32,
+    /// SHA-256 of the file, hexadecimal; empty when it could not be finished.
+    #[serde(default)]
+    pub sha256: String,
+    /// Why the recording ended early, if it did, such as `no space left on device`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+/// What the RTP stream was like.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MediaRecord {
+    /// `PCMA` or `PCMU`.
+    pub codec: String,
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Packets that came too late to be played.
+    pub late: u64,
+    /// Interarrival jitter in milliseconds (RFC 3550 §6.4.1).
+    pub jitter_ms: f32,
+}
+
+/// One turn: what the customer did, what was decided, what the robot said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TurnRecord {
+    /// The turn's number.
+    pub turn: u32,
+    /// The customer's part; absent for turn 0 and for silence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<CustomerTurn>,
+    /// What was decided and why.
+    pub decision: DecisionRecord,
+    /// The robot's part.
+    #[serde(default)]
+    pub robot: Vec<RobotTurn>,
+    /// Where the time went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyRecord>,
+}
+
+/// What the customer said. Times are seconds since the answer, as in the recording.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CustomerTurn {
+    /// What was recognised. Personal data.
+    pub text: String,
+    /// Start of speech.
+    pub start_s: f32,
+    /// End of speech.
+    pub end_s: f32,
+    /// Recogniser's mean log-probability per token.
+    #[serde(default)]
+    pub logprob: f32,
+    /// It broke into a prompt.
+    #[serde(default)]
+    pub barged_in: bool,
+}
+
+/// Why the dialogue went where it went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// The node arrived at.
+    pub node: String,
+    /// Why.
+    #[serde(default)]
+    pub because: String,
+    /// How the text was understood.
+    #[serde(default)]
+    pub understanding: UnderstandingV1,
+    /// The box decided by itself because the cloud was late or gone.
+    #[serde(default)]
+    pub local: bool,
+}
+
+/// What the robot said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RobotTurn {
+    /// The words. Personal data where variables were filled in.
+    pub text: String,
+    /// Seconds since the answer of the first packet.
+    pub start_s: f32,
+    /// How much of it was played, 0 to 1.
+    pub heard: f32,
+}
+
+/// Milliseconds from the end of the customer's speech, as the detector saw it, to each stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyRecord {
+    /// Recognition began (the first pause).
+    pub asr_start_ms: f32,
+    /// Recognition was done.
+    pub asr_done_ms: f32,
+    /// The cloud's answer was there.
+    pub reply_ms: f32,
+    /// The silence was long enough to be sure.
+    pub turn_end_ms: f32,
+    /// The first packet of the reply was sent.
+    pub first_packet_ms: f32,
+    /// Part of the cloud's share that it spent computing.
+    #[serde(default)]
+    pub cloud_ms: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_call_record_as_v1_boxes_send_it() {
+        let read: CallRecord = serde_json::from_str(include_str!("golden/call_ended.v1.json")).unwrap();
+        assert_eq!(read.call, CallId::from_u128(42));
+        assert_eq!(read.disposition, Disposition::CustomerHungUp);
+        assert_eq!(read.turns[0].robot[0].text, "您好");
+    }
+}

@@ -1,0 +1,59 @@
+//! The topics `tl/1/{box}/…`. A box reaches its own only; the broker's rules see to that.
+
+use trunkline_model::BoxId;
+
+/// The prefix of every topic: protocol name and version.
+pub const PREFIX: &str = "tl/1";
+
+/// Returns the filter that matches everything below one box.
+pub fn box_filter(id: &BoxId) -> String {
+    format!("{PREFIX}/{id}/#")
+}
+
+macro_rules! topic {
+    ($($(#[$doc:meta])* $name:ident = $tail:literal;)*) => {
+        $($(#[$doc])*
+        pub fn $name(id: &BoxId) -> String {
+            format!(concat!("{}/{}/", $tail), PREFIX, id)
+        })*
+    };
+}
+
+topic! {
+    /// Box to cloud, QoS 1, retained: birth and will.
+    conn = "conn";
+    /// Box to cloud, QoS 1: events of the class `call`, from the outbox.
+    evt_call = "evt/call";
+    /// Box to cloud, QoS 0: a turn request.
+    turn = "turn";
+    /// Cloud to box, QoS 1: acknowledgement of events.
+    ack = "ack";
+    /// Cloud to box, QoS 0: the answer to a turn request.
+    turn_res = "turn/res";
+    /// Cloud to box, QoS 1 with expiry: dial a call.
+    req_dial = "req/dial";
+    /// Cloud to box, QoS 1 with expiry: cancel a call.
+    req_cancel = "req/cancel";
+    /// Box to cloud, QoS 1: the answer to a request.
+    res = "res/cloud";
+}
+
+/// Splits `tl/1/{box}/{tail}`; `None` for any other topic.
+pub fn split(topic: &str) -> Option<(BoxId, &str)> {
+    let rest = topic.strip_prefix(PREFIX)?.strip_prefix('/')?;
+    let (id, tail) = rest.split_once('/')?;
+    Some((id.parse().ok()?, tail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_splits_into_its_box_and_the_rest() {
+        let id: BoxId = "tl-a1".parse().unwrap();
+        assert_eq!(split(&evt_call(&id)), Some((id, "evt/call")));
+        assert_eq!(split("tl/2/tl-a1/turn"), None);
+        assert_eq!(split("tl/1/+/turn"), None);
+    }
+}

@@ -1,0 +1,300 @@
+//! One exchange about one turn: what was heard goes up, what to do comes down.
+//!
+//! A request carries the last confirmed state, so any replica of the cloud can answer it and a
+//! repeated one gets the same answer. A draft is a guess while the customer may still be speaking;
+//! nothing is stored for it and nothing outside the reply changes.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trunkline_dialogue::action::{Action, BargeIn, Endpoint, Listen, Say};
+use trunkline_model::{CallId, Outcome};
+
+/// Whether the customer is known to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnKind {
+    /// A guess: compute, store nothing.
+    Draft,
+    /// The turn ended: store it.
+    Final,
+}
+
+/// What happened on the call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum TurnEvent {
+    /// The customer answered.
+    Answered,
+    /// The customer spoke.
+    Heard {
+        /// What was recognised.
+        text: String,
+        /// The recogniser's mean log-probability per token.
+        #[serde(default)]
+        logprob: f32,
+    },
+    /// The customer was silent for the node's time.
+    NoInput,
+    /// The hand-over failed.
+    TransferFailed {
+        /// `busy`, `no_answer`, `declined`, `refused`.
+        reason: String,
+    },
+    /// The customer hung up.
+    HungUp,
+}
+
+/// `turn`: box to cloud.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TurnRequest {
+    /// The call.
+    pub call: CallId,
+    /// The turn within the call: 0 is the answer, 1 the first reaction, …
+    pub turn: u32,
+    /// Rises with each draft of the same turn.
+    pub rev: u32,
+    /// Draft or final.
+    pub mode: TurnKind,
+    /// What happened.
+    pub event: TurnEvent,
+    /// The last confirmed state; absent in turn 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<serde_json::Value>,
+    /// Whole seconds since the customer answered.
+    #[serde(default)]
+    pub elapsed_s: u32,
+    /// Milliseconds from now after which the answer is of no use.
+    pub budget_ms: u32,
+}
+
+/// How the cloud understood a turn, with its evidence.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnderstandingV1 {
+    /// The intent decided on, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<String>,
+    /// How sure, 0 to 1.
+    #[serde(default)]
+    pub score: f32,
+    /// Which layer decided: `rule`, `encoder`, `floor`.
+    #[serde(default)]
+    pub layer: String,
+    /// The best five with their scores.
+    #[serde(default)]
+    pub top: Vec<(String, f32)>,
+    /// Values found.
+    #[serde(default)]
+    pub entities: Vec<EntityV1>,
+}
+
+/// A value found in the text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntityV1 {
+    /// What it is, such as `date`.
+    pub kind: String,
+    /// In one normal form.
+    pub value: String,
+    /// The words it came from.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// `turn/res`: cloud to box.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TurnReply {
+    /// The call.
+    pub call: CallId,
+    /// Copied from the request.
+    pub turn: u32,
+    /// Copied from the request.
+    pub rev: u32,
+    /// Copied from the request.
+    pub mode: TurnKind,
+    /// The whole next state.
+    pub state: serde_json::Value,
+    /// The node that the dialogue stands at.
+    pub node: String,
+    /// Why, for the record.
+    #[serde(default)]
+    pub because: String,
+    /// What to do.
+    pub actions: Vec<ActionV1>,
+    /// How the text was understood.
+    #[serde(default)]
+    pub understanding: UnderstandingV1,
+    /// Microseconds that the cloud took.
+    #[serde(default)]
+    pub took_us: u64,
+    /// Set instead of actions when the request could not be answered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+/// [`Action`] on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum ActionV1 {
+    /// Speak.
+    Say {
+        /// The node that speaks.
+        node: String,
+        /// The words.
+        text: String,
+        /// May the customer break in?
+        #[serde(default)]
+        barge_in: BargeInV1,
+    },
+    /// Listen.
+    Listen {
+        /// Silence until no-input, in milliseconds.
+        no_input_ms: u32,
+        /// Length of the expected answer.
+        #[serde(default)]
+        endpoint: EndpointV1,
+        /// Intents that make sense.
+        #[serde(default)]
+        expect: Vec<String>,
+        /// Likely words.
+        #[serde(default)]
+        hot_words: Vec<String>,
+    },
+    /// Hand over.
+    Transfer {
+        /// Where to.
+        to: String,
+        /// How long to ring, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// Do not call this customer again.
+    Suppress,
+    /// Hang up.
+    End {
+        /// What came of the call.
+        outcome: Outcome,
+    },
+    /// An action of a later version, which this build skips.
+    #[serde(other)]
+    Unknown,
+}
+
+/// [`BargeIn`] on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BargeInV1 {
+    /// Any time.
+    #[default]
+    Allowed,
+    /// Never.
+    Off,
+    /// After that many characters.
+    OffUntil(usize),
+}
+
+/// [`Endpoint`] on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointV1 {
+    /// One word.
+    Short,
+    /// A sentence.
+    #[default]
+    Normal,
+    /// More.
+    Long,
+}
+
+impl From<&Action> for ActionV1 {
+    fn from(action: &Action) -> Self {
+        match action {
+            Action::Say(say) => Self::Say {
+                node: say.node.clone(),
+                text: say.text.clone(),
+                barge_in: match say.barge_in {
+                    BargeIn::Allowed => BargeInV1::Allowed,
+                    BargeIn::Off => BargeInV1::Off,
+                    BargeIn::OffUntil { chars } => BargeInV1::OffUntil(chars),
+                },
+            },
+            Action::Listen(listen) => Self::Listen {
+                no_input_ms: millis(listen.no_input),
+                endpoint: match listen.endpoint {
+                    Endpoint::Short => EndpointV1::Short,
+                    Endpoint::Normal => EndpointV1::Normal,
+                    Endpoint::Long => EndpointV1::Long,
+                },
+                expect: listen.expect.clone(),
+                hot_words: listen.hot_words.clone(),
+            },
+            Action::Transfer { to, timeout } => {
+                Self::Transfer { to: to.clone(), timeout_ms: millis(*timeout) }
+            }
+            Action::Suppress => Self::Suppress,
+            Action::End { outcome } => Self::End { outcome: outcome.clone() },
+        }
+    }
+}
+
+impl ActionV1 {
+    /// Returns the core's action; `None` for one that this build does not know.
+    pub fn into_action(self) -> Option<Action> {
+        Some(match self {
+            Self::Say { node, text, barge_in } => Action::Say(Say {
+                node,
+                text,
+                barge_in: match barge_in {
+                    BargeInV1::Allowed => BargeIn::Allowed,
+                    BargeInV1::Off => BargeIn::Off,
+                    BargeInV1::OffUntil(chars) => BargeIn::OffUntil { chars },
+                },
+            }),
+            Self::Listen { no_input_ms, endpoint, expect, hot_words } => Action::Listen(Listen {
+                no_input: Duration::from_millis(u64::from(no_input_ms)),
+                endpoint: match endpoint {
+                    EndpointV1::Short => Endpoint::Short,
+                    EndpointV1::Normal => Endpoint::Normal,
+                    EndpointV1::Long => Endpoint::Long,
+                },
+                expect,
+                hot_words,
+            }),
+            Self::Transfer { to, timeout_ms } => {
+                Action::Transfer { to, timeout: Duration::from_millis(u64::from(timeout_ms)) }
+            }
+            Self::Suppress => Action::Suppress,
+            Self::End { outcome } => Action::End { outcome },
+            Self::Unknown => return None,
+        })
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_turn_reply_with_an_action_of_a_later_version() {
+        let reply: TurnReply = serde_json::from_str(include_str!("golden/turn_reply.v1.json")).unwrap();
+        let actions: Vec<_> = reply.actions.into_iter().filter_map(ActionV1::into_action).collect();
+        assert_eq!(actions.len(), 2);
+        assert!(matches!(&actions[0], Action::Say(say) if say.barge_in == BargeIn::OffUntil { chars: 12 }));
+        assert_eq!(reply.understanding.intent.as_deref(), Some("yes"));
+    }
+
+    #[test]
+    fn an_action_survives_the_wire() {
+        let action = Action::Listen(Listen {
+            no_input: Duration::from_secs(4),
+            endpoint: Endpoint::Short,
+            expect: vec!["yes".into()],
+            hot_words: vec![],
+        });
+        let json = serde_json::to_string(&ActionV1::from(&action)).unwrap();
+        let back: ActionV1 = serde_json::from_str(&json).unwrap();
+        assert_eq!(back.into_action(), Some(action));
+    }
+}
