@@ -1,0 +1,138 @@
+//! What goes into the interpreter and what comes out of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use trunkline_model::Outcome;
+
+/// What happened on the call since the last step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The customer answered; the robot speaks first.
+    Answered,
+    /// The customer finished a turn, and it was understood like this.
+    Heard(Heard),
+    /// Nothing was said within the node's time.
+    NoInput,
+    /// The hand-over that the last step asked for did not come about.
+    TransferFailed {
+        /// Why, in the field's words: `busy`, `no_answer`, `declined`, `refused`.
+        reason: String,
+    },
+    /// The customer hung up. The step that takes it yields the outcome and nothing to say.
+    HungUp,
+}
+
+/// One turn of the customer, recognised and understood.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Heard {
+    /// What was recognised; empty when there was sound but no words.
+    pub text: String,
+    /// The intent decided on, if any.
+    pub intent: Option<String>,
+    /// How sure, 0 to 1.
+    pub score: f32,
+    /// Values found in the text.
+    pub entities: Vec<Entity>,
+}
+
+/// A value found in what the customer said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entity {
+    /// `date`, `time`, `money`, `number`, `digits`, `phone`, `percent`, or a script's own enum.
+    pub kind: String,
+    /// The value in one normal form: ISO 8601 for dates and times, minor units aside a plain decimal
+    /// for money and numbers.
+    pub value: String,
+    /// The words it came from.
+    pub text: String,
+}
+
+/// What the box shall do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Speak.
+    Say(Say),
+    /// Then listen.
+    Listen(Listen),
+    /// Hand the call to a person.
+    Transfer {
+        /// Where to, as the script names it; the box's configuration knows the number.
+        to: String,
+        /// How long to let it ring.
+        timeout: Duration,
+    },
+    /// Put the customer on the list of those who are not called again.
+    Suppress,
+    /// Hang up once everything was said.
+    End {
+        /// What came of the call.
+        outcome: Outcome,
+    },
+}
+
+/// One piece of speech.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Say {
+    /// The node that speaks.
+    pub node: String,
+    /// The words, variables filled in.
+    pub text: String,
+    /// What the customer's voice does to it.
+    pub barge_in: BargeIn,
+}
+
+/// Whether the customer may break into a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BargeIn {
+    /// At any time.
+    Allowed,
+    /// Not at all.
+    Off,
+    /// Once the first `chars` characters of the text were played (protected words).
+    OffUntil {
+        /// Characters, counted as Unicode scalar values.
+        chars: usize,
+    },
+}
+
+/// How to listen after the prompts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// How long silence may last before [`Event::NoInput`].
+    pub no_input: Duration,
+    /// How much silence ends a turn.
+    pub endpoint: Endpoint,
+    /// The intents that make sense here, for the recogniser and the understanding.
+    pub expect: Vec<String>,
+    /// Words that may well be said here.
+    pub hot_words: Vec<String>,
+}
+
+/// How long an answer is likely to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Endpoint {
+    /// Yes, no, one word.
+    Short,
+    /// A sentence.
+    #[default]
+    Normal,
+    /// Addresses, explanations, digits with pauses between.
+    Long,
+}
+
+/// The values a call starts with, by name.
+pub type Variables = BTreeMap<String, String>;
+
+/// One step's result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step<S> {
+    /// The state to keep and to give to the next step.
+    pub state: S,
+    /// What to do now.
+    pub actions: Vec<Action>,
+    /// The node the dialogue stands at after the step.
+    pub node: String,
+    /// Why it went there, for the record: `intent yes`, `digression ask_robot`, `no input 1 of 2`.
+    pub because: String,
+}

@@ -1,0 +1,220 @@
+//! A script whose names were resolved and whose guards were read: what the interpreter walks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use trunkline_model::Outcome;
+
+use crate::action::Endpoint;
+use crate::document::Type;
+use crate::expr::Expr;
+use crate::scalar::Pos;
+use crate::wording::Template;
+
+/// The intents that every script has without declaring them.
+pub const UNIVERSAL: [&str; 9] =
+    ["yes", "no", "repeat", "wait", "busy", "who_are_you", "ask_robot", "ask_human", "opt_out"];
+
+/// Names in `on` that are no intents.
+pub(crate) const FILLED: &str = "filled";
+pub(crate) const ANY: &str = "any";
+pub(crate) const NO_INPUT: &str = "no_input";
+pub(crate) const NO_MATCH: &str = "no_match";
+
+/// Names that lead somewhere and are no nodes.
+pub(crate) const HANDOFF: &str = "handoff";
+pub(crate) const RETURN: &str = "return";
+
+/// The compiled form of a script.
+#[derive(Clone, Debug)]
+pub(crate) struct Graph {
+    /// The first is where the call begins; there is at least one.
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) by_id: BTreeMap<String, usize>,
+    /// What each slot holds, with the values of an enum.
+    pub(crate) slot_types: BTreeMap<String, (Type, Vec<String>)>,
+    /// By intent, the universal ones included; `opt_out` is not among them.
+    pub(crate) digressions: BTreeMap<String, Digression>,
+    pub(crate) opt_out: OptOut,
+    pub(crate) handoff: Transfer,
+    pub(crate) handoff_say: Template,
+    pub(crate) handoff_when: Option<Expr>,
+    pub(crate) rules: Vec<(Outcome, Option<Expr>)>,
+    /// Said when the turns are used up.
+    pub(crate) goodbye: Template,
+    /// Said when nobody speaks.
+    pub(crate) silence: Template,
+    /// Said by the box when the cloud is lost.
+    pub(crate) lost: Template,
+    pub(crate) max_turns: u16,
+    /// The intents and nodes that a guard asks about later.
+    pub(crate) remember_heard: BTreeSet<String>,
+    pub(crate) remember_visited: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) id: String,
+    pub(crate) pos: Pos,
+    pub(crate) say: Option<Template>,
+    pub(crate) again: Option<Template>,
+    pub(crate) barge_in: Barge,
+    pub(crate) set: Vec<(String, String)>,
+    pub(crate) suppress: bool,
+    pub(crate) kind: NodeKind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Barge {
+    On,
+    Off,
+    Until(Template),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum NodeKind {
+    Ask(Box<Ask>),
+    Go(Target),
+    Branch { cases: Vec<(Expr, Target)>, otherwise: Target },
+    Transfer(Transfer),
+    End(Ending),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) no_input_after: Duration,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) expect: Vec<String>,
+    pub(crate) hot_words: Vec<Template>,
+    pub(crate) fill: Vec<Fill>,
+    pub(crate) on: BTreeMap<String, Edge>,
+    pub(crate) filled: Option<Edge>,
+    pub(crate) any: Option<Edge>,
+    pub(crate) no_input: Ladder,
+    pub(crate) no_match: Ladder,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Fill {
+    pub(crate) slot: String,
+    pub(crate) kind: String,
+    pub(crate) optional: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Edge {
+    pub(crate) say: Option<Template>,
+    pub(crate) then: Target,
+    pub(crate) set: Vec<(String, String)>,
+    pub(crate) fill: Vec<Fill>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Ladder {
+    pub(crate) say: Vec<Template>,
+    /// Whether the question is asked again behind the wording.
+    pub(crate) reask: bool,
+    pub(crate) max: u8,
+    pub(crate) then: Target,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Node(usize),
+    Handoff,
+    /// Back to where the digression came from.
+    Return,
+    /// Says goodbye to silence, and ends by the rules.
+    Leave,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Transfer {
+    pub(crate) to: String,
+    pub(crate) timeout: Duration,
+    pub(crate) fail: Target,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    Auto,
+    Code(Outcome),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Digression {
+    pub(crate) say: Option<Template>,
+    pub(crate) suppress: bool,
+    pub(crate) back: Back,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Back {
+    /// Asks the open question again.
+    Resume,
+    /// Only listens.
+    Listen,
+    /// Listens, and gives much time.
+    Wait,
+    /// Says again what was said last.
+    Repeat,
+    /// Goes somewhere for good.
+    Go(Target),
+    /// Goes somewhere, from where `return` comes back.
+    Visit(Target),
+    /// Ends the call.
+    End(Ending),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct OptOut {
+    pub(crate) say: Template,
+    pub(crate) outcome: Outcome,
+}
+
+impl Graph {
+    /// Returns the node of this name, if there is one.
+    pub(crate) fn node(&self, id: &str) -> Option<&Node> {
+        self.by_id.get(id).and_then(|&i| self.nodes.get(i))
+    }
+}
+
+impl Node {
+    pub(crate) fn ask(&self) -> Option<&Ask> {
+        match &self.kind {
+            NodeKind::Ask(ask) => Some(ask),
+            NodeKind::Go(_) | NodeKind::Branch { .. } | NodeKind::Transfer(_) | NodeKind::End(_) => None,
+        }
+    }
+
+    /// Lists where the dialogue can go from here, digressions and hand-over aside.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        match &self.kind {
+            NodeKind::Ask(ask) => ask
+                .on
+                .values()
+                .chain(&ask.filled)
+                .chain(&ask.any)
+                .map(|edge| edge.then)
+                .chain([ask.no_input.then, ask.no_match.then])
+                .collect(),
+            NodeKind::Go(target) => vec![*target],
+            NodeKind::Branch { cases, otherwise } => {
+                cases.iter().map(|(_, target)| *target).chain([*otherwise]).collect()
+            }
+            NodeKind::Transfer(transfer) => vec![transfer.fail],
+            NodeKind::End(_) => Vec::new(),
+        }
+    }
+
+    /// Lists every text of the node.
+    pub(crate) fn texts(&self) -> Vec<&Template> {
+        let mut texts: Vec<&Template> = self.say.iter().chain(&self.again).collect();
+        if let Some(ask) = self.ask() {
+            texts.extend(ask.on.values().chain(&ask.filled).chain(&ask.any).filter_map(|e| e.say.as_ref()));
+            texts.extend(ask.no_input.say.iter().chain(&ask.no_match.say));
+        }
+        texts
+    }
+}

@@ -1,0 +1,617 @@
+//! The interpreter: what the robot does next, as a pure function of script, state and event.
+//!
+//! **Invariant:** a step never panics, whatever the event and whatever the state says, and it passes
+//! through a bounded number of nodes.
+//! **Invariant:** a state that is ended has an outcome, and the number of steps before that is bounded
+//! by the script's limit.
+//! **Invariant:** `opt_out` is honoured from every state, the ended one included.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use trunkline_model::Outcome;
+
+use crate::action::{Action, BargeIn, Endpoint, Event, Heard, Listen, Say, Step, Variables};
+use crate::expr::{Counter, Expr, Facts};
+use crate::graph::{Ask, Back, Barge, Edge, Ending, Fill, Graph, Ladder, Node, NodeKind, Target};
+use crate::script::Script;
+use crate::state::{Phase, Rungs, State};
+use crate::vars::{self, MAX_VALUE_CHARS, VariableError};
+use crate::wording::Template;
+
+/// The most nodes that one step passes through; a script that lints has no such cycle.
+const MAX_HOPS: usize = 64;
+/// The deepest that digressions nest; the oldest place to come back to is forgotten first.
+const MAX_STACK: usize = 4;
+/// The most of what was said last that is kept for `repeat`.
+const MAX_LAST_CHARS: usize = 800;
+/// How long silence may last after the customer asked for time.
+const WAIT: Duration = Duration::from_secs(20);
+/// The code of a call that no rule has an outcome for; a script that lints has a last rule.
+const NO_OUTCOME: &str = "no_result";
+
+/// Returns the state of a call before the customer answers.
+///
+/// # Errors
+///
+/// When a variable is missing, unknown or not of its type; all of them are listed.
+pub fn start(script: &Script, variables: &Variables) -> Result<State, Vec<VariableError>> {
+    Ok(State::new(script.check_variables(variables)?))
+}
+
+/// Takes one event, `elapsed_s` seconds after the customer answered.
+pub fn step(script: &Script, state: &State, event: &Event, elapsed_s: u32) -> Step<State> {
+    let mut run = Run {
+        graph: script.graph(),
+        state: state.clone(),
+        actions: Vec::new(),
+        said: Vec::new(),
+        because: String::new(),
+        intent: None,
+        elapsed_s,
+    };
+    run.take(event);
+    run.finish()
+}
+
+/// Lists the intents that have an edge at the node where the dialogue stands.
+pub fn expects(script: &Script, state: &State) -> Vec<String> {
+    let asking = matches!(state.phase, Phase::Asking);
+    let node = script.graph().node(&state.node).filter(|_| asking);
+    node.and_then(Node::ask).map(|ask| ask.expect.clone()).unwrap_or_default()
+}
+
+/// Returns what comes of the call if it ends now, with nothing more said.
+pub fn outcome_now(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
+    match step(script, state, &Event::HungUp, elapsed_s).state.outcome {
+        Some(outcome) => outcome,
+        None => Outcome { code: NO_OUTCOME.to_owned(), label: String::new() },
+    }
+}
+
+/// Lists every text that the robot may say in a call and that needs nothing found out in it, exactly as
+/// it will stand in [`Say::text`], the opening first. Variables that are not given are left out, so check
+/// them before.
+pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
+    let graph = script.graph();
+    let vars = script.with_defaults(variables);
+    let mut seen = BTreeSet::new();
+    let nodes = graph.nodes.iter().flat_map(Node::texts);
+    let digressions = graph.digressions.values().filter_map(|d| d.say.as_ref());
+    let others =
+        [&graph.opt_out.say, &graph.handoff_say, &graph.silence, &graph.goodbye, &graph.lost].into_iter();
+    nodes
+        .chain(digressions)
+        .chain(others)
+        .filter(|template| template.slots().next().is_none())
+        .map(|template| template.fill(&vars, &BTreeMap::new()))
+        .filter(|text| !text.trim().is_empty() && seen.insert(text.clone()))
+        .collect()
+}
+
+/// Returns what the box says by itself before it hangs up when the cloud is lost.
+pub fn goodbye(script: &Script, variables: &Variables) -> String {
+    script.graph().lost.fill(&script.with_defaults(variables), &BTreeMap::new())
+}
+
+/// One step under way.
+struct Run<'g> {
+    graph: &'g Graph,
+    state: State,
+    actions: Vec<Action>,
+    said: Vec<String>,
+    because: String,
+    intent: Option<String>,
+    elapsed_s: u32,
+}
+
+/// Where a turn of the customer leads.
+enum Route<'g> {
+    Edge(&'g Edge, String),
+    Digression(&'g str),
+    NoMatch,
+}
+
+impl Facts for Run<'_> {
+    fn var(&self, name: &str) -> Option<&str> {
+        self.state.vars.get(name).map(String::as_str)
+    }
+
+    fn slot(&self, name: &str) -> Option<&str> {
+        self.state.slots.get(name).map(String::as_str)
+    }
+
+    fn intent(&self, name: &str) -> bool {
+        self.intent.as_deref() == Some(name)
+    }
+
+    fn heard(&self, name: &str) -> bool {
+        self.state.heard.contains(name)
+    }
+
+    fn visited(&self, node: &str) -> bool {
+        self.state.visited.contains(node)
+    }
+
+    fn counter(&self, counter: Counter) -> u32 {
+        match counter {
+            Counter::NoMatch => self.state.no_match.into(),
+            Counter::NoInput => self.state.no_input.into(),
+            Counter::Turns => self.state.turns.into(),
+            Counter::AnsweredSecs => self.elapsed_s,
+        }
+    }
+}
+
+impl<'g> Run<'g> {
+    fn finish(mut self) -> Step<State> {
+        if !self.said.is_empty() {
+            let mut room = MAX_LAST_CHARS;
+            self.said.retain(|text| {
+                let chars = text.chars().count();
+                let fits = chars <= room;
+                room = room.saturating_sub(chars);
+                fits
+            });
+            self.state.last = self.said;
+        }
+        let node = self.state.node.clone();
+        Step { state: self.state, actions: self.actions, node, because: self.because }
+    }
+
+    fn take(&mut self, event: &Event) {
+        if let Event::Heard(heard) = event {
+            self.intent = heard.intent.clone();
+            if heard.intent.as_deref() == Some("opt_out") {
+                return self.opt_out();
+            }
+        }
+        match self.state.phase {
+            Phase::Ended => {
+                self.because = "the dialogue is over".to_owned();
+                self.end(Ending::Auto);
+            }
+            Phase::Transferring => match event {
+                Event::TransferFailed { reason } => {
+                    self.because = format!("hand-over failed: {reason}");
+                    let fail = self.transfer_fails_to();
+                    self.state.steps = self.state.steps.saturating_add(1);
+                    if !self.over_the_limit() {
+                        self.enter(fail);
+                    }
+                }
+                Event::HungUp => {
+                    self.because = "handed over".to_owned();
+                    let outcome = self.transfer_outcome();
+                    self.end(Ending::Code(outcome));
+                }
+                Event::Answered | Event::Heard(_) | Event::NoInput => {
+                    self.because = "a hand-over is under way".to_owned();
+                }
+            },
+            Phase::Ready => match event {
+                Event::HungUp => {
+                    self.because = "hung up before the first word".to_owned();
+                    self.end(Ending::Auto);
+                }
+                // A greeting that comes before the news of the answer is as good as it.
+                Event::Answered | Event::Heard(_) | Event::NoInput | Event::TransferFailed { .. } => {
+                    self.because = "answered".to_owned();
+                    self.enter(Target::Node(0));
+                }
+            },
+            Phase::Asking => match event {
+                Event::HungUp => {
+                    self.because = "hung up".to_owned();
+                    self.end(Ending::Auto);
+                }
+                Event::Answered | Event::TransferFailed { .. } => {
+                    self.because = "nothing new".to_owned();
+                    self.state.steps = self.state.steps.saturating_add(1);
+                    if !self.over_the_limit() {
+                        self.listen(None);
+                    }
+                }
+                Event::Heard(heard) => self.heard(heard),
+                Event::NoInput => self.silence(),
+            },
+        }
+    }
+
+    fn current(&self) -> Option<&'g Node> {
+        self.graph.node(&self.state.node)
+    }
+
+    fn opt_out(&mut self) {
+        let done = self.state.outcome.as_ref() == Some(&self.graph.opt_out.outcome);
+        self.because = "intent opt_out".to_owned();
+        self.remember("opt_out");
+        if self.state.phase != Phase::Ended {
+            self.count_turn();
+        }
+        if !done {
+            self.state.outcome = None;
+            let say = self.graph.opt_out.say.clone();
+            self.say(&say, BargeIn::Allowed);
+            self.actions.push(Action::Suppress);
+        }
+        self.end(Ending::Code(self.graph.opt_out.outcome.clone()));
+    }
+
+    fn count_turn(&mut self) {
+        self.state.turns = self.state.turns.saturating_add(1);
+        self.state.steps = self.state.steps.saturating_add(1);
+        self.state.no_input = 0;
+    }
+
+    fn remember(&mut self, intent: &str) {
+        if self.graph.remember_heard.contains(intent) {
+            self.state.heard.insert(intent.to_owned());
+        }
+    }
+
+    /// Ends the call when its turns are used up, and says whether it did.
+    fn over_the_limit(&mut self) -> bool {
+        if self.state.steps <= self.graph.max_turns {
+            return false;
+        }
+        self.because = format!("limit of {} turns", self.graph.max_turns);
+        let say = self.graph.goodbye.clone();
+        self.say(&say, BargeIn::Allowed);
+        self.end(Ending::Auto);
+        true
+    }
+
+    fn heard(&mut self, heard: &Heard) {
+        self.count_turn();
+        if let Some(intent) = &heard.intent {
+            self.remember(intent);
+        }
+        if self.over_the_limit() {
+            return;
+        }
+        let Some(node) = self.current() else { return self.lost() };
+        let Some(ask) = node.ask() else { return self.lost() };
+        let found = self.search(&ask.fill, heard);
+        let route = self.route(ask, heard, &found);
+        if matches!(route, Route::NoMatch) {
+            self.state.no_match = self.state.no_match.saturating_add(1);
+        } else {
+            self.state.no_match = 0;
+        }
+        if self.holds(self.graph.handoff_when.as_ref()) && !self.is_handoff(&route) {
+            self.because = "hand-over rule".to_owned();
+            return self.enter(Target::Handoff);
+        }
+        match route {
+            Route::Edge(edge, because) => {
+                self.because = because;
+                let own = self.search(&edge.fill, heard);
+                self.state.slots.extend(found);
+                self.state.slots.extend(own);
+                self.take_edge(edge);
+            }
+            Route::Digression(intent) => self.digress(intent),
+            Route::NoMatch => {
+                // What was found is kept: half an answer need not be given twice.
+                self.state.slots.extend(found);
+                self.climb(&ask.no_match, true);
+            }
+        }
+    }
+
+    fn is_handoff(&self, route: &Route<'_>) -> bool {
+        match route {
+            Route::Edge(edge, _) => edge.then == Target::Handoff,
+            Route::Digression(intent) => self
+                .graph
+                .digressions
+                .get(*intent)
+                .is_some_and(|d| matches!(d.back, Back::Go(Target::Handoff) | Back::End(_))),
+            Route::NoMatch => false,
+        }
+    }
+
+    fn holds(&self, guard: Option<&Expr>) -> bool {
+        guard.is_some_and(|expr| expr.holds(self))
+    }
+
+    /// Looks in what was heard for values of the slots.
+    fn search(&self, fill: &[Fill], heard: &Heard) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        for Fill { slot, kind, .. } in fill {
+            let Some((type_, values)) = self.graph.slot_types.get(slot) else { continue };
+            let value = if kind == "text" {
+                let words: String =
+                    heard.text.chars().filter(|c| !c.is_control()).take(MAX_VALUE_CHARS).collect();
+                Some(words.trim().to_owned()).filter(|w| !w.is_empty())
+            } else {
+                let mut suitable = heard.entities.iter().filter(|e| e.kind == *kind);
+                suitable.find_map(|e| vars::from_entity(*type_, values, e))
+            };
+            if let Some(value) = value {
+                found.insert(slot.clone(), value);
+            }
+        }
+        found
+    }
+
+    fn route(&self, ask: &'g Ask, heard: &Heard, found: &BTreeMap<String, String>) -> Route<'g> {
+        let intent = heard.intent.as_deref().unwrap_or("");
+        // A plain yes or no beside a value says less than the value does.
+        let decided = ask.on.get(intent).filter(|_| !matches!(intent, "yes" | "no"));
+        if let Some(edge) = decided {
+            return Route::Edge(edge, format!("intent {intent}"));
+        }
+        // A digression such as "say that again" is meant even when a number was heard in it.
+        let digression = self.graph.digressions.get_key_value(intent).map(|(name, _)| name.as_str());
+        let required = |f: &&Fill| !f.optional;
+        let known = |f: &Fill| found.contains_key(&f.slot) || self.state.slots.contains_key(&f.slot);
+        let fresh = ask.fill.iter().any(|f| found.contains_key(&f.slot));
+        let only_words = ask.fill.iter().all(|f| f.kind == "text");
+        if let Some(edge) = &ask.filled {
+            let complete = fresh && ask.fill.iter().filter(required).all(known);
+            // Free words are no more than any answer: whatever is understood goes first.
+            if complete && digression.is_none() && !(only_words && ask.on.contains_key(intent)) {
+                let slots: Vec<&str> = found.keys().map(String::as_str).collect();
+                return Route::Edge(edge, format!("filled {}", slots.join(", ")));
+            }
+        }
+        if let Some(edge) = ask.on.get(intent) {
+            return Route::Edge(edge, format!("intent {intent}"));
+        }
+        if let Some(name) = digression {
+            return Route::Digression(name);
+        }
+        match &ask.any {
+            Some(edge) if !heard.text.trim().is_empty() => Route::Edge(edge, "any answer".to_owned()),
+            _ => Route::NoMatch,
+        }
+    }
+
+    fn take_edge(&mut self, edge: &'g Edge) {
+        self.state.slots.extend(edge.set.iter().cloned());
+        if let Some(say) = &edge.say {
+            self.say(say, BargeIn::Allowed);
+        }
+        self.enter(edge.then);
+    }
+
+    fn digress(&mut self, intent: &str) {
+        self.because = format!("digression {intent}");
+        let Some(digression) = self.graph.digressions.get(intent) else { return self.lost() };
+        if let Some(say) = &digression.say {
+            self.say(say, BargeIn::Allowed);
+        }
+        if digression.suppress {
+            self.actions.push(Action::Suppress);
+        }
+        match &digression.back {
+            Back::Resume => self.resume(),
+            Back::Listen => self.listen(None),
+            Back::Wait => self.listen(Some(WAIT)),
+            Back::Repeat => {
+                for text in self.state.last.clone() {
+                    self.say_text(text, BargeIn::Allowed);
+                }
+                self.listen(None);
+            }
+            Back::Go(target) => self.enter(*target),
+            Back::Visit(target) => {
+                if self.state.stack.len() >= MAX_STACK {
+                    self.state.stack.remove(0);
+                }
+                let from = self.state.node.clone();
+                self.state.stack.push(from);
+                self.enter(*target);
+            }
+            Back::End(ending) => self.end(ending.clone()),
+        }
+    }
+
+    fn silence(&mut self) {
+        self.state.steps = self.state.steps.saturating_add(1);
+        self.state.no_input = self.state.no_input.saturating_add(1);
+        if self.over_the_limit() {
+            return;
+        }
+        let Some(ask) = self.current().and_then(Node::ask) else { return self.lost() };
+        if self.holds(self.graph.handoff_when.as_ref()) {
+            self.because = "hand-over rule".to_owned();
+            return self.enter(Target::Handoff);
+        }
+        self.climb(&ask.no_input, false);
+    }
+
+    fn climb(&mut self, ladder: &'g Ladder, matched: bool) {
+        let rungs = &mut self.state.rungs;
+        let (rung, what) =
+            if matched { (&mut rungs.no_match, "no match") } else { (&mut rungs.no_input, "no input") };
+        *rung = rung.saturating_add(1);
+        let rung = *rung;
+        if rung > ladder.max {
+            self.because = format!("{what}, gave up after {}", ladder.max);
+            return self.enter(ladder.then);
+        }
+        self.because = format!("{what} {rung} of {}", ladder.max);
+        let last = ladder.say.len().saturating_sub(1);
+        if let Some(say) = ladder.say.get(usize::from(rung - 1).min(last)) {
+            self.say(say, BargeIn::Allowed);
+        }
+        if ladder.reask { self.resume() } else { self.listen(None) }
+    }
+
+    /// Asks the question of the node again, in short where there is a short form.
+    fn resume(&mut self) {
+        let Some(node) = self.current() else { return self.lost() };
+        if let Some(say) = node.again.as_ref().or(node.say.as_ref()) {
+            self.say(say, BargeIn::Allowed);
+        }
+        self.listen(None);
+    }
+
+    fn listen(&mut self, no_input: Option<Duration>) {
+        let Some(ask) = self.current().and_then(Node::ask) else { return self.lost() };
+        self.state.phase = Phase::Asking;
+        let fill = |t: &Template| t.fill(&self.state.vars, &self.state.slots);
+        let listen = Listen {
+            no_input: no_input.unwrap_or(ask.no_input_after),
+            endpoint: if no_input.is_some() { Endpoint::Normal } else { ask.endpoint },
+            expect: ask.expect.clone(),
+            hot_words: ask.hot_words.iter().map(fill).filter(|w| !w.trim().is_empty()).collect(),
+        };
+        self.actions.push(Action::Listen(listen));
+    }
+
+    /// The state does not fit the script; there is no way on but a polite one out.
+    fn lost(&mut self) {
+        self.because = format!("node `{}` is not in the script or asks nothing", self.state.node);
+        let say = self.graph.lost.clone();
+        self.say(&say, BargeIn::Allowed);
+        self.end(Ending::Auto);
+    }
+
+    fn enter(&mut self, target: Target) {
+        let mut target = target;
+        for _ in 0..MAX_HOPS {
+            match target {
+                Target::Handoff => return self.hand_over(),
+                Target::Leave => {
+                    let say = self.graph.silence.clone();
+                    self.say(&say, BargeIn::Allowed);
+                    return self.end(Ending::Auto);
+                }
+                Target::Return => match self.state.stack.pop() {
+                    Some(node) => {
+                        self.move_to(&node);
+                        return self.resume();
+                    }
+                    None => return self.hand_over(),
+                },
+                Target::Node(i) => {
+                    let Some(node) = self.graph.nodes.get(i) else { return self.lost() };
+                    match self.pass(node) {
+                        Some(next) => target = next,
+                        None => return,
+                    }
+                }
+            }
+        }
+        self.lost();
+    }
+
+    fn move_to(&mut self, node: &str) {
+        if self.state.node != node {
+            self.state.rungs = Rungs::default();
+            node.clone_into(&mut self.state.node);
+        }
+        if self.graph.remember_visited.contains(node) {
+            self.state.visited.insert(node.to_owned());
+        }
+    }
+
+    /// Enters one node; returns the next when this one does not wait.
+    fn pass(&mut self, node: &'g Node) -> Option<Target> {
+        self.move_to(&node.id);
+        self.state.slots.extend(node.set.iter().cloned());
+        if let Some(say) = &node.say {
+            let barge_in = self.barge_in(node, say);
+            self.say(say, barge_in);
+        }
+        if node.suppress {
+            self.actions.push(Action::Suppress);
+        }
+        match &node.kind {
+            NodeKind::Ask(_) => {
+                self.listen(None);
+                None
+            }
+            NodeKind::Go(next) => Some(*next),
+            NodeKind::Branch { cases, otherwise } => {
+                let case = cases.iter().find(|(guard, _)| guard.holds(self));
+                Some(case.map_or(*otherwise, |(_, target)| *target))
+            }
+            NodeKind::Transfer(transfer) => {
+                self.state.phase = Phase::Transferring;
+                self.actions.push(Action::Transfer { to: transfer.to.clone(), timeout: transfer.timeout });
+                None
+            }
+            NodeKind::End(ending) => {
+                self.end(ending.clone());
+                None
+            }
+        }
+    }
+
+    fn barge_in(&self, node: &Node, say: &Template) -> BargeIn {
+        match &node.barge_in {
+            Barge::On => BargeIn::Allowed,
+            Barge::Off => BargeIn::Off,
+            Barge::Until(words) => {
+                let text = say.fill(&self.state.vars, &self.state.slots);
+                let words = words.fill(&self.state.vars, &self.state.slots);
+                match text.find(&words) {
+                    Some(start) => BargeIn::OffUntil { chars: text[..start + words.len()].chars().count() },
+                    None => BargeIn::Off,
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        self.move_to(crate::graph::HANDOFF);
+        let say = self.graph.handoff_say.clone();
+        self.say(&say, BargeIn::Allowed);
+        self.state.phase = Phase::Transferring;
+        let transfer = &self.graph.handoff;
+        self.actions.push(Action::Transfer { to: transfer.to.clone(), timeout: transfer.timeout });
+    }
+
+    fn transfer_fails_to(&self) -> Target {
+        match self.current().map(|n| &n.kind) {
+            Some(NodeKind::Transfer(transfer)) => transfer.fail,
+            _ => self.graph.handoff.fail,
+        }
+    }
+
+    fn transfer_outcome(&self) -> Outcome {
+        match self.current().map(|n| &n.kind) {
+            Some(NodeKind::Transfer(transfer)) => transfer.outcome.clone(),
+            _ => self.graph.handoff.outcome.clone(),
+        }
+    }
+
+    fn say(&mut self, template: &Template, barge_in: BargeIn) {
+        let text = template.fill(&self.state.vars, &self.state.slots);
+        self.say_text(text, barge_in);
+    }
+
+    fn say_text(&mut self, text: String, barge_in: BargeIn) {
+        if text.trim().is_empty() {
+            return;
+        }
+        self.said.push(text.clone());
+        self.actions.push(Action::Say(Say { node: self.state.node.clone(), text, barge_in }));
+    }
+
+    fn end(&mut self, ending: Ending) {
+        let outcome = match (self.state.outcome.take(), ending) {
+            (Some(earlier), Ending::Auto | Ending::Code(_)) => earlier,
+            (None, Ending::Code(outcome)) => outcome,
+            (None, Ending::Auto) => self.by_the_rules(),
+        };
+        self.state.phase = Phase::Ended;
+        self.state.outcome = Some(outcome.clone());
+        self.state.stack.clear();
+        self.actions.push(Action::End { outcome });
+    }
+
+    fn by_the_rules(&self) -> Outcome {
+        let mut rules = self.graph.rules.iter();
+        let rule = rules.find(|(_, when)| self.holds(when.as_ref()));
+        rule.map_or_else(
+            || Outcome { code: NO_OUTCOME.to_owned(), label: String::new() },
+            |(outcome, _)| outcome.clone(),
+        )
+    }
+}

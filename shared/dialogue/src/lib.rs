@@ -1,0 +1,37 @@
+//! Script format, linter and interpreter: one pure function that box and cloud share.
+//!
+//! A script is a YAML file (`trunkline/script/1`, [`document`]). [`Script::load`] reads it, resolves its
+//! names, reads its guards and names it by the hash of its canonical form; [`lint()`] says what is wrong
+//! with it, where, and what to do. [`start`] and [`step`] hold the conversation; its [`State`] is small
+//! JSON that box and cloud hand to each other. [`testing`] runs the tests that a script holds.
+//!
+//! **Invariant:** no I/O, clock or randomness: the same script, state and event give the same step.
+//! **Invariant:** no text panics the reader, no event or state the interpreter, and every call ends with
+//! an outcome.
+//!
+//! Absent on purpose: understanding (`cloud/nlu`; it comes in as [`Heard`]), speech, and the way in
+//! which numbers and dates are spoken (the synthesiser's).
+
+pub mod action;
+mod compile;
+pub mod document;
+mod expr;
+mod graph;
+mod interp;
+mod lint;
+mod scalar;
+mod script;
+mod state;
+pub mod testing;
+mod vars;
+mod wording;
+
+pub use action::{Action, BargeIn, Endpoint, Entity, Event, Heard, Listen, Say, Step, Variables};
+pub use document::{Document, Voice};
+pub use graph::UNIVERSAL;
+pub use interp::{expects, goodbye, outcome_now, prompts, start, step};
+pub use lint::{Finding, Severity, lint};
+pub use scalar::{At, Pause, Pos};
+pub use script::{LoadError, MAX_BYTES, Script, schema};
+pub use state::State;
+pub use vars::VariableError;
