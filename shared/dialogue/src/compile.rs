@@ -311,8 +311,8 @@ impl<'d> Compiler<'d> {
             Ok(expr) => Some(expr),
             Err(e) => {
                 let mut pos = text.pos().or(fallback);
-                // A guard stands in quotes as a rule; the finding points into it when it is one line.
-                pos.column += u32::try_from(e.at).unwrap_or(0) + 1;
+                // Right for a guard on one line; a quote before it is not counted.
+                pos.column += u32::try_from(e.at).unwrap_or(0);
                 self.error(pos, format!("guard `{}`: {}", &**text, e.message), e.remedy);
                 None
             }

@@ -107,7 +107,8 @@ struct Run<'g> {
 
 /// Where a turn of the customer leads.
 enum Route<'g> {
-    Edge(&'g Edge, String),
+    /// With whether the values that the node asks for are kept.
+    Edge(&'g Edge, String, bool),
     Digression(&'g str),
     NoMatch,
 }
@@ -231,8 +232,8 @@ impl<'g> Run<'g> {
         }
         if !done {
             self.state.outcome = None;
-            let say = self.graph.opt_out.say.clone();
-            self.say(&say, BargeIn::Allowed);
+            let graph = self.graph;
+            self.say(&graph.opt_out.say, BargeIn::Allowed);
             self.actions.push(Action::Suppress);
         }
         self.end(Ending::Code(self.graph.opt_out.outcome.clone()));
@@ -256,8 +257,8 @@ impl<'g> Run<'g> {
             return false;
         }
         self.because = format!("limit of {} turns", self.graph.max_turns);
-        let say = self.graph.goodbye.clone();
-        self.say(&say, BargeIn::Allowed);
+        let graph = self.graph;
+        self.say(&graph.goodbye, BargeIn::Allowed);
         self.end(Ending::Auto);
         true
     }
@@ -284,10 +285,12 @@ impl<'g> Run<'g> {
             return self.enter(Target::Handoff);
         }
         match route {
-            Route::Edge(edge, because) => {
+            Route::Edge(edge, because, keep) => {
                 self.because = because;
                 let own = self.search(&edge.fill, heard);
-                self.state.slots.extend(found);
+                if keep {
+                    self.state.slots.extend(found);
+                }
                 self.state.slots.extend(own);
                 self.take_edge(edge);
             }
@@ -302,7 +305,7 @@ impl<'g> Run<'g> {
 
     fn is_handoff(&self, route: &Route<'_>) -> bool {
         match route {
-            Route::Edge(edge, _) => edge.then == Target::Handoff,
+            Route::Edge(edge, ..) => edge.then == Target::Handoff,
             Route::Digression(intent) => self
                 .graph
                 .digressions
@@ -338,34 +341,36 @@ impl<'g> Run<'g> {
 
     fn route(&self, ask: &'g Ask, heard: &Heard, found: &BTreeMap<String, String>) -> Route<'g> {
         let intent = heard.intent.as_deref().unwrap_or("");
-        // A plain yes or no beside a value says less than the value does.
-        let decided = ask.on.get(intent).filter(|_| !matches!(intent, "yes" | "no"));
-        if let Some(edge) = decided {
-            return Route::Edge(edge, format!("intent {intent}"));
+        let plain_answer = matches!(intent, "yes" | "no");
+        // "I paid last Friday" is no promise for last Friday: an intent with a place of its own to go to
+        // goes first, and takes none of the node's values along.
+        if let Some(edge) = ask.on.get(intent).filter(|_| !plain_answer) {
+            return Route::Edge(edge, format!("intent {intent}"), false);
         }
-        // A digression such as "say that again" is meant even when a number was heard in it.
+        // "Say that again" is meant even when a number was heard in it.
         let digression = self.graph.digressions.get_key_value(intent).map(|(name, _)| name.as_str());
-        let required = |f: &&Fill| !f.optional;
-        let known = |f: &Fill| found.contains_key(&f.slot) || self.state.slots.contains_key(&f.slot);
-        let fresh = ask.fill.iter().any(|f| found.contains_key(&f.slot));
-        let only_words = ask.fill.iter().all(|f| f.kind == "text");
-        if let Some(edge) = &ask.filled {
-            let complete = fresh && ask.fill.iter().filter(required).all(known);
-            // Free words are no more than any answer: whatever is understood goes first.
-            if complete && digression.is_none() && !(only_words && ask.on.contains_key(intent)) {
-                let slots: Vec<&str> = found.keys().map(String::as_str).collect();
-                return Route::Edge(edge, format!("filled {}", slots.join(", ")));
+        if let (Some(edge), None) = (&ask.filled, digression) {
+            let slots = &self.state.slots;
+            let missing =
+                |f: &Fill| !f.optional && !found.contains_key(&f.slot) && !slots.contains_key(&f.slot);
+            // "Yes, Friday" to "Friday, then?" is a yes; "no, Monday" is a new value.
+            let news = found.iter().any(|(slot, value)| !plain_answer || slots.get(slot) != Some(value));
+            // Free words are in every answer: a yes or no among them counts for more.
+            let only_words = ask.fill.iter().all(|f| f.kind == "text");
+            if news && !ask.fill.iter().any(missing) && !(only_words && ask.on.contains_key(intent)) {
+                let names: Vec<&str> = found.keys().map(String::as_str).collect();
+                return Route::Edge(edge, format!("filled {}", names.join(", ")), true);
             }
         }
         if let Some(edge) = ask.on.get(intent) {
-            return Route::Edge(edge, format!("intent {intent}"));
+            return Route::Edge(edge, format!("intent {intent}"), true);
         }
         if let Some(name) = digression {
             return Route::Digression(name);
         }
         match &ask.any {
-            Some(edge) if !heard.text.trim().is_empty() => Route::Edge(edge, "any answer".to_owned()),
-            _ => Route::NoMatch,
+            Some(edge) if !heard.text.trim().is_empty() => Route::Edge(edge, "any answer".to_owned(), true),
+            Some(_) | None => Route::NoMatch,
         }
     }
 
@@ -466,8 +471,8 @@ impl<'g> Run<'g> {
     /// The state does not fit the script; there is no way on but a polite one out.
     fn lost(&mut self) {
         self.because = format!("node `{}` is not in the script or asks nothing", self.state.node);
-        let say = self.graph.lost.clone();
-        self.say(&say, BargeIn::Allowed);
+        let graph = self.graph;
+        self.say(&graph.lost, BargeIn::Allowed);
         self.end(Ending::Auto);
     }
 
@@ -477,8 +482,8 @@ impl<'g> Run<'g> {
             match target {
                 Target::Handoff => return self.hand_over(),
                 Target::Leave => {
-                    let say = self.graph.silence.clone();
-                    self.say(&say, BargeIn::Allowed);
+                    let graph = self.graph;
+                    self.say(&graph.silence, BargeIn::Allowed);
                     return self.end(Ending::Auto);
                 }
                 Target::Return => match self.state.stack.pop() {
@@ -560,10 +565,10 @@ impl<'g> Run<'g> {
 
     fn hand_over(&mut self) {
         self.move_to(crate::graph::HANDOFF);
-        let say = self.graph.handoff_say.clone();
-        self.say(&say, BargeIn::Allowed);
+        let graph = self.graph;
+        self.say(&graph.handoff_say, BargeIn::Allowed);
         self.state.phase = Phase::Transferring;
-        let transfer = &self.graph.handoff;
+        let transfer = &graph.handoff;
         self.actions.push(Action::Transfer { to: transfer.to.clone(), timeout: transfer.timeout });
     }
 

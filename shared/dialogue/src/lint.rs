@@ -9,7 +9,7 @@ use std::fmt;
 use crate::compile::compile;
 use crate::document::{Disclosure, Document, Purpose, Type};
 use crate::graph::{Back, Barge, Ending, Graph, Node, NodeKind, Target};
-use crate::scalar::Pos;
+use crate::scalar::{At, Pos};
 use crate::script::{LoadError, examples, read};
 use crate::wording::Template;
 
@@ -64,7 +64,10 @@ impl fmt::Display for Finding {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{}:{}: {severity}: {}; {}", self.line, self.column, self.message, self.remedy)
+        if self.line > 0 {
+            write!(f, "{}:{}: ", self.line, self.column)?;
+        }
+        write!(f, "{severity}: {}; {}", self.message, self.remedy)
     }
 }
 
@@ -92,6 +95,7 @@ pub(crate) fn check(document: &Document, graph: &Graph) -> Vec<Finding> {
     linter.opening();
     linter.texts();
     linter.intents();
+    linter.human();
     linter.unused();
     linter.tests();
     linter.findings
@@ -255,7 +259,7 @@ impl Linter<'_> {
             let spoken: String =
                 texts.iter().map(|t| t.fill(&vars, &BTreeMap::new())).collect::<Vec<_>>().join(" ");
             for disclosure in &wanted {
-                if let Some(false) = discloses(*disclosure, &document.locale, &spoken, &texts) {
+                if let Some(false) = discloses(*disclosure, document, &spoken, &texts) {
                     missed.insert((first.pos, *disclosure));
                 }
             }
@@ -379,6 +383,32 @@ impl Linter<'_> {
         }
     }
 
+    /// Who asks for a person must get one.
+    fn human(&mut self) {
+        let Some(digression) = self.graph.digressions.get("ask_human") else { return };
+        let to_a_person = match &digression.back {
+            Back::Go(Target::Handoff) => true,
+            Back::Go(Target::Node(i)) => {
+                self.graph.nodes.get(*i).is_some_and(|n| matches!(n.kind, NodeKind::Transfer(_)))
+            }
+            Back::Go(Target::Return | Target::Leave)
+            | Back::Visit(_)
+            | Back::Resume
+            | Back::Listen
+            | Back::Wait
+            | Back::Repeat
+            | Back::End(_) => false,
+        };
+        if !to_a_person {
+            let pos = self.document.digressions.iter().find(|d| d.on.as_str() == "ask_human").map(At::pos);
+            self.warn(
+                pos.unwrap_or_default(),
+                "who asks for a person does not get one",
+                "add return: handoff to the digression on ask_human, or drop it",
+            );
+        }
+    }
+
     fn unused(&mut self) {
         let mut intents: BTreeSet<&str> = self.graph.digressions.keys().map(String::as_str).collect();
         for node in &self.graph.nodes {
@@ -482,10 +512,10 @@ impl Linter<'_> {
 }
 
 /// Says whether the opening tells it, or nothing for a language that we do not know.
-fn discloses(what: Disclosure, locale: &str, spoken: &str, texts: &[&Template]) -> Option<bool> {
+fn discloses(what: Disclosure, document: &Document, spoken: &str, texts: &[&Template]) -> Option<bool> {
     let spoken = spoken.to_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| spoken.contains(word));
-    match (what, locale.split(['-', '_']).next()?) {
+    match (what, document.locale.split(['-', '_']).next()?) {
         (Disclosure::Ai, "zh") => Some(any(&["智能", "机器人", "人工智能", "ai", "虚拟助"])),
         (Disclosure::Ai, "en") => Some(any(&[
             "automated",
@@ -499,11 +529,11 @@ fn discloses(what: Disclosure, locale: &str, spoken: &str, texts: &[&Template]) 
         (Disclosure::Recording, "zh") => Some(any(&["录音", "录制"])),
         (Disclosure::Recording, "en") => Some(any(&["record"])),
         (Disclosure::Identity, language) => {
-            let named =
-                texts.iter().any(|t| t.vars().any(|v| matches!(v, "org" | "company" | "brand" | "clinic")));
+            let names_somebody = |var: &str| document.vars.get(var).is_some_and(|v| v.kind == Type::Text);
+            let named = texts.iter().any(|t| t.vars().any(names_somebody));
             let words = match language {
-                "zh" => any(&["我是", "这里是", "来自"]),
-                "en" => any(&["calling from", "on behalf of", "this is", "i'm", "i am"]),
+                "zh" => any(&["这里是", "来自", "代表"]),
+                "en" => any(&["calling from", "on behalf of", "this is"]),
                 _ => return named.then_some(true),
             };
             Some(named || words)

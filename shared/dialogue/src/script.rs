@@ -241,9 +241,10 @@ pub(crate) fn read(text: &str) -> Result<Document, LoadError> {
 fn message(error: &serde_saphyr::Error) -> String {
     let whole = error.without_snippet().to_string();
     let first = whole.lines().next().unwrap_or_default();
-    let end = first.find(" at line ").or_else(|| first.find(", line ")).unwrap_or(first.len());
-    let text: String = first[..end].trim().chars().take(300).collect();
-    text
+    // Behind these stand the place, and an option of the parser that no author can set.
+    let ends = [" at line ", ", line ", ", set DuplicateKeyPolicy"];
+    let end = ends.iter().filter_map(|e| first.find(e)).min().unwrap_or(first.len());
+    first[..end].trim().chars().take(300).collect()
 }
 
 fn remedy(message: &str) -> String {

@@ -117,8 +117,8 @@ pub(crate) struct Builtin {
 const CHINESE: Builtin = Builtin {
     wait: "好的，不着急，您慢慢来。",
     ask_robot: "是的，我是智能语音助手。需要的话，我可以帮您转接人工。",
-    who_are_you: "我是这边的智能语音助手，给您来电是为了刚才说的这件事。",
-    who_are_you_org: "我是{org}的智能语音助手，给您来电是为了刚才说的这件事。",
+    who_are_you: "我是智能语音助手，有件事需要和您确认一下。",
+    who_are_you_org: "我是{org}的智能语音助手，有件事需要和您确认一下。",
     busy: "好的，那就不打扰您了，我们改个时间再联系您。再见。",
     opt_out: "好的，已经为您登记，以后不会再给您拨打这类电话。打扰您了，再见。",
     handoff: "好的，马上为您转接人工，请稍候。",
@@ -132,8 +132,8 @@ const CHINESE: Builtin = Builtin {
 const ENGLISH: Builtin = Builtin {
     wait: "Of course, take your time.",
     ask_robot: "Yes, I'm an automated assistant. I can put you through to a person if you like.",
-    who_are_you: "I'm an automated assistant, calling about what I just mentioned.",
-    who_are_you_org: "I'm the automated assistant of {org}, calling about what I just mentioned.",
+    who_are_you: "I'm an automated assistant, and I have something to check with you.",
+    who_are_you_org: "I'm the automated assistant of {org}, and I have something to check with you.",
     busy: "No problem, I won't keep you. We'll try again another time. Goodbye.",
     opt_out: "All right, I've taken you off the list, and we won't make this kind of call to you again. Goodbye.",
     handoff: "Certainly, I'm putting you through to a person. One moment, please.",
