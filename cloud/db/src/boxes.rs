@@ -1,0 +1,123 @@
+//! The boxes: who is online, with how many channels.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::{Row, SqliteConnection};
+use trunkline_model::BoxId;
+use trunkline_wire::Birth;
+
+use crate::store::{count, instant, number, parsed};
+use crate::{Db, DbError};
+
+/// One box.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BoxRow {
+    /// The box.
+    #[serde(rename = "box")]
+    pub id: BoxId,
+    /// It is connected.
+    pub online: bool,
+    /// Its session.
+    pub sess: u64,
+    /// Its software.
+    pub software: String,
+    /// How many calls it carries at once.
+    pub channels: u32,
+    /// How many calls it carries, as far as the cloud knows.
+    pub busy: u32,
+    /// When it last said something.
+    pub last_seen: Timestamp,
+}
+
+impl Db {
+    /// Returns every box that ever connected.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn boxes(&self) -> Result<Vec<BoxRow>, DbError> {
+        let rows = sqlx::query(
+            "SELECT boxes.*, (SELECT COUNT(*) FROM calls WHERE calls.box = boxes.box AND lost = 0
+                AND status NOT IN ('queued', 'ended')) AS busy
+             FROM boxes ORDER BY box",
+        )
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(BoxRow {
+                    id: parsed("box id", row.try_get("box")?)?,
+                    online: row.try_get("online")?,
+                    sess: count(row.try_get("sess")?),
+                    software: row.try_get("software")?,
+                    channels: row.try_get("channels")?,
+                    busy: row.try_get("busy")?,
+                    last_seen: instant(row.try_get("last_seen")?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Takes a birth or a will. A message of an older session than the known one changes nothing.
+    /// Returns whether the box's state was set by it.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn box_said(&self, id: &BoxId, birth: &Birth, now: Timestamp) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let known: Option<i64> = sqlx::query("SELECT sess FROM boxes WHERE box = ?")
+            .bind(id.as_str())
+            .fetch_optional(&mut *tx)
+            .await?
+            .map(|row| row.try_get("sess"))
+            .transpose()?;
+        if known.is_some_and(|sess| number(birth.sess) < sess) {
+            return Ok(false);
+        }
+        if birth.online {
+            sqlx::query(
+                "INSERT INTO boxes (box, online, sess, software, channels, last_seen)
+                 VALUES (?1, 1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (box) DO UPDATE
+                 SET online = 1, sess = ?2, software = ?3, channels = ?4, last_seen = ?5",
+            )
+            .bind(id.as_str())
+            .bind(number(birth.sess))
+            .bind(&birth.software)
+            .bind(birth.channels)
+            .bind(now.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        } else {
+            sqlx::query("UPDATE boxes SET online = 0, last_seen = ? WHERE box = ?")
+                .bind(now.as_millisecond())
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        if let Some(oldest) = birth.oldest {
+            give_up_below(&mut tx, id, oldest).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Takes every box for gone: the embedded broker has just started, so nobody is connected.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn all_boxes_offline(&self) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE boxes SET online = 0").execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// The box holds nothing below `oldest` any more: what is missing there will not come.
+async fn give_up_below(conn: &mut SqliteConnection, id: &BoxId, oldest: u64) -> Result<(), DbError> {
+    sqlx::query("UPDATE boxes SET contiguous = MAX(contiguous, ?) WHERE box = ?")
+        .bind(number(oldest.saturating_sub(1)))
+        .bind(id.as_str())
+        .execute(conn)
+        .await?;
+    Ok(())
+}

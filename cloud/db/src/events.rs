@@ -1,0 +1,391 @@
+//! Events of the boxes: stored once, their effects in the same transaction, acknowledged after it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::{Row, SqliteConnection};
+use trunkline_model::{BoxId, CallId};
+use trunkline_wire::{Ack, CallProgress, CallRecord, TurnRecord};
+use uuid::Uuid;
+
+use crate::log::append;
+use crate::store::{count, number, to_json};
+use crate::view::load;
+use crate::{CallStatus, Db, DbError, spool};
+
+/// How many missing numbers an acknowledgement lists at most; it reaches less far when there are more.
+const MAX_EXCEPT: usize = 500;
+
+/// One event as a box sent it.
+#[derive(Clone)]
+pub struct Event {
+    /// The box.
+    pub box_id: BoxId,
+    /// The box's session.
+    pub sess: u64,
+    /// Its number; (box, seq) is unique for ever.
+    pub seq: u64,
+    /// The message's id.
+    pub id: Uuid,
+    /// When the box wrote it.
+    pub ts: Timestamp,
+    /// Its type.
+    pub kind: String,
+    /// W3C traceparent.
+    pub trace: String,
+    /// The body as JSON text.
+    pub body: String,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// What an event does.
+#[derive(Clone)]
+pub enum Effect {
+    /// `call.progress`.
+    Progress(CallProgress),
+    /// `call.turn`.
+    Turn(CallId, Box<TurnRecord>),
+    /// `call.ended`.
+    Ended(Box<CallRecord>),
+    /// Of a type that this build does not know: kept, without effect.
+    Unknown,
+    /// Not what its type says: kept for people to look at, without effect. It is acknowledged all
+    /// the same, or the box would send it for ever.
+    Unreadable(String),
+}
+
+/// What became of a batch of events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ingested {
+    /// What to acknowledge.
+    pub acks: Vec<(BoxId, Ack)>,
+    /// The calls that changed.
+    pub touched: Vec<CallId>,
+    /// Events that had come before.
+    pub duplicates: u32,
+    /// Events with a known number and another content.
+    pub conflicts: u32,
+}
+
+impl Db {
+    /// Stores events and applies their effects, all or nothing. What came before changes nothing.
+    ///
+    /// # Errors
+    /// [`DbError`]; then nothing was stored and nothing may be acknowledged.
+    pub async fn ingest(&self, events: &[Event], now: Timestamp) -> Result<Ingested, DbError> {
+        let mut result = Ingested::default();
+        let mut highest: BTreeMap<&BoxId, u64> = BTreeMap::new();
+        let mut tx = self.begin().await?;
+        for event in events {
+            let top = highest.entry(&event.box_id).or_default();
+            *top = event.seq.max(*top);
+            match store(&mut tx, event, now).await? {
+                Stored::New => {}
+                Stored::Known => {
+                    result.duplicates += 1;
+                    continue;
+                }
+                // Effects are idempotent by call, so that a box which lost its counter is heard.
+                Stored::Conflict => result.conflicts += 1,
+            }
+            if let Some(call) = apply(&mut tx, event, now).await? {
+                result.touched.push(call);
+            }
+        }
+        for (id, top) in highest {
+            let ack = ack(&mut tx, id, top).await?;
+            result.acks.push((id.clone(), ack));
+            sqlx::query("UPDATE boxes SET last_seen = ? WHERE box = ?")
+                .bind(now.as_millisecond())
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(result)
+    }
+}
+
+enum Stored {
+    New,
+    Known,
+    Conflict,
+}
+
+async fn store(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Result<Stored, DbError> {
+    let fault = match &event.effect {
+        Effect::Unreadable(fault) => Some(fault.as_str()),
+        Effect::Progress(_) | Effect::Turn(..) | Effect::Ended(_) | Effect::Unknown => None,
+    };
+    let inserted = sqlx::query(
+        "INSERT OR IGNORE INTO call_events (box, seq, sess, id, ts, kind, trace, body, fault, at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(event.box_id.as_str())
+    .bind(number(event.seq))
+    .bind(number(event.sess))
+    .bind(event.id.to_string())
+    .bind(event.ts.as_millisecond())
+    .bind(&event.kind)
+    .bind(&event.trace)
+    .bind(&event.body)
+    .bind(fault)
+    .bind(now.as_millisecond())
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    if inserted == 1 {
+        return Ok(Stored::New);
+    }
+    let known = sqlx::query("SELECT kind, body FROM call_events WHERE box = ? AND seq = ?")
+        .bind(event.box_id.as_str())
+        .bind(number(event.seq))
+        .fetch_one(&mut *conn)
+        .await?;
+    let same = known.try_get::<String, _>("kind")? == event.kind
+        && known.try_get::<String, _>("body")? == event.body;
+    if same {
+        return Ok(Stored::Known);
+    }
+    let repeated =
+        sqlx::query("SELECT 1 FROM event_conflicts WHERE box = ? AND seq = ? AND kind = ? AND body = ?")
+            .bind(event.box_id.as_str())
+            .bind(number(event.seq))
+            .bind(&event.kind)
+            .bind(&event.body)
+            .fetch_optional(&mut *conn)
+            .await?;
+    if repeated.is_some() {
+        return Ok(Stored::Known);
+    }
+    sqlx::query("INSERT INTO event_conflicts (box, seq, kind, body, at) VALUES (?, ?, ?, ?, ?)")
+        .bind(event.box_id.as_str())
+        .bind(number(event.seq))
+        .bind(&event.kind)
+        .bind(&event.body)
+        .bind(now.as_millisecond())
+        .execute(conn)
+        .await?;
+    Ok(Stored::Conflict)
+}
+
+async fn apply(
+    conn: &mut SqliteConnection,
+    event: &Event,
+    now: Timestamp,
+) -> Result<Option<CallId>, DbError> {
+    match &event.effect {
+        Effect::Progress(progress) => {
+            apply_progress(conn, &event.box_id, progress, event.ts, now).await?;
+            Ok(Some(progress.call))
+        }
+        Effect::Turn(call, turn) => {
+            upsert_turn(conn, *call, turn, now).await?;
+            heard_of(conn, *call, &event.box_id, now).await?;
+            append(conn, *call, "call.turn", json!({ "turn": turn }), now).await?;
+            Ok(Some(*call))
+        }
+        Effect::Ended(record) => {
+            let new = apply_ended(conn, event, record, now).await?;
+            Ok(new.then_some(record.call))
+        }
+        Effect::Unknown | Effect::Unreadable(_) => Ok(None),
+    }
+}
+
+async fn apply_progress(
+    conn: &mut SqliteConnection,
+    by: &BoxId,
+    progress: &CallProgress,
+    ts: Timestamp,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    append(
+        conn,
+        progress.call,
+        "call.progress",
+        json!({ "stage": progress.stage, "detail": progress.detail }),
+        now,
+    )
+    .await?;
+    let Some(call) = load(conn, progress.call).await? else { return Ok(()) };
+    if call.status == CallStatus::Ended {
+        return Ok(());
+    }
+    heard_of(conn, progress.call, by, now).await?;
+    let status = CallStatus::from(progress.stage);
+    if status < call.status {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE calls SET status = ?2, detail = ?3,
+            rang_at = CASE WHEN ?2 = 'ringing' THEN COALESCE(rang_at, ?4) ELSE rang_at END,
+            answered_at = CASE WHEN ?2 = 'answered' THEN COALESCE(answered_at, ?4) ELSE answered_at END
+         WHERE id = ?1",
+    )
+    .bind(progress.call.to_string())
+    .bind(status.as_str())
+    .bind(&progress.detail)
+    .bind(ts.as_millisecond())
+    .execute(&mut *conn)
+    .await?;
+    if status > call.status {
+        match status {
+            CallStatus::Ringing => spool::enqueue(conn, progress.call, "call.ringing", now).await?,
+            CallStatus::Answered => spool::enqueue(conn, progress.call, "call.answered", now).await?,
+            CallStatus::Queued
+            | CallStatus::Dispatched
+            | CallStatus::Preparing
+            | CallStatus::Dialing
+            | CallStatus::Ended => {}
+        }
+    }
+    Ok(())
+}
+
+async fn apply_ended(
+    conn: &mut SqliteConnection,
+    event: &Event,
+    record: &CallRecord,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let inserted =
+        sqlx::query("INSERT OR IGNORE INTO records (call, box, seq, record, at) VALUES (?, ?, ?, ?, ?)")
+            .bind(record.call.to_string())
+            .bind(event.box_id.as_str())
+            .bind(number(event.seq))
+            .bind(to_json("call record", record)?)
+            .bind(now.as_millisecond())
+            .execute(&mut *conn)
+            .await?
+            .rows_affected();
+    if inserted == 0 {
+        return Ok(false);
+    }
+    for turn in &record.turns {
+        upsert_turn(conn, record.call, turn, now).await?;
+    }
+    let millis = |at: Option<Timestamp>| at.map(|at| at.as_millisecond());
+    sqlx::query(
+        "UPDATE calls SET status = 'ended', lost = 0, box = ?2, disposition = ?3, cause = ?4, sip_code = ?5,
+            outcome_code = ?6, outcome_label = ?7, suppress = ?8, rang_at = COALESCE(?9, rang_at),
+            answered_at = COALESCE(?10, answered_at), ended_at = ?11, updated_at = ?12, detail = ''
+         WHERE id = ?1",
+    )
+    .bind(record.call.to_string())
+    .bind(event.box_id.as_str())
+    .bind(record.disposition.as_str())
+    .bind(&record.cause)
+    .bind(record.sip_code)
+    .bind(record.outcome.as_ref().map(|outcome| outcome.code.as_str()))
+    .bind(record.outcome.as_ref().map(|outcome| outcome.label.as_str()))
+    .bind(record.suppress)
+    .bind(millis(record.rang))
+    .bind(millis(record.answered))
+    .bind(record.ended.as_millisecond())
+    .bind(now.as_millisecond())
+    .execute(&mut *conn)
+    .await?;
+    if record.suppress {
+        sqlx::query(
+            "INSERT OR IGNORE INTO suppressions (callee, call, at)
+             SELECT callee, id, ?2 FROM calls WHERE id = ?1",
+        )
+        .bind(record.call.to_string())
+        .bind(now.as_millisecond())
+        .execute(&mut *conn)
+        .await?;
+    }
+    let data = json!({
+        "disposition": record.disposition, "cause": record.cause, "sip_code": record.sip_code,
+        "outcome": record.outcome, "record": record,
+    });
+    append(conn, record.call, "call.ended", data, now).await?;
+    spool::enqueue(conn, record.call, "call.ended", now).await?;
+    Ok(true)
+}
+
+/// A sign of life from the box that carries the call.
+async fn heard_of(
+    conn: &mut SqliteConnection,
+    call: CallId,
+    by: &BoxId,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE calls SET lost = 0, updated_at = ?3, accepted_at = COALESCE(accepted_at, ?3)
+         WHERE id = ?1 AND box = ?2 AND status <> 'ended'",
+    )
+    .bind(call.to_string())
+    .bind(by.as_str())
+    .bind(now.as_millisecond())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn upsert_turn(
+    conn: &mut SqliteConnection,
+    call: CallId,
+    turn: &TurnRecord,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO turns (call, turn, record, at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (call, turn) DO UPDATE SET record = ?3, at = ?4",
+    )
+    .bind(call.to_string())
+    .bind(turn.turn)
+    .bind(to_json("turn", turn)?)
+    .bind(now.as_millisecond())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Works out what may be acknowledged: never beyond `top`, the highest number in this batch, so that
+/// a box which counts from 1 again is not told that its new events have arrived.
+async fn ack(conn: &mut SqliteConnection, id: &BoxId, top: u64) -> Result<Ack, DbError> {
+    sqlx::query("INSERT OR IGNORE INTO boxes (box, online, sess, last_seen) VALUES (?, 0, 0, 0)")
+        .bind(id.as_str())
+        .execute(&mut *conn)
+        .await?;
+    let before: i64 = sqlx::query("SELECT contiguous FROM boxes WHERE box = ?")
+        .bind(id.as_str())
+        .fetch_one(&mut *conn)
+        .await?
+        .try_get("contiguous")?;
+    let seen = sqlx::query("SELECT seq FROM call_events WHERE box = ? AND seq > ? ORDER BY seq")
+        .bind(id.as_str())
+        .bind(before)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut contiguous = count(before);
+    let mut upto = contiguous;
+    let mut except = Vec::new();
+    for row in seen {
+        let seq = count(row.try_get("seq")?);
+        if seq == contiguous + 1 {
+            contiguous = seq;
+        } else {
+            let gap = upto + 1..seq;
+            if except.len() as u64 + (gap.end.saturating_sub(gap.start)) > MAX_EXCEPT as u64 {
+                break;
+            }
+            except.extend(gap);
+        }
+        upto = seq;
+    }
+    if contiguous > count(before) {
+        sqlx::query("UPDATE boxes SET contiguous = ? WHERE box = ?")
+            .bind(number(contiguous))
+            .bind(id.as_str())
+            .execute(conn)
+            .await?;
+    }
+    upto = upto.min(top);
+    except.retain(|&seq| seq <= upto);
+    Ok(Ack { upto, except })
+}

@@ -1,0 +1,56 @@
+//! The cloud's database: every query and every migration; nothing else speaks SQL.
+//!
+//! SQLite in WAL mode with one writer connection, so that transactions queue up instead of failing
+//! with "database is locked". A commit is on the disk when the call returns (`synchronous = FULL`):
+//! boxes delete their events on the strength of it.
+//!
+//! **Invariant:** (box, seq) is stored once; the effects of an event and its row share a transaction.
+//! **Invariant:** a call has at most one record, and a record that arrived is never replaced.
+//!
+//! Absent on purpose: decisions (`cloud/worker`), and any clock: `now` is an argument.
+
+mod boxes;
+mod calls;
+mod events;
+mod log;
+mod spool;
+mod store;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use boxes::BoxRow;
+pub use calls::{Cancelled, Created, NewCall, Resend};
+pub use events::{Effect, Event, Ingested};
+pub use log::LogEntry;
+pub use spool::{AttemptResult, Delivery};
+pub use store::Db;
+pub use view::{Call, CallDetail, CallFilter, CallStatus, CallbackView};
+
+/// Why a query failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The file could not be opened or created.
+    #[error("could not open the database `{path}`")]
+    Open {
+        /// The file.
+        path: String,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// The file has a schema that this build cannot bring up to date.
+    #[error("could not bring the database up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("the database refused a statement")]
+    Sql(#[from] sqlx::Error),
+    /// A stored value is not what this build wrote.
+    #[error("the database holds a {what} that cannot be read: {text}")]
+    Damaged {
+        /// Kind of value.
+        what: &'static str,
+        /// How it failed; never the value itself, which may be personal data.
+        text: String,
+    },
+}

@@ -1,0 +1,183 @@
+//! The callbacks' spool: durable, in order per call.
+
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::{Row, SqliteConnection};
+use trunkline_model::CallId;
+use uuid::Uuid;
+
+use crate::log::append;
+use crate::store::{count, instant, number, parsed};
+use crate::{Db, DbError, view};
+
+/// A callback that is due.
+#[derive(Clone)]
+pub struct Delivery {
+    /// Its id, the same at every attempt.
+    pub id: String,
+    /// The call.
+    pub call: CallId,
+    /// Such as `call.ended`.
+    pub kind: String,
+    /// Where to.
+    pub url: String,
+    /// The body.
+    pub payload: String,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When it was put into the spool.
+    pub created_at: Timestamp,
+}
+
+/// How an attempt went.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttemptResult {
+    /// The receiver has it.
+    Delivered {
+        /// HTTP status.
+        status: u16,
+    },
+    /// Try again.
+    Retry {
+        /// HTTP status, when there was an answer.
+        status: Option<u16>,
+        /// What went wrong.
+        error: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Never again.
+    GivenUp {
+        /// HTTP status, when there was an answer.
+        status: Option<u16>,
+        /// What went wrong.
+        error: String,
+    },
+}
+
+impl Db {
+    /// Returns what is due: of each call only the oldest that is pending, so that a receiver sees
+    /// the events of a call in order.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn due_callbacks(&self, now: Timestamp, limit: u32) -> Result<Vec<Delivery>, DbError> {
+        let rows = sqlx::query(
+            "SELECT * FROM callbacks AS c WHERE state = 'pending' AND next_at <= ?
+                AND NOT EXISTS (SELECT 1 FROM callbacks AS d
+                    WHERE d.call = c.call AND d.state = 'pending' AND d.n < c.n)
+             ORDER BY next_at LIMIT ?",
+        )
+        .bind(now.as_millisecond())
+        .bind(limit)
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Delivery {
+                    id: row.try_get("id")?,
+                    call: parsed("call id", row.try_get("call")?)?,
+                    kind: row.try_get("kind")?,
+                    url: row.try_get("url")?,
+                    payload: row.try_get("payload")?,
+                    attempts: u32::try_from(count(row.try_get("attempts")?)).unwrap_or(u32::MAX),
+                    created_at: instant(row.try_get("created_at")?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Returns when the next pending callback is due.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn next_callback_at(&self) -> Result<Option<Timestamp>, DbError> {
+        let row = sqlx::query("SELECT MIN(next_at) AS at FROM callbacks WHERE state = 'pending'")
+            .fetch_one(self.reader())
+            .await?;
+        row.try_get::<Option<i64>, _>("at")?.map(instant).transpose()
+    }
+
+    /// Writes down how an attempt went.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn callback_attempted(
+        &self,
+        delivery: &Delivery,
+        result: &AttemptResult,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let (state, status, error, next_at, delivered_at) = match result {
+            AttemptResult::Delivered { status } => ("delivered", Some(*status), "", now, Some(now)),
+            AttemptResult::Retry { status, error, at } => ("pending", *status, error.as_str(), *at, None),
+            AttemptResult::GivenUp { status, error } => ("failed", *status, error.as_str(), now, None),
+        };
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE callbacks SET state = ?2, attempts = attempts + 1, last_status = ?3, last_error = ?4,
+                next_at = ?5, delivered_at = ?6 WHERE id = ?1",
+        )
+        .bind(&delivery.id)
+        .bind(state)
+        .bind(status)
+        .bind(error)
+        .bind(next_at.as_millisecond())
+        .bind(delivered_at.map(|at| at.as_millisecond()))
+        .execute(&mut *tx)
+        .await?;
+        let data = json!({
+            "id": delivery.id, "type": delivery.kind, "state": state,
+            "attempts": delivery.attempts + 1, "status": status, "error": error,
+        });
+        append(&mut tx, delivery.call, "callback", data, now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Says whether a call has callbacks that are neither delivered nor given up.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn has_pending_callbacks(&self, call: CallId) -> Result<bool, DbError> {
+        let row = sqlx::query("SELECT 1 FROM callbacks WHERE call = ? AND state = 'pending' LIMIT 1")
+            .bind(call.to_string())
+            .fetch_optional(self.reader())
+            .await?;
+        Ok(row.is_some())
+    }
+}
+
+/// Puts a report about the call as it now stands into the spool, if anybody wants reports.
+pub(crate) async fn enqueue(
+    conn: &mut SqliteConnection,
+    call: CallId,
+    kind: &str,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let Some(detail) = view::detail(conn, call).await? else { return Ok(()) };
+    let Some(url) = detail.call.callback_url.clone() else { return Ok(()) };
+    // The id is drawn from the row's number, so that even a test sees the same ids in each run.
+    let payload = json!({ "type": kind, "timestamp": now, "data": detail });
+    let rows: i64 = sqlx::query("SELECT COALESCE(MAX(n), 0) + 1 AS n FROM callbacks")
+        .fetch_one(&mut *conn)
+        .await?
+        .try_get("n")?;
+    let id = format!("msg_{}", Uuid::from_u64_pair(call_half(call), count(rows)).simple());
+    sqlx::query(
+        "INSERT INTO callbacks (id, call, kind, url, payload, created_at, next_at) VALUES (?, ?, ?, ?, ?, ?6, ?6)",
+    )
+    .bind(id)
+    .bind(call.to_string())
+    .bind(kind)
+    .bind(url)
+    .bind(payload.to_string())
+    .bind(number(count(now.as_millisecond())))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+fn call_half(call: CallId) -> u64 {
+    let (high, low) = call.as_uuid().as_u64_pair();
+    high ^ low
+}

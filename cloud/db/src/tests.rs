@@ -1,0 +1,373 @@
+//! Shared promises of the tables: counted once, in order, nothing acknowledged that is not there.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tempfile::TempDir;
+use trunkline_model::{BoxId, CallId, Disposition};
+use trunkline_wire::{Ack, Birth, CallProgress, CallRecord, ProgressStage, ScriptRef, TurnReply};
+use uuid::Uuid;
+
+use crate::{AttemptResult, CallStatus, Cancelled, Created, Db, Effect, Event, NewCall, Resend};
+
+fn t0() -> Timestamp {
+    "2026-11-22T10:00:00Z".parse().unwrap()
+}
+
+fn after(seconds: i64) -> Timestamp {
+    t0() + SignedDuration::from_secs(seconds)
+}
+
+fn the_box() -> BoxId {
+    "tl-a".parse().unwrap()
+}
+
+async fn open() -> (TempDir, Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&dir.path().join("cloud.sqlite")).await.unwrap();
+    (dir, db)
+}
+
+fn new_call(n: u128) -> NewCall {
+    NewCall {
+        id: CallId::from_u128(n),
+        callee: format!("+86138001380{n:02}").parse().unwrap(),
+        caller_id: None,
+        script: script(),
+        variables: BTreeMap::from([("name".into(), "王芳".into())]),
+        external_id: None,
+        callback_url: Some("http://crm.example/hook".into()),
+        not_after: after(300),
+        trace: String::new(),
+        idempotency: None,
+    }
+}
+
+fn script() -> ScriptRef {
+    ScriptRef { id: "demo".parse().unwrap(), version: "0".repeat(64).parse().unwrap() }
+}
+
+/// A call that box `tl-a` carries.
+async fn carried(db: &Db, n: u128) -> CallId {
+    let new = new_call(n);
+    assert!(matches!(db.create_call(&new, t0()).await.unwrap(), Created::New(_)));
+    assert!(db.assign(new.id, &the_box(), t0()).await.unwrap());
+    new.id
+}
+
+fn event(seq: u64, kind: &str, effect: Effect, body: serde_json::Value) -> Event {
+    Event {
+        box_id: the_box(),
+        sess: 1,
+        seq,
+        id: Uuid::from_u128(u128::from(seq)),
+        ts: after(1),
+        kind: kind.into(),
+        trace: String::new(),
+        body: body.to_string(),
+        effect,
+    }
+}
+
+fn progress(seq: u64, call: CallId, stage: ProgressStage) -> Event {
+    let progress = CallProgress { call, stage, detail: String::new() };
+    let body = serde_json::to_value(&progress).unwrap();
+    event(seq, "call.progress", Effect::Progress(progress), body)
+}
+
+fn ended(seq: u64, call: CallId, disposition: Disposition, suppress: bool) -> Event {
+    let record: CallRecord = serde_json::from_value(json!({
+        "call": call, "script": script(), "started": after(1), "answered": after(5), "ended": after(30),
+        "disposition": disposition, "suppress": suppress, "outcome": {"code": "A", "label": "promised"},
+        "slots": {"promise_date": "2026-11-27"},
+        "turns": [{"turn": 0, "decision": {"node": "open", "because": "answered"}}],
+    }))
+    .unwrap();
+    let body = serde_json::to_value(&record).unwrap();
+    event(seq, "call.ended", Effect::Ended(Box::new(record)), body)
+}
+
+fn plain(seq: u64) -> Event {
+    event(seq, "audit.x", Effect::Unknown, json!({ "n": seq }))
+}
+
+async fn ack_of(db: &Db, events: &[Event]) -> Ack {
+    let ingested = db.ingest(events, t0()).await.unwrap();
+    ingested.acks.into_iter().next().unwrap().1
+}
+
+#[tokio::test]
+async fn a_record_that_comes_twice_is_counted_once() {
+    let (_dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    let end = ended(1, call, Disposition::Completed, false);
+
+    let first = db.ingest(std::slice::from_ref(&end), t0()).await.unwrap();
+    let again = db.ingest(std::slice::from_ref(&end), t0()).await.unwrap();
+
+    assert_eq!((first.touched.len(), first.duplicates), (1, 0));
+    assert_eq!((again.touched.len(), again.duplicates), (0, 1));
+    assert_eq!(again.acks, first.acks, "a repeated event is acknowledged again");
+    let detail = db.call_detail(call).await.unwrap().unwrap();
+    assert_eq!(detail.call.status, CallStatus::Ended);
+    assert_eq!(detail.call.outcome.unwrap().code, "A");
+    assert_eq!(detail.slots["promise_date"], "2026-11-27");
+    assert_eq!(detail.turns.len(), 1);
+    assert_eq!(detail.callbacks.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_record_under_another_number_is_counted_once_too() {
+    let (_dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    db.ingest(&[ended(1, call, Disposition::Completed, false)], t0()).await.unwrap();
+    db.ingest(&[ended(2, call, Disposition::Busy, false)], t0()).await.unwrap();
+
+    let detail = db.call_detail(call).await.unwrap().unwrap();
+    assert_eq!(detail.call.disposition, Some(Disposition::Completed), "the first record stands");
+    assert_eq!(detail.callbacks.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_lists_what_is_missing_and_the_list_shrinks() {
+    let (_dir, db) = open().await;
+    assert_eq!(ack_of(&db, &[plain(1), plain(2)]).await, Ack { upto: 2, except: vec![] });
+    assert_eq!(ack_of(&db, &[plain(5), plain(7)]).await, Ack { upto: 7, except: vec![3, 4, 6] });
+    assert_eq!(ack_of(&db, &[plain(4)]).await, Ack { upto: 4, except: vec![3] });
+    assert_eq!(ack_of(&db, &[plain(3), plain(6), plain(8)]).await, Ack { upto: 8, except: vec![] });
+}
+
+#[tokio::test]
+async fn an_acknowledgement_never_reaches_beyond_what_was_sent() {
+    let (_dir, db) = open().await;
+    for seq in 1..=50 {
+        ack_of(&db, &[plain(seq)]).await;
+    }
+    // The box lost its store and counts from 1 again: 3 must not count as acknowledged by 50.
+    let call = carried(&db, 1).await;
+    let ack =
+        ack_of(&db, &[progress(1, call, ProgressStage::Dialing), ended(2, call, Disposition::Busy, false)])
+            .await;
+    assert_eq!(ack, Ack { upto: 2, except: vec![] });
+    let row = db.call(call).await.unwrap().unwrap();
+    assert_eq!(row.disposition, Some(Disposition::Busy), "and its record is not lost");
+}
+
+#[tokio::test]
+async fn a_gap_too_wide_to_list_holds_the_acknowledgement_back() {
+    let (_dir, db) = open().await;
+    assert_eq!(ack_of(&db, &[plain(10_000)]).await, Ack { upto: 0, except: vec![] });
+    let birth = Birth { online: true, sess: 9, software: String::new(), channels: 1, oldest: Some(10_000) };
+    db.box_said(&the_box(), &birth, t0()).await.unwrap();
+    assert_eq!(ack_of(&db, &[plain(10_001)]).await, Ack { upto: 10_001, except: vec![] });
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_kept_and_acknowledged() {
+    let (_dir, db) = open().await;
+    let bad = event(1, "call.ended", Effect::Unreadable("missing field".into()), json!({"x": 1}));
+    assert_eq!(ack_of(&db, &[bad]).await, Ack { upto: 1, except: vec![] });
+}
+
+#[tokio::test]
+async fn progress_only_goes_forward_and_reports_each_step_once() {
+    let (_dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    let stages =
+        [ProgressStage::Ringing, ProgressStage::Dialing, ProgressStage::Ringing, ProgressStage::Answered];
+    for (seq, stage) in (1..).zip(stages) {
+        db.ingest(&[progress(seq, call, stage)], t0()).await.unwrap();
+    }
+    let detail = db.call_detail(call).await.unwrap().unwrap();
+    assert_eq!(detail.call.status, CallStatus::Answered);
+    assert_eq!(detail.call.answered_at, Some(after(1)));
+    let kinds: Vec<String> = detail.callbacks.unwrap().into_iter().map(|c| c.kind).collect();
+    assert_eq!(kinds, ["call.ringing", "call.answered"]);
+    // A late word changes nothing once the call is over.
+    db.ingest(
+        &[ended(9, call, Disposition::Completed, false), progress(10, call, ProgressStage::Ringing)],
+        t0(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(db.call(call).await.unwrap().unwrap().status, CallStatus::Ended);
+}
+
+#[tokio::test]
+async fn callbacks_of_a_call_are_due_one_after_the_other() {
+    let (_dir, db) = open().await;
+    let (one, two) = (carried(&db, 1).await, carried(&db, 2).await);
+    db.ingest(
+        &[
+            progress(1, one, ProgressStage::Ringing),
+            ended(2, one, Disposition::Completed, false),
+            ended(3, two, Disposition::Busy, false),
+        ],
+        t0(),
+    )
+    .await
+    .unwrap();
+
+    let due = db.due_callbacks(t0(), 10).await.unwrap();
+    let due_kinds: Vec<_> = due.iter().map(|d| (d.call, d.kind.as_str())).collect();
+    assert_eq!(due_kinds, [(one, "call.ringing"), (two, "call.ended")]);
+
+    let retry = AttemptResult::Retry { status: Some(500), error: "500".into(), at: after(60) };
+    db.callback_attempted(&due[0], &retry, t0()).await.unwrap();
+    db.callback_attempted(&due[1], &AttemptResult::Delivered { status: 200 }, t0()).await.unwrap();
+    assert!(db.due_callbacks(after(30), 10).await.unwrap().is_empty(), "the second waits for the first");
+
+    let due = db.due_callbacks(after(61), 10).await.unwrap();
+    assert_eq!((due.len(), due[0].attempts), (1, 1));
+    db.callback_attempted(&due[0], &AttemptResult::Delivered { status: 204 }, after(61)).await.unwrap();
+    assert_eq!(db.due_callbacks(after(61), 10).await.unwrap()[0].kind, "call.ended");
+    assert!(db.has_pending_callbacks(one).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_same_key_and_request_give_the_same_call() {
+    let (_dir, db) = open().await;
+    let mut new = new_call(1);
+    new.idempotency = Some(("crm".into(), "k1".into(), "hash".into()));
+    assert!(matches!(db.create_call(&new, t0()).await.unwrap(), Created::New(_)));
+
+    let mut again = new.clone();
+    again.id = CallId::from_u128(2);
+    let Created::Same(call) = db.create_call(&again, t0()).await.unwrap() else { panic!("not the same") };
+    assert_eq!(call.id, new.id);
+
+    again.idempotency = Some(("crm".into(), "k1".into(), "other".into()));
+    assert_eq!(db.create_call(&again, t0()).await.unwrap(), Created::KeyReused);
+    again.idempotency = Some(("other-crm".into(), "k1".into(), "other".into()));
+    assert!(matches!(db.create_call(&again, t0()).await.unwrap(), Created::New(_)));
+}
+
+#[tokio::test]
+async fn who_asked_not_to_be_called_is_not_called() {
+    let (_dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    db.ingest(&[ended(1, call, Disposition::Completed, true)], t0()).await.unwrap();
+
+    let mut again = new_call(1);
+    again.id = CallId::from_u128(2);
+    assert_eq!(db.create_call(&again, t0()).await.unwrap(), Created::Suppressed);
+    assert!(db.is_suppressed(&again.callee).await.unwrap());
+    assert!(!db.is_suppressed(&new_call(3).callee).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_call_nobody_takes_expires_and_says_why() {
+    let (_dir, db) = open().await;
+    let new = new_call(1);
+    db.create_call(&new, t0()).await.unwrap();
+    assert!(db.sweep(t0() - SignedDuration::from_secs(900), after(299)).await.unwrap().is_empty());
+    assert_eq!(db.sweep(t0(), after(300)).await.unwrap(), [new.id]);
+
+    let call = db.call(new.id).await.unwrap().unwrap();
+    assert_eq!(call.disposition, Some(Disposition::Expired));
+    assert_eq!(call.cause, "no box was online before the deadline");
+    assert_eq!(db.due_callbacks(after(300), 10).await.unwrap()[0].kind, "call.ended");
+}
+
+#[tokio::test]
+async fn a_silent_call_is_lost_but_never_given_up() {
+    let (_dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    db.accepted(call, &the_box(), after(2)).await.unwrap();
+    assert_eq!(db.sweep(after(3), after(1_000)).await.unwrap(), [call]);
+    assert!(db.sweep(after(3), after(1_001)).await.unwrap().is_empty(), "said once");
+    let row = db.call(call).await.unwrap().unwrap();
+    assert!(row.lost && row.status == CallStatus::Dispatched);
+
+    db.ingest(&[ended(1, call, Disposition::Completed, false)], after(2_000)).await.unwrap();
+    let row = db.call(call).await.unwrap().unwrap();
+    assert!(!row.lost && row.status == CallStatus::Ended);
+}
+
+#[tokio::test]
+async fn a_refused_call_waits_again_and_a_late_refusal_changes_nothing() {
+    let (_dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    let refusals = db.refused(call, &the_box(), "no channel", after(5), after(1)).await.unwrap();
+    assert_eq!(refusals, Some(1));
+    assert!(db.queued(after(4), 10).await.unwrap().is_empty());
+    assert_eq!(db.queued(after(5), 10).await.unwrap().len(), 1);
+
+    assert!(db.assign(call, &the_box(), after(5)).await.unwrap());
+    db.accepted(call, &the_box(), after(6)).await.unwrap();
+    assert_eq!(db.refused(call, &the_box(), "late", after(9), after(7)).await.unwrap(), None);
+    assert_eq!(db.call(call).await.unwrap().unwrap().status, CallStatus::Dispatched);
+}
+
+#[tokio::test]
+async fn a_command_is_repeated_until_the_box_says_something() {
+    let (_dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    assert!(db.resends(after(5), after(5)).await.unwrap().is_empty(), "the box is not online");
+    let birth = Birth { online: true, sess: 1, software: String::new(), channels: 1, oldest: None };
+    db.box_said(&the_box(), &birth, t0()).await.unwrap();
+
+    let resends = db.resends(after(5), after(5)).await.unwrap();
+    assert!(matches!(&resends[..], [Resend::Dial(row, _)] if row.id == call));
+    assert!(db.resends(after(4), after(6)).await.unwrap().is_empty(), "sent a second ago");
+
+    db.ingest(&[progress(1, call, ProgressStage::Preparing)], after(7)).await.unwrap();
+    assert!(db.resends(after(20), after(20)).await.unwrap().is_empty());
+
+    assert!(matches!(db.cancel(call, after(21)).await.unwrap(), Cancelled::Asked(_)));
+    let resends = db.resends(after(21), after(21)).await.unwrap();
+    assert_eq!(resends, [Resend::Cancel(call, the_box())]);
+    db.ingest(&[ended(2, call, Disposition::Cancelled, false)], after(22)).await.unwrap();
+    assert!(db.resends(after(40), after(40)).await.unwrap().is_empty());
+    assert!(matches!(db.cancel(call, after(41)).await.unwrap(), Cancelled::Over(_)));
+}
+
+#[tokio::test]
+async fn a_queued_call_is_cancelled_at_once_and_then_given_to_nobody() {
+    let (_dir, db) = open().await;
+    let new = new_call(1);
+    db.create_call(&new, t0()).await.unwrap();
+    let Cancelled::Ended(call) = db.cancel(new.id, t0()).await.unwrap() else { panic!("not ended") };
+    assert_eq!(call.disposition, Some(Disposition::Cancelled));
+    assert!(!db.assign(new.id, &the_box(), t0()).await.unwrap());
+    assert_eq!(db.cancel(CallId::from_u128(9), t0()).await.unwrap(), Cancelled::NoSuchCall);
+}
+
+#[tokio::test]
+async fn words_of_an_older_session_do_not_count() {
+    let (_dir, db) = open().await;
+    let say = async |online, sess| {
+        let birth = Birth { online, sess, software: "1".into(), channels: 2, oldest: None };
+        db.box_said(&the_box(), &birth, t0()).await.unwrap()
+    };
+    assert!(say(true, 7).await);
+    assert!(!say(false, 6).await, "the will of the session before comes late");
+    assert!(db.boxes().await.unwrap()[0].online);
+    assert!(say(false, 7).await);
+    assert!(!db.boxes().await.unwrap()[0].online);
+}
+
+#[tokio::test]
+async fn a_reply_is_kept_once() {
+    let (_dir, db) = open().await;
+    let reply: TurnReply = serde_json::from_value(json!({
+        "call": CallId::from_u128(1), "turn": 1, "rev": 2, "mode": "final", "state": {}, "node": "open", "actions": [],
+    }))
+    .unwrap();
+    assert!(db.store_reply(&reply, json!({}), t0()).await.unwrap());
+    assert!(!db.store_reply(&reply, json!({}), t0()).await.unwrap());
+    assert_eq!(db.log_after(reply.call, 0).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_opening_again() {
+    let (dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    db.ingest(&[ended(1, call, Disposition::Completed, false)], t0()).await.unwrap();
+    // Not closed on purpose: the process may be killed.
+    drop(db);
+    let db = Db::open(&dir.path().join("cloud.sqlite")).await.unwrap();
+    assert_eq!(db.call(call).await.unwrap().unwrap().status, CallStatus::Ended);
+    assert_eq!(db.due_callbacks(t0(), 10).await.unwrap().len(), 1);
+}
