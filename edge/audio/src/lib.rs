@@ -1,0 +1,50 @@
+//! Samples in, samples out: what a telephone call does with sound.
+//!
+//! - [`Codec`]: G.711 in both laws.
+//! - [`plc`]: conceals lost frames. [`resample`]: any ratio of rates, streaming or whole.
+//! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
+//!   and heard. [`channel`]: what a telephone line does to speech, for tests.
+//! - [`record`]: the two-channel recording. [`wav`]: reading and writing of whole files.
+//! - [`latency`]: how fast the robot answers, measured from a recording.
+//!
+//! Sound is 16-bit samples in slices, at 8 kHz unless a rate is said.
+//!
+//! **Invariant:** what runs once per frame of a call ([`Codec`], [`plc`], [`resample::Resampler`],
+//! [`tone::ToneGenerator`], [`tone::DtmfDetector`]) allocates nothing and touches no file.
+//!
+//! Absent on purpose: devices (`edge/soundcard`), threads and rings (the shell feeds
+//! [`record::RecordingWriter`] from its own), and anything that understands speech (`edge/speech`).
+
+pub mod channel;
+mod g711;
+pub mod latency;
+pub mod level;
+pub mod plc;
+pub mod record;
+pub mod resample;
+pub mod tone;
+mod vad;
+pub mod wav;
+
+pub use g711::Codec;
+
+/// Samples of one frame of 20 ms at 8 kHz.
+pub const FRAME: usize = 160;
+
+/// Converts samples to the range -1 to 1.
+#[must_use]
+pub fn to_f32(samples: &[i16]) -> Vec<f32> {
+    samples.iter().map(|&sample| f32::from(sample) / 32_768.0).collect()
+}
+
+/// Converts from the range -1 to 1, clipping what is outside.
+#[must_use]
+pub fn to_i16(samples: &[f32]) -> Vec<i16> {
+    samples.iter().map(|&sample| clip(sample * 32_768.0)).collect()
+}
+
+/// Rounds to the nearest sample in range.
+fn clip(value: f32) -> i16 {
+    // `as` saturates, and makes silence of what is not a number.
+    value.round() as i16
+}
