@@ -1,0 +1,715 @@
+//! The user agent: messages and time in, messages and events out.
+
+mod call;
+mod config;
+mod dialog;
+mod event;
+mod in_dialog;
+mod register;
+mod tables;
+mod uac;
+mod uas;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+pub use config::{CommandError, InboundAuth, InviteRequest, RegisterRequest, UaConfig};
+pub use event::{DialogKey, Failure, FailureCause, Gauges, HangupReason, Output, SipEvent, Stats};
+
+use call::{Call, Phase};
+use register::Registration;
+use tables::{Alarms, Client, Clients, Owner, Purpose, Server, ServerKey, Servers};
+
+use crate::digest::{Advice, Attempts, ClientAuth, Subject, Verifier};
+use crate::message::{CSeq, Headers, Message, Method, NameAddr, ParseError, Request, Response, Uri, Via};
+use crate::transaction::{ClientTx, OnAck, OnResponse, OnServerTimeout, OnTimeout, ServerTx};
+
+/// Methods that are answered with more than a 405.
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY";
+/// Requests of others under way at most; beyond it new ones are ignored.
+const MAX_SERVERS: usize = 8_192;
+/// Answers to strangers: so many at once, and so many a second.
+const REFUSAL_BURST: f64 = 20.0;
+const REFUSALS_PER_SECOND: f64 = 10.0;
+
+/// A SIP endpoint on one socket: calls out and in, pings, one registration.
+///
+/// After every `handle_*` call and every command, drain [`Self::poll_output`]; then wait for a datagram or for
+/// [`Self::poll_timeout`], whichever comes first. The crate's front page has the loop.
+pub struct UserAgent {
+    config: UaConfig,
+    rng: StdRng,
+    outputs: VecDeque<Output>,
+    alarms: Alarms,
+    clients: Clients,
+    servers: Servers,
+    calls: BTreeMap<u64, Call>,
+    /// Calls whose end was not told yet.
+    live_calls: usize,
+    /// Call-ID and our tag name a call, whatever the other side's tag.
+    by_dialog: HashMap<(String, String), u64>,
+    /// Call-ID, their tag and number of each INVITE that rings here, to notice one that came two ways.
+    ringing_here: HashMap<(String, String, u32), u64>,
+    registration: Option<Registration>,
+    verifier: Option<Verifier>,
+    refusals: Refusals,
+    next_id: u64,
+    stats: Stats,
+    /// Bytes of the datagram being taken in: a stranger gets no more back.
+    heard_bytes: usize,
+}
+
+/// A bucket of answers for strangers.
+#[derive(Debug)]
+struct Refusals {
+    left: f64,
+    at: Option<Instant>,
+}
+
+impl Refusals {
+    fn take(&mut self, now: Instant) -> bool {
+        let since = self.at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
+        self.at = Some(now);
+        self.left = (self.left + since * REFUSALS_PER_SECOND).min(REFUSAL_BURST);
+        let some = self.left >= 1.0;
+        if some {
+            self.left -= 1.0;
+        }
+        some
+    }
+}
+
+impl UserAgent {
+    /// Makes an agent. `seed` must be random outside tests: tags, branches and nonces come from it.
+    pub fn new(config: UaConfig, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            rng: StdRng::from_seed(seed),
+            outputs: VecDeque::new(),
+            alarms: Alarms::default(),
+            clients: Clients::default(),
+            servers: Servers::default(),
+            calls: BTreeMap::new(),
+            live_calls: 0,
+            by_dialog: HashMap::new(),
+            ringing_here: HashMap::new(),
+            registration: None,
+            verifier: None,
+            refusals: Refusals { left: REFUSAL_BURST, at: None },
+            next_id: 0,
+            stats: Stats::default(),
+            heard_bytes: 0,
+        }
+    }
+
+    /// Takes in a datagram. Whatever is in it, the worst it does is to be counted.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.stats.received += 1;
+        self.heard_bytes = bytes.len();
+        match Message::parse(bytes) {
+            Ok(Message::Request(request)) => self.handle_request(now, from, request),
+            Ok(Message::Response(response)) => self.handle_response(now, response),
+            Err(ParseError::KeepAlive) => {}
+            Err(ParseError::NotSip(what)) => {
+                self.stats.malformed += 1;
+                tracing::trace!(what, "Datagram ignored: {what}");
+            }
+            Err(ParseError::BadRequest { code, what, method, headers }) => {
+                self.stats.malformed += 1;
+                tracing::debug!(code, what, "Bad request: {what}");
+                // An ACK is never answered, and a stranger only so often.
+                if method != "ACK" && self.may_answer(now, from) {
+                    let mut headers = *headers;
+                    if let Some(via) = headers.top_via() {
+                        note_source(&mut headers, via, from);
+                        self.answer_without_state(&headers, from, code, what, &[]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does everything that was due at `now`. Calling it early is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(owner) = self.alarms.pop_due(now) {
+            match owner {
+                Owner::Client(id) => self.handle_client_timeout(now, id),
+                Owner::Server(id) => self.handle_server_timeout(now, id),
+                Owner::Call(key) => self.handle_call_timeout(now, key),
+                Owner::Registration => self.handle_registration_timeout(now),
+            }
+        }
+    }
+
+    /// Takes in that nothing can be sent to `to` now: every request there without an answer fails at once.
+    pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: io::ErrorKind) {
+        for id in self.clients.unheard_at(to) {
+            let Some(client) = self.clients.get_mut(id) else { continue };
+            client.tx.terminate();
+            let failure =
+                Failure::here(FailureCause::Unreachable, &format!("the next hop cannot be reached: {kind}"));
+            self.end_client(now, id, Some(failure));
+        }
+    }
+
+    /// Returns the next datagram to send or event to tell.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns when to call [`Self::handle_timeout`] next, and why, for the log.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        self.alarms.next()
+    }
+
+    /// Asks `to` whether it is alive; [`SipEvent::OptionsAnswered`] or [`SipEvent::OptionsUnanswered`] follows.
+    pub fn options(&mut self, now: Instant, to: SocketAddr) {
+        let target = Uri::at("", to);
+        let from = self.from(&self.config.contact_user.clone(), None);
+        let mut request = self.request(Method::Options, target.clone(), from, NameAddr::new(target), 1);
+        request.headers.push("Accept", "application/sdp");
+        self.start(now, request, to, Purpose::Options, Attempts::default());
+    }
+
+    /// Returns how much is in the tables.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            calls: self.live_calls,
+            lingering_calls: self.calls.len() - self.live_calls,
+            client_transactions: self.clients.len(),
+            server_transactions: self.servers.len(),
+        }
+    }
+
+    /// Returns what was counted since the start.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Tells whether no call and no transaction is left.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.clients.len() == 0 && self.servers.len() == 0
+    }
+
+    // --- responses ---------------------------------------------------------------------------------------
+
+    fn handle_response(&mut self, now: Instant, response: Response) {
+        let (Some(via), Some(cseq)) = (response.headers.top_via(), response.headers.cseq()) else { return };
+        let found = via.branch().and_then(|branch| self.clients.find(&branch, &cseq.method));
+        let Some((id, client)) = found.and_then(|id| Some((id, self.clients.get_mut(id)?))) else {
+            self.stats.unmatched += 1;
+            return;
+        };
+        let verdict = client.tx.handle_response(now, response.code);
+        match verdict {
+            OnResponse::Deliver => {}
+            OnResponse::AckAndDeliver => self.ack_refusal(id, &response),
+            OnResponse::AckAgain => {
+                if let Some((bytes, to)) = client.ack.clone().map(|ack| (ack, client.to)) {
+                    self.send_again(to, bytes);
+                }
+                return;
+            }
+            OnResponse::Absorb => return,
+        }
+        self.rearm_client(id);
+        let Some(client) = self.clients.get(id) else { return };
+        let (purpose, to, sent_at) = (client.purpose, client.to, client.sent_at);
+        match purpose {
+            Purpose::Invite(key) => self.handle_invite_response(now, id, key, &response),
+            Purpose::Options if response.code >= 200 => {
+                let rtt = now.saturating_duration_since(sent_at);
+                self.tell(SipEvent::OptionsAnswered { to, code: response.code, rtt });
+            }
+            Purpose::Bye(key) if response.code >= 200 => self.handle_bye_response(now, id, key, &response),
+            Purpose::Register if response.code >= 200 => self.handle_register_response(now, id, &response),
+            Purpose::Cancel | Purpose::StrayBye | Purpose::Options | Purpose::Bye(_) | Purpose::Register => {}
+        }
+        if self.clients.get(id).is_some_and(|client| client.tx.is_terminated()) {
+            self.end_client(now, id, None);
+        }
+    }
+
+    /// Acknowledges a refused INVITE on its own transaction (RFC 3261 §17.1.1.3).
+    fn ack_refusal(&mut self, id: u64, response: &Response) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let invite = &client.request;
+        let mut headers = Headers::default();
+        if let Some(via) = invite.headers.list("Via").next() {
+            headers.push("Via", via);
+        }
+        headers.copy(&invite.headers, "Route");
+        headers.push("Max-Forwards", "70");
+        headers.copy(&invite.headers, "From");
+        headers.copy(&response.headers, "To");
+        headers.copy(&invite.headers, "Call-ID");
+        let number = invite.headers.cseq().map(|cseq| cseq.number).unwrap_or_default();
+        headers.push("CSeq", CSeq { number, method: Method::Ack }.to_wire());
+        let ack =
+            Request { method: Method::Ack, uri: invite.uri.clone(), headers, body: Bytes::new() }.to_bytes();
+        client.ack = Some(ack.clone());
+        let to = client.to;
+        self.send(to, ack);
+    }
+
+    // --- requests ----------------------------------------------------------------------------------------
+
+    fn handle_request(&mut self, now: Instant, from: SocketAddr, mut request: Request) {
+        let Some(via) = request.headers.top_via() else { return };
+        let matched = if request.method == Method::Ack { Method::Invite } else { request.method.clone() };
+        let key = ServerKey::of(&request, &via, &matched);
+        note_source(&mut request.headers, via, from);
+
+        if let Some(id) = self.servers.find(&key) {
+            self.handle_copy(now, from, id, request);
+            return;
+        }
+        if request.method == Method::Ack {
+            self.handle_dialog_ack(now, &request);
+            return;
+        }
+        if self.servers.len() >= MAX_SERVERS {
+            self.stats.dropped += 1;
+            return;
+        }
+        if request.method == Method::Cancel {
+            let invite =
+                ServerKey::of(&request, &request.headers.top_via().unwrap_or_else(no_via), &Method::Invite);
+            self.handle_cancel(now, from, key, &invite, request);
+            return;
+        }
+        if let Some(to_tag) = request.headers.to().and_then(|to| to.tag()) {
+            self.handle_in_dialog(now, from, key, &to_tag, request);
+            return;
+        }
+        if !self.is_known(from) {
+            if self.may_answer(now, from) {
+                self.stats.refused += 1;
+                self.answer_without_state(&request.headers, from, 403, "Forbidden", &[]);
+            }
+            return;
+        }
+        self.handle_out_of_dialog(now, from, key, request);
+    }
+
+    fn handle_copy(&mut self, now: Instant, from: SocketAddr, id: u64, request: Request) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if request.method == Method::Ack {
+            if server.tx.handle_ack(now) == OnAck::Deliver {
+                self.handle_dialog_ack(now, &request);
+            }
+            self.rearm_server(id);
+            return;
+        }
+        if server.tx.handle_copy()
+            && let Some(bytes) = server.last.clone()
+        {
+            let to = server.reply_to;
+            tracing::trace!(%from, "Request came again, answered again");
+            self.send_again(to, bytes);
+        }
+    }
+
+    fn handle_out_of_dialog(&mut self, now: Instant, from: SocketAddr, key: ServerKey, request: Request) {
+        // Nothing that a request may require is spoken, so all of it is refused (RFC 3261 §8.2.2.3).
+        let required: Vec<_> = request.headers.list("Require").collect();
+        if !required.is_empty() {
+            let unsupported = required.join(", ");
+            self.answer_without_state(
+                &request.headers,
+                from,
+                420,
+                "Bad Extension",
+                &[("Unsupported", &unsupported)],
+            );
+            return;
+        }
+        match &request.method {
+            Method::Invite => self.handle_invite(now, from, key, request),
+            Method::Options => {
+                let more = [("Allow", ALLOW), ("Accept", "application/sdp")];
+                self.answer_without_state(&request.headers, from, 200, "OK", &more);
+            }
+            Method::Bye | Method::Update | Method::Info | Method::Prack | Method::Notify => {
+                self.answer_without_state(
+                    &request.headers,
+                    from,
+                    481,
+                    "Call/Transaction Does Not Exist",
+                    &[],
+                );
+            }
+            Method::Subscribe | Method::Publish => {
+                self.answer_without_state(&request.headers, from, 489, "Bad Event", &[]);
+            }
+            Method::Ack | Method::Cancel => {}
+            Method::Register | Method::Refer | Method::Message | Method::Other(_) => {
+                let more = [("Allow", ALLOW)];
+                self.answer_without_state(&request.headers, from, 405, "Method Not Allowed", &more);
+            }
+        }
+    }
+
+    /// Tells whether requests out of the blue are taken from there.
+    fn is_known(&self, from: SocketAddr) -> bool {
+        let listed = self.config.allowed_peers.as_ref().is_some_and(|peers| peers.contains(&from.ip()));
+        listed || self.config.trunk.is_some_and(|trunk| trunk.ip() == from.ip())
+    }
+
+    /// Tells whether a faulty or unwanted request is answered at all: a stranger's only so often.
+    fn may_answer(&mut self, now: Instant, from: SocketAddr) -> bool {
+        let may = self.is_known(from) || self.refusals.take(now);
+        self.stats.dropped += u64::from(!may);
+        may
+    }
+
+    /// Tells whether calls are taken from there: the trunk must be listed for that, too.
+    fn may_call(&self, from: SocketAddr) -> bool {
+        self.config.allowed_peers.as_ref().is_some_and(|peers| peers.contains(&from.ip()))
+    }
+
+    // --- transactions ------------------------------------------------------------------------------------
+
+    /// Sends a request that has everything but its Via. Returns the id of its transaction.
+    fn start(
+        &mut self,
+        now: Instant,
+        request: Request,
+        to: SocketAddr,
+        purpose: Purpose,
+        attempts: Attempts,
+    ) -> u64 {
+        let branch = format!("z9hG4bK{}", self.token(12));
+        self.start_with_branch(now, request, branch, to, purpose, attempts)
+    }
+
+    fn start_with_branch(
+        &mut self,
+        now: Instant,
+        mut request: Request,
+        branch: String,
+        to: SocketAddr,
+        purpose: Purpose,
+        attempts: Attempts,
+    ) -> u64 {
+        request.headers.push_front("Via", Via::new("UDP", self.config.local, &branch).to_wire());
+        let bytes = request.to_bytes();
+        let tx = if request.method == Method::Invite {
+            ClientTx::invite(now, self.config.timers, false)
+        } else {
+            ClientTx::other(now, self.config.timers, false)
+        };
+        let id = self.id();
+        self.send(to, bytes.clone());
+        self.clients.insert(
+            id,
+            Client { tx, request, branch, bytes, to, purpose, ack: None, attempts, sent_at: now },
+        );
+        self.rearm_client(id);
+        id
+    }
+
+    /// Sends a refused request again with the credentials asked for, if that makes sense.
+    ///
+    /// Returns the new transaction, or `None` when the refusal stands.
+    fn retry_with_credentials(
+        &mut self,
+        now: Instant,
+        id: u64,
+        auth: &mut ClientAuth,
+        response: &Response,
+        number: u32,
+    ) -> Option<u64> {
+        let credentials = self.config.credentials.clone()?;
+        let cnonce = self.token(8);
+        let client = self.clients.get_mut(id)?;
+        let mut attempts = client.attempts.clone();
+        if auth.handle_challenge(&response.headers, &mut attempts, &cnonce) == Advice::GiveUp {
+            return None;
+        }
+        let mut request = client.request.clone();
+        let (to, purpose) = (client.to, client.purpose);
+        let vias: Vec<String> = request.headers.list("Via").skip(1).map(str::to_owned).collect();
+        request.headers.remove("Via");
+        for via in vias.iter().rev() {
+            request.headers.push_front("Via", via);
+        }
+        request.headers.set("CSeq", CSeq { number, method: request.method.clone() }.to_wire());
+        authorize(auth, &credentials, &mut request);
+        Some(self.start(now, request, to, purpose, attempts))
+    }
+
+    /// Puts credentials for every challenge of the call so far into a request.
+    fn authorize(&self, auth: &mut ClientAuth, request: &mut Request) {
+        if let Some(credentials) = &self.config.credentials {
+            authorize(auth, credentials, request);
+        }
+    }
+
+    fn handle_client_timeout(&mut self, now: Instant, id: u64) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        match client.tx.handle_timeout(now) {
+            OnTimeout::Nothing => self.rearm_client(id),
+            OnTimeout::Resend => {
+                let (to, bytes) = (client.to, client.bytes.clone());
+                self.send_again(to, bytes);
+                self.rearm_client(id);
+            }
+            OnTimeout::GiveUp => {
+                let failure = Failure::here(FailureCause::Unreachable, "nobody answers at the next hop");
+                self.end_client(now, id, Some(failure));
+            }
+            OnTimeout::Ended => self.end_client(now, id, None),
+        }
+    }
+
+    /// Forgets a transaction; with `failure`, it never got a final answer.
+    fn end_client(&mut self, now: Instant, id: u64, failure: Option<Failure>) {
+        let Some(client) = self.clients.remove(id) else { return };
+        self.alarms.set(Owner::Client(id), None);
+        match (client.purpose, failure) {
+            (Purpose::Invite(key), failure) => self.handle_invite_end(now, id, key, failure),
+            (Purpose::Bye(key), Some(_)) => self.finish(key, SipEvent::Ended { key: DialogKey(key) }),
+            (Purpose::Options, Some(_)) => self.tell(SipEvent::OptionsUnanswered { to: client.to }),
+            (Purpose::Register, Some(failure)) => self.handle_register_failure(now, id, failure, None),
+            (Purpose::Bye(_) | Purpose::Options | Purpose::Register, None) => {}
+            (Purpose::Cancel | Purpose::StrayBye, _) => {}
+        }
+    }
+
+    fn rearm_client(&mut self, id: u64) {
+        let alarm = self.clients.get(id).and_then(|client| client.tx.poll_timeout());
+        self.alarms.set(Owner::Client(id), alarm);
+    }
+
+    /// Begins to answer a request.
+    fn open_server(&mut self, from: SocketAddr, key: ServerKey, request: Request) -> u64 {
+        let id = self.id();
+        let reply_to = request.headers.top_via().map_or(from, |via| via.reply_to(from));
+        let timers = self.config.timers;
+        let tx = if request.method == Method::Invite {
+            ServerTx::invite(timers, false)
+        } else {
+            ServerTx::other(timers, false)
+        };
+        self.servers.insert(id, Server { tx, key, request, last: None, reply_to, call: None });
+        id
+    }
+
+    /// Begins an answer to an open request.
+    fn response(&self, id: u64, code: u16, phrase: &str) -> Option<Response> {
+        let mut response = Response::answer(&self.servers.get(id)?.request.headers, code, phrase);
+        response.headers.push("Server", &self.config.user_agent);
+        Some(response)
+    }
+
+    /// Sends an answer. Returns its bytes and where they went, unless a final one went out before.
+    fn respond(&mut self, now: Instant, id: u64, response: &Response) -> Option<(Bytes, SocketAddr)> {
+        let server = self.servers.get_mut(id)?;
+        if !server.tx.respond(now, response.code) {
+            return None;
+        }
+        let bytes = response.to_bytes();
+        server.last = Some(bytes.clone());
+        let to = server.reply_to;
+        self.send(to, bytes.clone());
+        self.rearm_server(id);
+        Some((bytes, to))
+    }
+
+    /// Opens a transaction and answers it at once.
+    fn answer(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        key: ServerKey,
+        request: Request,
+        answer: Answer<'_>,
+    ) {
+        let id = self.open_server(from, key, request);
+        let Some(mut response) = self.response(id, answer.code, answer.phrase) else { return };
+        for (name, value) in answer.headers {
+            response.headers.push(name, value);
+        }
+        let tag = self.token(8);
+        response.tag_to(&tag);
+        self.respond(now, id, &response);
+    }
+
+    /// Answers without remembering it: for what needs no state, and for strangers.
+    fn answer_without_state(
+        &mut self,
+        headers: &Headers,
+        from: SocketAddr,
+        code: u16,
+        phrase: &str,
+        more: &[(&str, &str)],
+    ) {
+        let mut response = Response::answer(headers, code, phrase);
+        let tag = self.token(8);
+        response.tag_to(&tag);
+        for (name, value) in more {
+            response.headers.push(name, value);
+        }
+        let to = headers.top_via().map_or(from, |via| via.reply_to(from));
+        let bytes = response.to_bytes();
+        // A forged source must not turn us into an amplifier.
+        if bytes.len() > self.heard_bytes && !self.is_known(from) {
+            self.stats.dropped += 1;
+            return;
+        }
+        self.send(to, bytes);
+    }
+
+    fn handle_server_timeout(&mut self, now: Instant, id: u64) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        match server.tx.handle_timeout(now) {
+            OnServerTimeout::Nothing => self.rearm_server(id),
+            OnServerTimeout::Resend => {
+                if let Some(bytes) = server.last.clone() {
+                    let to = server.reply_to;
+                    self.send_again(to, bytes);
+                }
+                self.rearm_server(id);
+            }
+            OnServerTimeout::Ended => self.servers.remove(id),
+        }
+    }
+
+    fn rearm_server(&mut self, id: u64) {
+        let alarm = self.servers.get(id).and_then(|server| server.tx.poll_timeout());
+        self.alarms.set(Owner::Server(id), alarm);
+    }
+
+    // --- calls -------------------------------------------------------------------------------------------
+
+    fn insert_call(&mut self, call: Call) {
+        self.by_dialog.insert((call.call_id.clone(), call.local_tag.clone()), call.key);
+        self.live_calls += 1;
+        self.put_back(call);
+    }
+
+    /// Puts a call back that was taken out to work on it.
+    fn put_back(&mut self, call: Call) {
+        self.alarms.set(Owner::Call(call.key), call.alarm());
+        self.calls.insert(call.key, call);
+    }
+
+    /// Tells the end of a call, and keeps it only if late answers to its INVITE may still come.
+    fn finish(&mut self, key: u64, event: SipEvent) {
+        let Some(mut call) = self.calls.remove(&key) else { return };
+        self.end_call(&mut call, event);
+        self.keep_or_forget(call);
+    }
+
+    /// As [`Self::finish`], for a call that was taken out; it must be kept or forgotten afterwards.
+    fn end_call(&mut self, call: &mut Call, event: SipEvent) {
+        if matches!(call.phase, Phase::Lingering { .. }) {
+            return;
+        }
+        if let Phase::Offered(offered) = &call.phase {
+            self.forget_ringing(offered.server);
+        }
+        call.phase = Phase::Lingering { until: None, cancel_on_progress: false };
+        self.live_calls = self.live_calls.saturating_sub(1);
+        self.tell(event);
+    }
+
+    fn keep_or_forget(&mut self, call: Call) {
+        if matches!(call.phase, Phase::Lingering { .. }) && call.invite.is_none() {
+            self.by_dialog.remove(&(call.call_id.clone(), call.local_tag.clone()));
+            self.alarms.set(Owner::Call(call.key), None);
+        } else {
+            self.put_back(call);
+        }
+    }
+
+    // --- small things ------------------------------------------------------------------------------------
+
+    /// Begins a request outside a dialog, without Via.
+    fn request(&mut self, method: Method, uri: Uri, from: NameAddr, to: NameAddr, number: u32) -> Request {
+        let mut headers = Headers::default();
+        headers.push("Max-Forwards", "70");
+        headers.push("From", from.to_wire());
+        headers.push("To", to.to_wire());
+        headers.push("Call-ID", self.token(16));
+        headers.push("CSeq", CSeq { number, method: method.clone() }.to_wire());
+        headers.push("Contact", dialog::contact(&self.config.contact_user, self.config.local).to_wire());
+        headers.push("User-Agent", &self.config.user_agent);
+        Request { method, uri, headers, body: Bytes::new() }
+    }
+
+    /// Makes our From with a fresh tag.
+    fn from(&mut self, user: &str, display: Option<String>) -> NameAddr {
+        let place = self.config.trunk.unwrap_or(self.config.local);
+        let named = self.config.domain.as_deref().and_then(|domain| Uri::sip(user, domain).ok());
+        let uri = named.unwrap_or_else(|| {
+            let mut uri = Uri::at(user, place);
+            uri.port = None;
+            uri
+        });
+        let tag = self.token(8);
+        NameAddr { display, uri, params: Default::default() }.with_tag(&tag)
+    }
+
+    fn send(&mut self, to: SocketAddr, bytes: Bytes) {
+        self.stats.sent += 1;
+        self.outputs.push_back(Output::Send { to, bytes });
+    }
+
+    fn send_again(&mut self, to: SocketAddr, bytes: Bytes) {
+        self.stats.resent += 1;
+        self.send(to, bytes);
+    }
+
+    fn tell(&mut self, event: SipEvent) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn token(&mut self, bytes: usize) -> String {
+        (0..bytes).map(|_| format!("{:02x}", self.rng.random::<u8>())).collect()
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+/// What to answer at once.
+struct Answer<'a> {
+    code: u16,
+    phrase: &'a str,
+    headers: &'a [(&'a str, &'a str)],
+}
+
+fn authorize(auth: &mut ClientAuth, credentials: &crate::digest::Credentials, request: &mut Request) {
+    let (uri, body) = (request.uri.to_wire(), request.body.clone());
+    let method = request.method.clone();
+    let subject = Subject { method: method.as_str(), uri: &uri, body: &body };
+    auth.authorize(credentials, subject, &mut request.headers);
+}
+
+/// Writes into the topmost Via where the request came from, so that every answer carries it.
+fn note_source(headers: &mut Headers, mut via: Via, from: SocketAddr) {
+    via.note_source(from);
+    let below: Vec<String> = headers.list("Via").skip(1).map(str::to_owned).collect();
+    headers.remove("Via");
+    for via in below.iter().rev() {
+        headers.push_front("Via", via);
+    }
+    headers.push_front("Via", via.to_wire());
+}
+
+fn no_via() -> Via {
+    Via::new("UDP", SocketAddr::from(([0, 0, 0, 0], 0)), "")
+}
+
+#[cfg(test)]
+mod tests;

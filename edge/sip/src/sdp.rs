@@ -1,0 +1,540 @@
+//! Offer and answer for one telephone-quality audio stream (RFC 8866, RFC 3264, RFC 4733).
+//!
+//! Reading is lenient, because every PBX writes SDP in its own way; writing is plain. G.711 in both laws and
+//! telephone events are spoken. Streams other than the first usable audio stream are refused with port 0,
+//! one by one and in their order, as RFC 3264 §6 wants.
+//!
+//! Absent on purpose: SRTP, ICE, bundles and more than one audio stream.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// An audio codec that a line speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// G.711 µ-law, static payload type 0.
+    Pcmu,
+    /// G.711 A-law, static payload type 8.
+    Pcma,
+}
+
+impl Codec {
+    /// Returns the payload type that RFC 3551 §6 fixes for it.
+    pub fn static_payload_type(self) -> u8 {
+        match self {
+            Self::Pcmu => 0,
+            Self::Pcma => 8,
+        }
+    }
+
+    /// Returns the encoding name in `rtpmap`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+        }
+    }
+}
+
+/// Which way sound flows, seen from us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Both ways.
+    SendRecv,
+    /// We send only.
+    SendOnly,
+    /// We hear only: the other side holds us and plays something.
+    RecvOnly,
+    /// Neither way.
+    Inactive,
+}
+
+impl Direction {
+    /// Returns the same thing seen from the other side.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        match self {
+            Self::SendOnly => Self::RecvOnly,
+            Self::RecvOnly => Self::SendOnly,
+            Self::SendRecv => Self::SendRecv,
+            Self::Inactive => Self::Inactive,
+        }
+    }
+
+    /// Tells whether we may send.
+    pub fn sends(self) -> bool {
+        matches!(self, Self::SendRecv | Self::SendOnly)
+    }
+
+    /// Tells whether we may be sent to.
+    pub fn receives(self) -> bool {
+        matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
+
+    /// Returns what both sides allow.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self.sends() && other.sends(), self.receives() && other.receives()) {
+            (true, true) => Self::SendRecv,
+            (true, false) => Self::SendOnly,
+            (false, true) => Self::RecvOnly,
+            (false, false) => Self::Inactive,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::SendRecv => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::RecvOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive]
+            .into_iter()
+            .find(|d| d.name() == text)
+    }
+}
+
+/// What we bring to the negotiation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalMedia {
+    /// Where we hear RTP; RTCP is on the next port.
+    pub addr: SocketAddr,
+    /// Codecs, the best first.
+    pub codecs: Vec<Codec>,
+    /// Milliseconds of sound a packet that we like to get.
+    pub ptime_ms: u8,
+    /// Whether telephone events are spoken.
+    pub dtmf: bool,
+    /// What we allow, seen from us.
+    pub direction: Direction,
+}
+
+impl LocalMedia {
+    /// A-law before µ-law, 20 ms, telephone events, both ways.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            codecs: vec![Codec::Pcma, Codec::Pcmu],
+            ptime_ms: 20,
+            dtmf: true,
+            direction: Direction::SendRecv,
+        }
+    }
+}
+
+/// What was agreed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaParams {
+    /// Where our RTP goes.
+    pub remote: SocketAddr,
+    /// The codec.
+    pub codec: Codec,
+    /// The payload type of our packets.
+    pub payload_type: u8,
+    /// The payload type of the telephone events that we send, if the other side understands them.
+    pub dtmf_pt: Option<u8>,
+    /// Milliseconds of sound a packet that the other side wants.
+    pub ptime_ms: u8,
+    /// Which way sound may flow, seen from us.
+    pub direction: Direction,
+}
+
+/// Why no agreement was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SdpError {
+    /// The text is not a session description.
+    #[error("the session description cannot be read")]
+    Unreadable,
+    /// No audio stream over plain RTP, or it was refused with port 0.
+    #[error("the session description has no usable audio stream")]
+    NoAudio,
+    /// There is audio, in no codec of ours.
+    #[error("the session description has no codec in common with ours")]
+    NoCommonCodec,
+    /// The stream has no address, or a name instead of one.
+    #[error("the session description has no usable address")]
+    NoAddress,
+}
+
+/// The payload type for telephone events in our own offers; answers take over the offerer's.
+pub const DTMF_PAYLOAD_TYPE: u8 = 101;
+
+/// The version and id that the `o=` line of one session keeps, and the text that was sent last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SdpOrigin {
+    id: u64,
+    version: u64,
+    last: Option<String>,
+}
+
+impl SdpOrigin {
+    /// Begins a session; `id` should be random.
+    pub fn new(id: u64) -> Self {
+        // Some peers read the number as signed 32 bits times two; 48 bits fit everybody.
+        let id = id & 0xffff_ffff_ffff;
+        Self { id, version: id, last: None }
+    }
+
+    /// Writes an offer, or an answer that repeats what was agreed.
+    pub fn offer(&mut self, local: &LocalMedia) -> String {
+        let codecs: Vec<_> = local.codecs.iter().map(|c| (c.static_payload_type(), *c)).collect();
+        let dtmf = local.dtmf.then_some(DTMF_PAYLOAD_TYPE);
+        self.finish(local.addr.ip(), &audio_lines(local, "RTP/AVP", &codecs, dtmf, local.direction))
+    }
+
+    /// Reads the answer to our offer.
+    ///
+    /// # Errors
+    /// When it takes none of what was offered.
+    pub fn read_answer(&self, local: &LocalMedia, answer: &str) -> Result<MediaParams, SdpError> {
+        let session = Session::parse(answer)?;
+        let stream = session.usable_audio()?;
+        let codecs = stream.common_codecs(&local.codecs);
+        stream.agreed(&session, local, &codecs)
+    }
+
+    /// Answers an offer: the text and what it agrees to. The offerer's order of codecs wins.
+    ///
+    /// # Errors
+    /// When the offer has nothing that we speak; the request then deserves a 488.
+    pub fn answer(&mut self, local: &LocalMedia, offer: &str) -> Result<(String, MediaParams), SdpError> {
+        let session = Session::parse(offer)?;
+        let stream = session.usable_audio()?;
+        let codecs = stream.common_codecs(&local.codecs);
+        let params = stream.agreed(&session, local, &codecs)?;
+        let chosen = [(params.payload_type, params.codec)];
+        let lines = session.streams.iter().map(|other| {
+            if std::ptr::eq(other, stream) {
+                audio_lines(local, &other.proto, &chosen, params.dtmf_pt, params.direction)
+            } else {
+                format!("m={} 0 {} {}\r\n", other.kind, other.proto, other.formats.join(" "))
+            }
+        });
+        let lines: String = lines.collect();
+        Ok((self.finish(local.addr.ip(), &lines), params))
+    }
+
+    /// Puts the session lines in front; the version grows only when the text differs (RFC 3264 §8).
+    fn finish(&mut self, ip: IpAddr, media: &str) -> String {
+        let family = if ip.is_ipv4() { "IP4" } else { "IP6" };
+        let mut tail = format!("s=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n");
+        tail.push_str(media);
+        if self.last.as_ref().is_some_and(|last| *last != tail) {
+            self.version += 1;
+        }
+        let text = format!("v=0\r\no=- {} {} IN {family} {ip}\r\n{tail}", self.id, self.version);
+        self.last = Some(tail);
+        text
+    }
+}
+
+fn audio_lines(
+    local: &LocalMedia,
+    proto: &str,
+    codecs: &[(u8, Codec)],
+    dtmf: Option<u8>,
+    direction: Direction,
+) -> String {
+    let formats: String = codecs.iter().map(|(pt, _)| *pt).chain(dtmf).map(|pt| format!(" {pt}")).collect();
+    let mut out = format!("m=audio {} {proto}{formats}\r\n", local.addr.port());
+    for (pt, codec) in codecs {
+        out.push_str(&format!("a=rtpmap:{pt} {}/8000\r\n", codec.name()));
+    }
+    if let Some(pt) = dtmf {
+        out.push_str(&format!("a=rtpmap:{pt} telephone-event/8000\r\na=fmtp:{pt} 0-16\r\n"));
+    }
+    out.push_str(&format!("a=ptime:{}\r\na={}\r\n", local.ptime_ms, direction.name()));
+    out
+}
+
+/// A description as far as it is read.
+#[derive(Debug, Default)]
+struct Session {
+    connection: Option<IpAddr>,
+    direction: Option<Direction>,
+    streams: Vec<Stream>,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    kind: String,
+    port: u16,
+    proto: String,
+    formats: Vec<String>,
+    connection: Option<IpAddr>,
+    direction: Option<Direction>,
+    /// Payload type, encoding name in upper case, clock rate.
+    maps: Vec<(u8, String, u32)>,
+    ptime_ms: Option<u8>,
+}
+
+/// More streams than this are an attack; the answer would have to repeat each.
+const MAX_STREAMS: usize = 16;
+/// Payload types are 7 bits.
+const MAX_FORMATS: usize = 128;
+
+impl Session {
+    fn parse(text: &str) -> Result<Self, SdpError> {
+        let mut session = Session::default();
+        let mut has_version = false;
+        for line in text.lines() {
+            let line = line.trim_end();
+            let Some((kind, value)) = line.split_once('=') else { continue };
+            let value = value.trim();
+            match kind {
+                "v" => has_version = true,
+                "c" => {
+                    let address = parse_connection(value);
+                    match session.streams.last_mut() {
+                        Some(stream) => stream.connection = address,
+                        None => session.connection = address,
+                    }
+                }
+                "m" => {
+                    if session.streams.len() >= MAX_STREAMS {
+                        return Err(SdpError::Unreadable);
+                    }
+                    session.streams.push(parse_media(value).ok_or(SdpError::Unreadable)?);
+                }
+                "a" => session.read_attribute(value),
+                _ => {}
+            }
+        }
+        if has_version { Ok(session) } else { Err(SdpError::Unreadable) }
+    }
+
+    fn read_attribute(&mut self, attribute: &str) {
+        let direction = Direction::parse(attribute);
+        let Some(stream) = self.streams.last_mut() else {
+            self.direction = direction.or(self.direction);
+            return;
+        };
+        stream.direction = direction.or(stream.direction);
+        if let Some(map) = attribute.strip_prefix("rtpmap:") {
+            let Some((pt, encoding)) = map.trim().split_once([' ', '\t']) else { return };
+            let mut parts = encoding.trim().split('/');
+            let name = parts.next().unwrap_or_default().to_ascii_uppercase();
+            let rate = parts.next().and_then(|rate| rate.trim().parse().ok());
+            if let (Ok(pt), Some(rate)) = (pt.parse::<u8>(), rate)
+                && stream.maps.len() < MAX_FORMATS
+            {
+                stream.maps.push((pt, name, rate));
+            }
+        } else if let Some(ptime) = attribute.strip_prefix("ptime:") {
+            // Some write "20.0".
+            let whole = ptime.trim().split('.').next().unwrap_or_default();
+            stream.ptime_ms = whole.parse::<u8>().ok().filter(|ms| (10..=60).contains(ms));
+        }
+    }
+
+    fn usable_audio(&self) -> Result<&Stream, SdpError> {
+        self.streams
+            .iter()
+            .find(|stream| {
+                stream.kind == "audio"
+                    && stream.port != 0
+                    && ["RTP/AVP", "RTP/AVPF"].iter().any(|p| stream.proto.eq_ignore_ascii_case(p))
+            })
+            .ok_or(SdpError::NoAudio)
+    }
+}
+
+impl Stream {
+    /// Returns the stream's payload types that mean a codec of ours, in the stream's order.
+    fn common_codecs(&self, ours: &[Codec]) -> Vec<(u8, Codec)> {
+        let formats = self.formats.iter().filter_map(|format| format.parse::<u8>().ok());
+        formats.filter_map(|pt| self.codec_of(pt).filter(|c| ours.contains(c)).map(|c| (pt, c))).collect()
+    }
+
+    fn codec_of(&self, pt: u8) -> Option<Codec> {
+        let named = self.maps.iter().find(|(have, _, _)| *have == pt);
+        match named {
+            Some((_, name, 8_000)) => [Codec::Pcmu, Codec::Pcma].into_iter().find(|c| c.name() == name),
+            Some(_) => None,
+            None => [Codec::Pcmu, Codec::Pcma].into_iter().find(|c| c.static_payload_type() == pt),
+        }
+    }
+
+    fn dtmf_payload_type(&self) -> Option<u8> {
+        self.maps
+            .iter()
+            .find(|(pt, name, rate)| {
+                name == "TELEPHONE-EVENT"
+                    && *rate == 8_000
+                    && self.formats.iter().any(|f| f.parse() == Ok(*pt))
+            })
+            .map(|(pt, _, _)| *pt)
+    }
+
+    fn agreed(
+        &self,
+        session: &Session,
+        local: &LocalMedia,
+        codecs: &[(u8, Codec)],
+    ) -> Result<MediaParams, SdpError> {
+        let (payload_type, codec) = *codecs.first().ok_or(SdpError::NoCommonCodec)?;
+        let ip = self.connection.or(session.connection).ok_or(SdpError::NoAddress)?;
+        let theirs = self.direction.or(session.direction).unwrap_or(Direction::SendRecv).reversed();
+        // Hold as it was before RFC 3264: an address of zeros means "send me nothing".
+        let theirs =
+            if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) { theirs.and(Direction::RecvOnly) } else { theirs };
+        Ok(MediaParams {
+            remote: SocketAddr::new(ip, self.port),
+            codec,
+            payload_type,
+            dtmf_pt: if local.dtmf { self.dtmf_payload_type() } else { None },
+            ptime_ms: self.ptime_ms.unwrap_or(20),
+            direction: theirs.and(local.direction),
+        })
+    }
+}
+
+fn parse_connection(value: &str) -> Option<IpAddr> {
+    let mut words = value.split_ascii_whitespace();
+    if words.next()? != "IN" || !matches!(words.next()?, "IP4" | "IP6") {
+        return None;
+    }
+    // A multicast address would carry `/ttl`.
+    words.next()?.split('/').next()?.parse().ok()
+}
+
+fn parse_media(value: &str) -> Option<Stream> {
+    let mut words = value.split_ascii_whitespace();
+    let kind = words.next()?.to_ascii_lowercase();
+    let port = words.next()?.split('/').next()?.parse().ok()?;
+    let proto = words.next()?.to_owned();
+    let formats = words.take(MAX_FORMATS).map(str::to_owned).collect();
+    Some(Stream { kind, port, proto, formats, ..Stream::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn local() -> LocalMedia {
+        LocalMedia::new("192.0.2.1:4000".parse().unwrap())
+    }
+
+    fn sdp(lines: &str) -> String {
+        format!("v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\n{}", lines.replace('\n', "\r\n"))
+    }
+
+    #[test]
+    fn an_offer_answered_by_ourselves_agrees_on_both_sides() {
+        let mut caller = SdpOrigin::new(7);
+        let mut callee = SdpOrigin::new(8);
+        let offer = caller.offer(&local());
+        let mut there = LocalMedia::new("[2001:db8::5]:6000".parse().unwrap());
+        there.codecs = vec![Codec::Pcmu, Codec::Pcma];
+
+        let (answer, at_callee) = callee.answer(&there, &offer).unwrap();
+        let at_caller = caller.read_answer(&local(), &answer).unwrap();
+
+        assert_eq!(at_callee.codec, Codec::Pcma, "the offerer's order wins");
+        assert_eq!(at_caller.codec, Codec::Pcma);
+        assert_eq!(at_callee.remote, "192.0.2.1:4000".parse().unwrap());
+        assert_eq!(at_caller.remote, "[2001:db8::5]:6000".parse().unwrap());
+        assert_eq!((at_caller.dtmf_pt, at_callee.dtmf_pt), (Some(101), Some(101)));
+        assert_eq!((at_caller.ptime_ms, at_caller.payload_type), (20, 8));
+    }
+
+    #[test]
+    fn an_offer_is_written_plainly() {
+        let text = SdpOrigin::new(7).offer(&local());
+        assert_eq!(
+            text.replace("\r\n", "\n"),
+            "v=0\no=- 7 7 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nt=0 0\n\
+             m=audio 4000 RTP/AVP 8 0 101\na=rtpmap:8 PCMA/8000\na=rtpmap:0 PCMU/8000\n\
+             a=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\na=ptime:20\na=sendrecv\n"
+        );
+    }
+
+    #[test]
+    fn the_version_grows_only_when_the_text_changes() {
+        let mut origin = SdpOrigin::new(7);
+        let first = origin.offer(&local());
+        assert_eq!(origin.offer(&local()), first);
+        let held = LocalMedia { direction: Direction::SendOnly, ..local() };
+        assert!(origin.offer(&held).contains("o=- 7 8 "));
+    }
+
+    #[test]
+    fn an_offer_without_a_codec_of_ours_is_refused() {
+        let offer = sdp("c=IN IP4 192.0.2.9\nt=0 0\nm=audio 5000 RTP/AVP 18 9\na=rtpmap:18 G729/8000\n");
+        assert_eq!(SdpOrigin::new(1).answer(&local(), &offer), Err(SdpError::NoCommonCodec));
+        let secure = sdp("c=IN IP4 192.0.2.9\nm=audio 5000 RTP/SAVP 0\n");
+        assert_eq!(SdpOrigin::new(1).answer(&local(), &secure), Err(SdpError::NoAudio));
+        let refused = sdp("c=IN IP4 192.0.2.9\nm=audio 0 RTP/AVP 0\n");
+        assert_eq!(SdpOrigin::new(1).read_answer(&local(), &refused), Err(SdpError::NoAudio));
+        assert_eq!(SdpOrigin::new(1).answer(&local(), "hello"), Err(SdpError::Unreadable));
+        let nowhere = sdp("m=audio 5000 RTP/AVP 0\n");
+        assert_eq!(SdpOrigin::new(1).answer(&local(), &nowhere), Err(SdpError::NoAddress));
+    }
+
+    #[test]
+    fn a_video_stream_is_refused_in_its_place() {
+        let offer = sdp("c=IN IP4 192.0.2.9\nm=video 6000 RTP/AVP 96\na=rtpmap:96 H264/90000\na=sendonly\n\
+             m=audio 5000 RTP/AVP 0 96\na=rtpmap:96 telephone-event/8000\na=ptime:30\n");
+        let (answer, agreed) = SdpOrigin::new(1).answer(&local(), &offer).unwrap();
+        let video = answer.find("m=video 0 RTP/AVP 96").unwrap();
+        assert!(video < answer.find("m=audio 4000 RTP/AVP 0 96").unwrap());
+        assert_eq!((agreed.dtmf_pt, agreed.ptime_ms), (Some(96), 30));
+        assert_eq!(agreed.direction, Direction::SendRecv, "the video's direction is its own");
+    }
+
+    #[test]
+    fn a_dynamic_number_for_a_known_codec_is_understood_and_a_misused_static_one_is_not() {
+        let offer = sdp(
+            "c=IN IP4 192.0.2.9\nm=audio 5000 RTP/AVP 0 97\na=rtpmap:0 L16/44100\na=rtpmap:97 pcma/8000\n",
+        );
+        let (answer, agreed) = SdpOrigin::new(1).answer(&local(), &offer).unwrap();
+        assert_eq!((agreed.codec, agreed.payload_type), (Codec::Pcma, 97));
+        assert!(answer.contains("a=rtpmap:97 PCMA/8000"));
+    }
+
+    #[test]
+    fn hold_in_its_three_spellings_is_understood() {
+        let hold = |lines: &str| {
+            let offer = sdp(&format!("{lines}m=audio 5000 RTP/AVP 0\n"));
+            SdpOrigin::new(1).answer(&local(), &offer).unwrap().1.direction
+        };
+        assert_eq!(hold("c=IN IP4 192.0.2.9\na=sendonly\n"), Direction::RecvOnly);
+        assert_eq!(hold("c=IN IP4 192.0.2.9\na=inactive\n"), Direction::Inactive);
+        assert_eq!(hold("c=IN IP4 0.0.0.0\n"), Direction::RecvOnly);
+        assert_eq!(hold("c=IN IP4 192.0.2.9\n"), Direction::SendRecv);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_we_offer_we_can_answer(
+            port in 1u16.., v6: bool, dtmf: bool, swap: bool, ptime in 10u8..=60,
+            direction in prop_oneof![
+                Just(Direction::SendRecv), Just(Direction::SendOnly), Just(Direction::RecvOnly), Just(Direction::Inactive)
+            ],
+        ) {
+            let ip: IpAddr = if v6 { "2001:db8::1".parse().unwrap() } else { "192.0.2.1".parse().unwrap() };
+            let mut codecs = vec![Codec::Pcma, Codec::Pcmu];
+            if swap { codecs.reverse(); }
+            let offered = LocalMedia { addr: SocketAddr::new(ip, port), codecs, ptime_ms: ptime, dtmf, direction };
+            let offer = SdpOrigin::new(3).offer(&offered);
+            let (_, agreed) = SdpOrigin::new(4).answer(&local(), &offer).unwrap();
+            prop_assert_eq!(agreed.remote, offered.addr);
+            prop_assert_eq!(agreed.codec, offered.codecs[0]);
+            prop_assert_eq!(agreed.ptime_ms, ptime);
+            prop_assert_eq!(agreed.dtmf_pt.is_some(), dtmf);
+            prop_assert_eq!(agreed.direction, direction.reversed());
+        }
+
+        #[test]
+        fn no_text_panics_the_reader(text in "(([vcmao]=)?[ -~]{0,30}\n){0,12}", any in ".*") {
+            for text in [format!("v=0\n{text}"), any] {
+                let _ = SdpOrigin::new(1).answer(&local(), &text);
+                let _ = SdpOrigin::new(1).read_answer(&local(), &text);
+            }
+        }
+    }
+}
