@@ -1,0 +1,59 @@
+//! Boxes and scripts: what people look up, and what boxes fetch.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use trunkline_model::ScriptVersion;
+
+use crate::auth::{Caller, Known};
+use crate::{Api, Problem};
+
+pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "boxes": api.db.boxes().await? })))
+}
+
+pub(crate) async fn scripts(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
+    let scripts: Vec<Value> = api
+        .scripts
+        .all()
+        .map(|script| {
+            let document = script.document();
+            let vars: Vec<Value> = document
+                .vars
+                .iter()
+                .map(|(name, var)| {
+                    let mut value = serde_json::to_value(var).unwrap_or_default();
+                    value["name"] = name.as_str().into();
+                    value
+                })
+                .collect();
+            json!({
+                "id": script.id(), "version": script.version(), "locale": script.locale(),
+                "title": document.title, "purpose": document.purpose, "vars": vars,
+            })
+        })
+        .collect();
+    Json(json!({ "scripts": scripts }))
+}
+
+/// A script by the hash of its canonical text. Content under a hash never changes, so it may be kept.
+pub(crate) async fn blob(
+    State(api): State<Arc<Api>>,
+    Known(by): Known,
+    Path(sha256): Path<String>,
+) -> Result<Response, Problem> {
+    let missing = || Problem::not_found("there is no blob with this hash");
+    let version: ScriptVersion = sha256.parse().map_err(|_| missing())?;
+    let canonical = api.db.script(&version).await?.ok_or_else(missing)?;
+    tracing::debug!(box.id = %by, %version, bytes = canonical.len(), "Script fetched");
+    let headers = [
+        (CONTENT_TYPE, "application/json".to_owned()),
+        (ETAG, format!("\"{version}\"")),
+        (CACHE_CONTROL, "private, max-age=31536000, immutable".to_owned()),
+    ];
+    Ok((headers, canonical).into_response())
+}

@@ -1,0 +1,279 @@
+//! Asking for calls, looking at them, and calling them off.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use trunkline_db::{CallFilter, CallStatus, Cancelled, Created, NewCall};
+use trunkline_dialogue::VariableError;
+use trunkline_model::{CallId, Callee, E164, ScriptId};
+use trunkline_wire::ScriptRef;
+use trunkline_worker::check_target;
+use uuid::Uuid;
+
+use crate::auth::{Caller, sha256_hex};
+use crate::{Api, Problem};
+
+const MAX_TEXT: usize = 200;
+const MAX_URL: usize = 2_000;
+
+/// Body of `POST /v1/calls`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallRequest {
+    callee: String,
+    #[serde(default)]
+    caller_id: Option<String>,
+    script_id: String,
+    #[serde(default)]
+    callback_url: Option<String>,
+    #[serde(default)]
+    variables: BTreeMap<String, Value>,
+    #[serde(default)]
+    external_id: Option<String>,
+    #[serde(default)]
+    not_after: Option<Timestamp>,
+}
+
+pub(crate) async fn create(
+    State(api): State<Arc<Api>>,
+    Caller(token): Caller,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|_| Problem::too_large())?;
+    let request: CallRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    let now = Timestamp::now();
+    let new = check(&api, request, &headers, (token, &body), now)?;
+    match api.db.create_call(&new, now).await? {
+        Created::New(call) => {
+            tracing::info!(call.id = %call.id, script = %call.script.id, "Call asked for");
+            api.hub.changed(call.id);
+            api.wakers.dispatcher();
+            Ok(accepted(call.id, &call))
+        }
+        Created::Same(call) => Ok(accepted(call.id, &call)),
+        Created::KeyReused => Err(Problem::conflict(
+            "idempotency_key_reused",
+            "this Idempotency-Key came before with another body",
+        )),
+        Created::Suppressed => {
+            Err(Problem::refused("suppressed", "callee", "this customer asked not to be called again"))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Page {
+    limit: Option<u32>,
+    before: Option<String>,
+    status: Option<String>,
+}
+
+pub(crate) async fn list(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    let limit = page.limit.unwrap_or(50).clamp(1, 200);
+    let status = page
+        .status
+        .map(|name| {
+            CallStatus::from_name(&name)
+                .ok_or_else(|| Problem::refused("unknown_status", "status", "there is no such status"))
+        })
+        .transpose()?;
+    let before = page
+        .before
+        .map(|id| {
+            id.parse().map_err(|_| Problem::refused("malformed_cursor", "before", "this is no call id"))
+        })
+        .transpose()?;
+    let calls = api.db.calls(&CallFilter { status, before, limit }).await?;
+    let full = u32::try_from(calls.len()).unwrap_or(u32::MAX) == limit;
+    let next = if full { calls.last().map(|call| call.id) } else { None };
+    Ok(Json(json!({ "calls": calls, "next": next })))
+}
+
+pub(crate) async fn show(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    match api.db.call_detail(call_id(&id)?).await? {
+        Some(detail) => Ok(Json(detail).into_response()),
+        None => Err(no_such_call()),
+    }
+}
+
+pub(crate) async fn cancel(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    match api.db.cancel(call_id(&id)?, Timestamp::now()).await? {
+        Cancelled::NoSuchCall => Err(no_such_call()),
+        Cancelled::Over(_) => Err(Problem::conflict("already_ended", "the call is over already")),
+        Cancelled::Ended(call) | Cancelled::Asked(call) => {
+            api.hub.changed(call.id);
+            api.wakers.dispatcher();
+            api.wakers.courier();
+            Ok((StatusCode::ACCEPTED, Json(call)).into_response())
+        }
+    }
+}
+
+pub(crate) fn call_id(text: &str) -> Result<CallId, Problem> {
+    text.parse().map_err(|_| no_such_call())
+}
+
+pub(crate) fn no_such_call() -> Problem {
+    Problem::not_found("there is no call with this id")
+}
+
+fn accepted(id: CallId, call: &trunkline_db::Call) -> Response {
+    (StatusCode::ACCEPTED, [(LOCATION, format!("/v1/calls/{id}"))], Json(call)).into_response()
+}
+
+fn unreadable(error: serde_json::Error) -> Problem {
+    if error.is_data() {
+        Problem { status: StatusCode::UNPROCESSABLE_ENTITY, ..Problem::malformed(error.to_string()) }
+    } else {
+        Problem::malformed(format!("the body is not JSON: {error}"))
+    }
+}
+
+fn check(
+    api: &Api,
+    request: CallRequest,
+    headers: &HeaderMap,
+    (token, body): (String, &[u8]),
+    now: Timestamp,
+) -> Result<NewCall, Problem> {
+    let number = |field: &str, error: trunkline_model::NumberError| {
+        Problem::refused("malformed_number", field, error.to_string())
+    };
+    let callee: Callee = request.callee.parse().map_err(|e| number("callee", e))?;
+    let caller_id: Option<E164> =
+        request.caller_id.map(|text| text.parse().map_err(|e| number("caller_id", e))).transpose()?;
+
+    let unknown = || {
+        let detail = "there is no script with this id; GET /v1/scripts lists them";
+        Problem::refused("unknown_script", "script_id", detail)
+    };
+    let script_id: ScriptId = request.script_id.parse().map_err(|_| unknown())?;
+    let script = api.scripts.current(&script_id).ok_or_else(unknown)?;
+    let variables = script.check_variables(&texts(request.variables)?).map_err(variable_problem)?;
+
+    let callback_url = request.callback_url.map(|url| callback(api, url)).transpose()?;
+    let external_id = request.external_id.map(|id| short(id, "external_id")).transpose()?;
+    let default = SignedDuration::try_from(api.config.not_after).unwrap_or(SignedDuration::MAX);
+    let not_after = match request.not_after {
+        Some(at) if at <= now => {
+            return Err(Problem::refused("not_after_past", "not_after", "this instant has passed"));
+        }
+        Some(at) => at,
+        None => now.saturating_add(default).unwrap_or(Timestamp::MAX),
+    };
+    let idempotency = headers
+        .get("idempotency-key")
+        .map(|value| {
+            let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_TEXT);
+            key.map(|key| (token, key.to_owned(), sha256_hex(body))).ok_or_else(|| {
+                Problem::refused("malformed_key", "Idempotency-Key", "1 to 200 visible characters")
+            })
+        })
+        .transpose()?;
+    Ok(NewCall {
+        id: CallId::new(Uuid::now_v7()),
+        callee,
+        caller_id,
+        script: ScriptRef { id: script_id, version: script.version().clone() },
+        variables,
+        external_id,
+        callback_url,
+        not_after,
+        trace: trace(headers),
+        idempotency,
+    })
+}
+
+/// Numbers and booleans are taken as they are written; lists and objects are not.
+fn texts(variables: BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, Problem> {
+    variables
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| match value {
+            Value::String(text) => Ok((name, text)),
+            Value::Number(number) => Ok((name, number.to_string())),
+            Value::Bool(flag) => Ok((name, flag.to_string())),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                let detail = format!("variable `{name}` must be a text or a number");
+                Err(Problem::refused("wrong_variable", &format!("variables.{name}"), detail))
+            }
+        })
+        .collect()
+}
+
+fn variable_problem(errors: Vec<VariableError>) -> Problem {
+    let (code, name) = match errors.first() {
+        Some(VariableError::Missing { name, .. }) => ("missing_variable", name.as_str()),
+        Some(VariableError::Unknown { name, .. }) => ("unknown_variable", name.as_str()),
+        Some(VariableError::Wrong { name, .. }) => ("wrong_variable", name.as_str()),
+        None => ("wrong_variable", ""),
+    };
+    let detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    Problem::refused(code, &format!("variables.{name}"), detail)
+}
+
+fn callback(api: &Api, url: String) -> Result<String, Problem> {
+    if !api.config.callbacks {
+        let detail = "this server has no callback secret (`callbacks.secret_file`), so it sends none";
+        return Err(Problem::refused("callbacks_disabled", "callback_url", detail));
+    }
+    if url.len() > MAX_URL {
+        return Err(Problem::refused("bad_callback_url", "callback_url", "the address is too long"));
+    }
+    match check_target(&url, api.config.allow_private) {
+        Ok(_) => Ok(url),
+        Err(error) => Err(Problem::refused("bad_callback_url", "callback_url", error.to_string())),
+    }
+}
+
+fn short(text: String, field: &str) -> Result<String, Problem> {
+    if text.chars().count() <= MAX_TEXT {
+        Ok(text)
+    } else {
+        Err(Problem::refused("too_long", field, "at most 200 characters"))
+    }
+}
+
+/// The caller's traceparent, else a new one (W3C Trace Context §3.2).
+fn trace(headers: &HeaderMap) -> String {
+    let given = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    if let Some(given) = given.filter(|text| is_traceparent(text)) {
+        return given.to_owned();
+    }
+    let mut bytes = [0_u8; 24];
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        return String::new();
+    }
+    format!("00-{}-{}-01", hex::encode(&bytes[..16]), hex::encode(&bytes[16..]))
+}
+
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [2, 32, 16, 2]
+        && text.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}

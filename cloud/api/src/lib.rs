@@ -1,0 +1,106 @@
+//! The HTTP API: calls, scripts, boxes, the console page, and what boxes fetch.
+//!
+//! Handlers check, ask the database and tell the worker; they decide nothing about a call. Callers
+//! show a bearer token, boxes a client certificate. Errors are problem documents (RFC 9457) with a
+//! `code` that programs can rely on.
+//!
+//! **Invariant:** a token is compared by its SHA-256 and stored nowhere else.
+//! **Invariant:** a TCP peer that says nothing delays nobody: handshakes run beside the accept loop.
+//!
+//! Absent on purpose: SQL (`cloud/db`), dispatching and callbacks (`cloud/worker`).
+
+mod auth;
+mod boxes;
+mod calls;
+mod console;
+mod problem;
+mod stream;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use trunkline_db::Db;
+use trunkline_worker::{Hub, Scripts, Wakers};
+
+pub use problem::Problem;
+pub use tls::{Peer, TlsListener, TlsSetupError, server_config};
+
+/// The largest request body, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Api {
+    /// The database.
+    pub db: Db,
+    /// The scripts.
+    pub scripts: Arc<Scripts>,
+    /// Says which calls changed.
+    pub hub: Hub,
+    /// Wakes the worker.
+    pub wakers: Wakers,
+    /// Settings.
+    pub config: ApiConfig,
+}
+
+/// Settings of the API.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The deadline of a call that names none.
+    pub not_after: Duration,
+    /// Callbacks are configured.
+    pub callbacks: bool,
+    /// Callbacks may go to private addresses.
+    pub allow_private: bool,
+}
+
+impl Api {
+    /// Returns the routes. Serve them with `into_make_service_with_connect_info::<Peer>()`, so that
+    /// boxes are recognised.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/v1/calls", post(calls::create).get(calls::list))
+            .route("/v1/calls/{id}", get(calls::show))
+            .route("/v1/calls/{id}/cancel", post(calls::cancel))
+            .route("/v1/calls/{id}/events", get(stream::events))
+            .route("/v1/scripts", get(boxes::scripts))
+            .route("/v1/boxes", get(boxes::list))
+            .route("/box/v1/blobs/{sha256}", get(boxes::blob))
+            .route("/console", get(console::page))
+            .route("/healthz", get(health))
+            .fallback(async || Problem::not_found("there is nothing at this address"))
+            .method_not_allowed_fallback(async || Problem::method_not_allowed())
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(axum::middleware::map_response(hardened))
+            .with_state(Arc::new(self))
+    }
+}
+
+async fn hardened(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn health(State(api): State<Arc<Api>>) -> Response {
+    match api.db.ping().await {
+        Ok(()) => axum::Json(serde_json::json!({ "status": "ok" })).into_response(),
+        Err(error) => {
+            tracing::error!(error = %problem::Chain(&error), "The database does not answer");
+            let body = serde_json::json!({ "status": "the database does not answer" });
+            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! TLS for the API: handshakes beside the accept loop, a client certificate where there is one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use trunkline_model::BoxId;
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKES_AT_ONCE: usize = 256;
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsSetupError {
+    /// A file cannot be read as PEM.
+    #[error("could not read the {what} `{path}`; `deploy/setup` makes a development CA and certificates")]
+    File {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The files do not belong together.
+    #[error("certificate `{cert}` and key `{key}` cannot be used together")]
+    Pair {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The CA for boxes cannot be used.
+    #[error("the certificates in `{path}` cannot be used to check boxes: {reason}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Reads certificate, key and the CA of the boxes; a client without a certificate is let in too.
+///
+/// # Errors
+/// [`TlsSetupError`].
+pub fn server_config(cert: &Path, key: &Path, client_ca: &Path) -> Result<ServerConfig, TlsSetupError> {
+    let chain = certificates("certificate", cert)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsSetupError::File {
+        what: "private key",
+        path: key.to_owned(),
+        source,
+    })?;
+    let ca = |reason: String| TlsSetupError::Ca { path: client_ca.to_owned(), reason };
+    let mut roots = RootCertStore::empty();
+    for root in certificates("CA certificate", client_ca)? {
+        roots.add(root).map_err(|error| ca(error.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| ca(error.to_string()))?;
+    let pair = |source| TlsSetupError::Pair { cert: cert.to_owned(), key: key.to_owned(), source };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(pair)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, private)
+        .map_err(pair)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
+    let failed = |source| TlsSetupError::File { what, path: path.to_owned(), source };
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+    if found.is_empty() { Err(failed(rustls_pki_types::pem::Error::NoItemsFound)) } else { Ok(found) }
+}
+
+/// Accepts TLS connections for [`axum::serve`].
+pub struct TlsListener {
+    address: SocketAddr,
+    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    accepting: JoinHandle<()>,
+}
+
+impl TlsListener {
+    /// Takes over a listening socket.
+    ///
+    /// # Errors
+    /// When the socket has no address.
+    pub fn new(socket: TcpListener, config: ServerConfig) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let (sender, ready) = mpsc::channel(64);
+        let accepting = tokio::spawn(accept_all(socket, TlsAcceptor::from(Arc::new(config)), sender));
+        Ok(Self { address, ready, accepting })
+    }
+}
+
+impl Drop for TlsListener {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept_all(
+    socket: TcpListener,
+    acceptor: TlsAcceptor,
+    ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+) {
+    let places = Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (stream, address) = match socket.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: wait until some are free.
+                tracing::warn!(%error, "A connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        let (acceptor, ready) = (acceptor.clone(), ready.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            // Small answers must not wait for the peer's acknowledgement.
+            let _ = stream.set_nodelay(true);
+            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let _ = ready.send((stream, address)).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "A TLS handshake failed"),
+                Err(_) => tracing::debug!("A TLS handshake took too long"),
+            }
+        });
+    }
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        match self.ready.recv().await {
+            Some(accepted) => accepted,
+            // The accept loop ends only with the listener.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address.
+    pub address: SocketAddr,
+    /// The box, when a certificate of the boxes' CA was shown.
+    pub box_id: Option<BoxId>,
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        let certificates = stream.io().get_ref().1.peer_certificates();
+        let box_id = certificates.and_then(|chain| chain.first()).and_then(common_name);
+        Self { address: *stream.remote_addr(), box_id }
+    }
+}
+
+fn common_name(certificate: &CertificateDer<'_>) -> Option<BoxId> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
+    name.parse().ok()
+}

@@ -1,0 +1,293 @@
+//! The configuration: strict TOML, and the small files that it names.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
+use trunkline_worker::callbacks::parse_secret;
+
+/// `cloud.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where the database lives.
+    pub(crate) data_dir: PathBuf,
+    /// The HTTP API.
+    pub(crate) api: Endpoint,
+    /// The embedded broker.
+    pub(crate) mqtt: Endpoint,
+    /// The scripts.
+    pub(crate) scripts: ScriptsConfig,
+    /// Who may use the API.
+    pub(crate) tokens: TokensConfig,
+    /// Reports to the CRM; without this section none are sent.
+    #[serde(default)]
+    pub(crate) callbacks: Option<CallbacksConfig>,
+    /// The models.
+    #[serde(default)]
+    pub(crate) models: ModelsConfig,
+    /// How calls are treated.
+    #[serde(default)]
+    pub(crate) calls: CallsConfig,
+}
+
+/// A port with TLS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Endpoint {
+    /// Address and port; port 0 takes any that is free.
+    pub(crate) listen: SocketAddr,
+    /// The certificate chain, PEM.
+    pub(crate) cert: PathBuf,
+    /// Its private key, PEM.
+    pub(crate) key: PathBuf,
+    /// Who signs the certificates of boxes, PEM.
+    pub(crate) client_ca: PathBuf,
+}
+
+/// `[scripts]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScriptsConfig {
+    /// Folder with `*.yaml` files.
+    pub(crate) dir: PathBuf,
+}
+
+/// `[tokens]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokensConfig {
+    /// Lines `name sha256`, readable by its owner only.
+    pub(crate) file: PathBuf,
+}
+
+/// `[callbacks]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CallbacksConfig {
+    /// `whsec_` and base64, readable by its owner only.
+    pub(crate) secret_file: PathBuf,
+    /// Call private and local addresses too.
+    #[serde(default)]
+    pub(crate) allow_private: bool,
+}
+
+/// `[models]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelsConfig {
+    /// Folder with the models; the user's cache when left out.
+    #[serde(default)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Start without the encoder, understanding by rules and the linear head alone.
+    #[serde(default)]
+    pub(crate) optional: bool,
+}
+
+/// `[calls]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CallsConfig {
+    /// The deadline of a call that names none.
+    #[serde(with = "humantime_serde")]
+    pub(crate) not_after: Duration,
+    /// Silence after which a running call is shown as lost.
+    #[serde(with = "humantime_serde")]
+    pub(crate) lost_after: Duration,
+    /// How long a call rings.
+    #[serde(with = "humantime_serde")]
+    pub(crate) ring: Duration,
+}
+
+impl Default for CallsConfig {
+    fn default() -> Self {
+        Self {
+            not_after: Duration::from_secs(5 * 60),
+            lost_after: Duration::from_secs(15 * 60),
+            ring: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file; paths in it are relative to its folder.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("could not read the configuration `{}`", path.display()))?;
+        let mut config: Self =
+            toml::from_str(&text).with_context(|| format!("`{}` is not a configuration", path.display()))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let base = fs::canonicalize(if base.as_os_str().is_empty() { Path::new(".") } else { base })
+            .with_context(|| format!("could not find the folder of `{}`", path.display()))?;
+        for relative in [
+            &mut config.data_dir,
+            &mut config.api.cert,
+            &mut config.api.key,
+            &mut config.api.client_ca,
+            &mut config.mqtt.cert,
+            &mut config.mqtt.key,
+            &mut config.mqtt.client_ca,
+            &mut config.scripts.dir,
+            &mut config.tokens.file,
+        ] {
+            *relative = base.join(&*relative);
+        }
+        if let Some(callbacks) = &mut config.callbacks {
+            callbacks.secret_file = base.join(&callbacks.secret_file);
+        }
+        if let Some(dir) = &mut config.models.dir {
+            *dir = base.join(&*dir);
+        }
+        ensure!(
+            config.calls.not_after >= Duration::from_secs(1),
+            "`calls.not_after` must be at least a second"
+        );
+        ensure!(
+            (5..=300).contains(&config.calls.ring.as_secs()),
+            "`calls.ring` must be between 5 and 300 seconds"
+        );
+        ensure!(
+            config.calls.lost_after >= Duration::from_secs(60),
+            "`calls.lost_after` must be at least a minute"
+        );
+        Ok(config)
+    }
+
+    /// Reads the tokens: name and SHA-256.
+    pub(crate) fn tokens(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let path = &self.tokens.file;
+        let text = read_private("token file", path)?;
+        let mut tokens = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            match fields[..] {
+                [name, sha256] if is_sha256(sha256) => {
+                    tokens.push((name.to_owned(), sha256.to_ascii_lowercase()));
+                }
+                _ => bail!(
+                    "{}:{}: a line is a name and the SHA-256 of the token in 64 hexadecimal digits",
+                    path.display(),
+                    number + 1
+                ),
+            }
+        }
+        ensure!(
+            !tokens.is_empty(),
+            "the token file `{}` names no token, so nobody could use the API; add a line `name sha256`",
+            path.display()
+        );
+        Ok(tokens)
+    }
+
+    /// Reads the secret that signs callbacks.
+    pub(crate) fn callback_secret(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(callbacks) = &self.callbacks else { return Ok(None) };
+        let path = &callbacks.secret_file;
+        let text = read_private("callback secret", path)?;
+        let secret = parse_secret(&text).with_context(|| format!("`{}` holds no secret", path.display()))?;
+        Ok(Some(secret))
+    }
+
+    /// Returns the folder of the models.
+    pub(crate) fn model_dir(&self) -> PathBuf {
+        let variable =
+            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.models
+            .dir
+            .clone()
+            .or_else(|| variable("TRUNKLINE_MODELS"))
+            .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("trunkline/models")))
+            .or_else(|| variable("HOME").map(|home| home.join(".cache/trunkline/models")))
+            .unwrap_or_else(|| PathBuf::from("models"))
+    }
+}
+
+fn read_private(what: &str, path: &Path) -> anyhow::Result<String> {
+    let mode = fs::metadata(path)
+        .with_context(|| format!("could not read the {what} `{}`", path.display()))?
+        .permissions()
+        .mode();
+    ensure!(
+        mode & 0o077 == 0,
+        "the {what} `{}` can be read by others (mode {:03o}); run `chmod 600` on it",
+        path.display(),
+        mode & 0o777
+    );
+    fs::read_to_string(path).with_context(|| format!("could not read the {what} `{}`", path.display()))
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        data_dir = "data"
+        [api]
+        listen = "127.0.0.1:0"
+        cert = "server.pem"
+        key = "server.key"
+        client_ca = "ca.pem"
+        [mqtt]
+        listen = "127.0.0.1:0"
+        cert = "server.pem"
+        key = "server.key"
+        client_ca = "ca.pem"
+        [scripts]
+        dir = "scripts"
+        [tokens]
+        file = "tokens"
+    "#;
+
+    fn read(text: &str) -> anyhow::Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cloud.toml");
+        fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_the_rest_has_defaults() {
+        let config = read(GOOD).unwrap();
+        assert!(config.data_dir.is_absolute() && config.data_dir.ends_with("data"));
+        assert_eq!(config.calls.not_after, Duration::from_secs(300));
+        assert!(config.callbacks.is_none());
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_with_its_line() {
+        let error = format!("{:#}", read(&format!("{GOOD}\n[calls]\nrinng = \"20s\"\n")).unwrap_err());
+        assert!(error.contains("rinng") && error.contains("line"), "{error}");
+    }
+
+    #[test]
+    fn a_token_file_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        fs::write(&path, format!("# people\ndemo {}\n", "a".repeat(64))).unwrap();
+        let mut config = read(GOOD).unwrap();
+        config.tokens.file.clone_from(&path);
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = config.tokens().unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(config.tokens().unwrap(), [("demo".to_owned(), "a".repeat(64))]);
+
+        fs::write(&path, "demo secret\n").unwrap();
+        let error = config.tokens().unwrap_err().to_string();
+        assert!(error.contains("tokens:1:"), "{error}");
+    }
+}

@@ -1,0 +1,85 @@
+//! The binary `trunkline-cloud`: the API, the worker and the embedded broker in one process.
+//!
+//! Start-up checks everything that can be wrong before it listens: configuration, certificates,
+//! tokens, scripts, models, the database. What is wrong is said with its remedy, and all ports are
+//! bound before the line `ready …` goes to standard output.
+
+mod acl;
+mod broker;
+mod config;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  trunkline-cloud check --config cloud.toml   says what is wrong, without listening
+  trunkline-cloud --config cloud.toml         serves until SIGTERM or Ctrl-C
+  RUST_LOG=debug trunkline-cloud --config cloud.toml
+  TRUNKLINE_LOG=json trunkline-cloud --config cloud.toml
+
+A configuration:
+  data_dir = \"data\"                # the database lives here; relative to this file
+  [api]
+  listen = \"127.0.0.1:8443\"
+  cert = \"server.pem\"
+  key = \"server.key\"
+  client_ca = \"ca.pem\"             # who signs the boxes' certificates
+  [mqtt]
+  listen = \"127.0.0.1:8883\"
+  cert = \"server.pem\"
+  key = \"server.key\"
+  client_ca = \"ca.pem\"
+  [scripts]
+  dir = \"scripts\"
+  [tokens]
+  file = \"tokens\"                  # mode 0600, lines: name sha256
+  [callbacks]
+  secret_file = \"callback.secret\"  # mode 0600: whsec_<base64>
+  allow_private = false";
+
+/// The cloud of Trunkline: gives calls to boxes, answers their turns, keeps their records.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Option<ConfigArg>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks configuration, certificates, tokens, scripts and models, and stops.
+    Check(ConfigArg),
+}
+
+#[derive(Args)]
+struct ConfigArg {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "TRUNKLINE_CLOUD_CONFIG")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    trunkline_telemetry::init("info,rmqtt=warn,rmqtt_net=warn,rmqtt_codec=warn,sqlx=warn,hyper=warn");
+    let done = match (cli.command, cli.serve) {
+        (Some(Command::Check(arg)), _) => serve::check(&arg.config),
+        (None, Some(arg)) => serve::serve(&arg.config),
+        (None, None) => {
+            eprintln!("trunkline-cloud: say which configuration to use: --config FILE (see --help)");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trunkline-cloud: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Start-up, serving, and an orderly end.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use trunkline_api::{Api, ApiConfig, Peer, TlsListener, server_config};
+use trunkline_db::Db;
+use trunkline_nlu::Engine;
+use trunkline_worker::callbacks::CallbackConfig;
+use trunkline_worker::{Hub, Scripts, Stop, Wakers, Worker, WorkerConfig, inlet};
+
+use crate::broker::EmbeddedBroker;
+use crate::config::{Config, Endpoint};
+
+/// How long what is under way may take to finish after the order to stop.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// A database that cannot grow loses nothing, but takes no call either.
+const ROOM_NEEDED: u64 = 64 * 1024 * 1024;
+
+/// Everything that can be checked without listening.
+struct Checked {
+    config: Config,
+    tokens: Vec<(String, String)>,
+    secret: Option<Vec<u8>>,
+    scripts: Scripts,
+    engine: Engine,
+    tls: rustls::ServerConfig,
+}
+
+fn load(path: &Path) -> anyhow::Result<Checked> {
+    // Two providers are linked (rmqtt brings its own), so the process must choose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = Config::read(path)?;
+    let tokens = config.tokens()?;
+    let secret = config.callback_secret()?;
+    let api = &config.api;
+    let tls = server_config(&api.cert, &api.key, &api.client_ca)?;
+    let mqtt = &config.mqtt;
+    server_config(&mqtt.cert, &mqtt.key, &mqtt.client_ca)?;
+    let scripts = Scripts::read(&config.scripts.dir)?;
+    let models = config.model_dir();
+    let engine = Engine::load(&models)
+        .with_context(|| format!("could not load the models in `{}`", models.display()))?;
+    if !engine.has_encoder() && !config.models.optional {
+        bail!(
+            "the model `e5-small-q4.bin` is not in `{}`; run `deploy/models`, or set `models.optional = true` to start without it",
+            models.display()
+        );
+    }
+    Ok(Checked { config, tokens, secret, scripts, engine, tls })
+}
+
+/// Says what is wrong, or that nothing is.
+pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
+    let checked = load(path)?;
+    let scripts: Vec<&str> = checked.scripts.all().map(|script| script.id().as_str()).collect();
+    println!("ok: {} token(s), scripts: {}", checked.tokens.len(), scripts.join(", "));
+    Ok(())
+}
+
+/// Serves until told to stop.
+pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
+    let checked = load(path)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start the runtime")?
+        .block_on(run(checked))
+}
+
+async fn run(checked: Checked) -> anyhow::Result<()> {
+    let Checked { config, tokens, secret, scripts, engine, tls } = checked;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+
+    let db = open(&config.data_dir).await?;
+    db.replace_tokens(&tokens).await?;
+    db.all_boxes_offline().await?;
+    let (engine, scripts) = (Arc::new(engine), Arc::new(scripts));
+    scripts.prepare(&db, &engine).await?;
+
+    let socket = TcpListener::bind(config.api.listen).await.map_err(|e| taken("api", &config.api, &e))?;
+    let (inlet, outlet) = inlet();
+    let mqtt = EmbeddedBroker::bind(&config.mqtt, inlet).await.map_err(|error| {
+        match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) {
+            Some(io) => taken("mqtt", &config.mqtt, io),
+            None => error.context("could not start the embedded broker"),
+        }
+    })?;
+    let listener = TlsListener::new(socket, tls)?;
+    let addresses = (axum::serve::Listener::local_addr(&listener)?, mqtt.address);
+    let (broker, serving) = mqtt.run();
+    let broker_task = tokio::spawn(serving);
+
+    let (hub, wakers) = (Hub::new(), Wakers::default());
+    let allow_private = config.callbacks.as_ref().is_some_and(|callbacks| callbacks.allow_private);
+    let (stopper, stop) = Stop::new();
+    let worker = Worker {
+        db: db.clone(),
+        scripts: Arc::clone(&scripts),
+        engine,
+        broker: Arc::new(broker),
+        hub: hub.clone(),
+        wakers: wakers.clone(),
+        config: WorkerConfig {
+            lost_after: config.calls.lost_after,
+            ring: config.calls.ring,
+            callbacks: secret.clone().map(|secret| CallbackConfig::new(secret, allow_private)),
+        },
+    };
+    let mut tasks = worker.start(outlet, stop.clone())?;
+    let api = Api {
+        db: db.clone(),
+        scripts,
+        hub,
+        wakers,
+        config: ApiConfig { not_after: config.calls.not_after, callbacks: secret.is_some(), allow_private },
+    };
+    let mut api_stop = stop.clone();
+    let service = api.router().into_make_service_with_connect_info::<Peer>();
+    let http = tokio::spawn(
+        axum::serve(listener, service)
+            .with_graceful_shutdown(async move { api_stop.stopped().await })
+            .into_future(),
+    );
+
+    announce(addresses)?;
+    tracing::info!(api = %addresses.0, mqtt = %addresses.1, "Serving");
+    tokio::select! {
+        _ = terminated.recv() => tracing::info!("Told to stop"),
+        _ = interrupted.recv() => tracing::info!("Interrupted"),
+        ended = tasks.join_next() => {
+            if let Some(Err(error)) = ended {
+                tracing::error!(%error, "A part of the worker broke; stopping, so that a supervisor restarts all of it");
+            }
+            broker_task.abort();
+            bail!("a part of the worker ended by itself");
+        }
+    }
+
+    // First nobody gets in, then what is in the pipes is filed, then the file is closed.
+    broker_task.abort();
+    let _ = stopper.send(true);
+    let farewell = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        tracing::warn!("Some work was not finished in time; it is repeated after the next start");
+    }
+    http.abort();
+    let _ = tokio::time::timeout(FAREWELL, db.close()).await;
+    tracing::info!("Stopped");
+    Ok(())
+}
+
+async fn open(data_dir: &Path) -> anyhow::Result<Db> {
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("could not make the data folder `{}`", data_dir.display()))?;
+    let room = nix::sys::statvfs::statvfs(data_dir)
+        .map(|fs| fs.blocks_available() * fs.fragment_size())
+        .with_context(|| format!("could not look at the disk of `{}`", data_dir.display()))?;
+    if room < ROOM_NEEDED {
+        bail!(
+            "the disk of `{}` has {} MiB left and 64 MiB are needed; free some room",
+            data_dir.display(),
+            room / (1024 * 1024)
+        );
+    }
+    let path = data_dir.join("cloud.sqlite");
+    let db = Db::open(&path).await?;
+    tracing::info!(path = %path.display(), at = %Timestamp::now(), "Database open");
+    Ok(db)
+}
+
+fn taken(section: &str, endpoint: &Endpoint, error: &std::io::Error) -> anyhow::Error {
+    let listen = endpoint.listen;
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        anyhow::anyhow!(
+            "port {} of {} is in use by another program; stop it (`ss -ltnp 'sport = :{}'` shows it), or choose another port in `{section}.listen`",
+            listen.port(),
+            listen.ip(),
+            listen.port()
+        )
+    } else {
+        anyhow::anyhow!("could not listen on `{listen}` (`{section}.listen`): {error}")
+    }
+}
+
+/// The one line on standard output: whoever started us waits for it.
+fn announce((api, mqtt): (SocketAddr, SocketAddr)) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready api=https://{api} mqtt={mqtt}")?;
+    Ok(out.flush()?)
+}

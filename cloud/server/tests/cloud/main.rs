@@ -1,0 +1,7 @@
+//! The binary as a whole: a real process, real certificates, an MQTT client that plays the box, an
+//! HTTP server that plays the CRM.
+
+mod broker;
+mod call;
+mod harness;
+mod startup;

@@ -1,0 +1,261 @@
+//! Gives queued calls to boxes with free channels, and repeats commands that nobody answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use trunkline_db::{BoxRow, Call, DbError, Resend};
+use trunkline_model::{BoxId, CallId, Disposition};
+use trunkline_wire::{CancelCommand, DialCommand, DialReply, topic};
+
+use crate::broker::envelope;
+use crate::{BrokerError, Publication, Qos, Stop, Worker};
+
+/// How long the answer to a command may take before the command is repeated.
+pub const RESEND_AFTER: Duration = Duration::from_secs(5);
+/// After so many refusals the call has failed.
+pub const MAX_REFUSALS: u32 = 5;
+
+const IDLE: Duration = Duration::from_millis(500);
+const BATCH: u32 = 200;
+
+/// Decides which box gets which call: the one with the most free channels, so that load spreads.
+pub fn plan(queued: &[Call], boxes: &[BoxRow]) -> Vec<(CallId, BoxId)> {
+    let mut free: BTreeMap<&BoxId, u32> = boxes
+        .iter()
+        .filter(|row| row.online)
+        .map(|row| (&row.id, row.channels.saturating_sub(row.busy)))
+        .collect();
+    let mut planned = Vec::new();
+    for call in queued {
+        let Some((to, channels)) =
+            free.iter_mut().filter(|(_, channels)| **channels > 0).max_by_key(|(_, channels)| **channels)
+        else {
+            break;
+        };
+        *channels -= 1;
+        planned.push((call.id, (*to).clone()));
+    }
+    planned
+}
+
+/// Returns how long a call waits after its n-th refusal: 1 s, 2 s, 4 s, …
+pub fn pause_after(refusals: u32) -> SignedDuration {
+    SignedDuration::from_secs(1 << refusals.min(6))
+}
+
+pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
+    loop {
+        if let Err(error) = worker.dispatch(Timestamp::now()).await {
+            tracing::error!(error = %Chain(&error), "Dispatching failed and is tried again");
+        }
+        tokio::select! {
+            () = worker.wakers.dispatcher_woken() => {}
+            () = tokio::time::sleep(IDLE) => {}
+            () = stop.stopped() => return,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DispatchError {
+    #[error("the state of the calls could not be read or written")]
+    Db(#[from] DbError),
+    #[error("a command could not be sent")]
+    Broker(#[from] BrokerError),
+}
+
+impl Worker {
+    async fn dispatch(&self, now: Timestamp) -> Result<(), DispatchError> {
+        let silent_since = now.saturating_sub(signed(self.config.lost_after)).unwrap_or(Timestamp::MIN);
+        for call in self.db.sweep(silent_since, now).await? {
+            tracing::warn!(call.id = %call, "A call was given up or lost");
+            self.told(call);
+        }
+
+        let sent_before = now.saturating_sub(signed(RESEND_AFTER)).unwrap_or(Timestamp::MIN);
+        for resend in self.db.resends(sent_before, now).await? {
+            match resend {
+                Resend::Dial(call, to) => self.send_dial(&call, &to, now).await?,
+                Resend::Cancel(call, to) => self.send_cancel(call, &to).await?,
+            }
+        }
+
+        let queued = self.db.queued(now, BATCH).await?;
+        if queued.is_empty() {
+            return Ok(());
+        }
+        let boxes = self.db.boxes().await?;
+        for (id, to) in plan(&queued, &boxes) {
+            let Some(call) = queued.iter().find(|call| call.id == id) else { continue };
+            if call.not_after <= now {
+                continue;
+            }
+            if self.db.is_suppressed(&call.callee).await? {
+                let cause = "the customer asked not to be called again";
+                self.db.end_queued(id, Disposition::Cancelled, cause, now).await?;
+                self.told(id);
+                continue;
+            }
+            if self.db.assign(id, &to, now).await? {
+                tracing::info!(call.id = %id, box.id = %to, "Call given to a box");
+                self.hub.changed(id);
+                self.send_dial(call, &to, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_dial(&self, call: &Call, to: &BoxId, now: Timestamp) -> Result<(), DispatchError> {
+        let command = DialCommand {
+            call: call.id,
+            callee: call.callee.clone(),
+            caller_id: call.caller_id.clone(),
+            script: call.script.clone(),
+            variables: call.variables.clone(),
+            before: call.not_after,
+            ring_s: u32::try_from(self.config.ring.as_secs()).unwrap_or(u32::MAX),
+        };
+        let left = call.not_after.duration_since(now).as_secs().max(1);
+        let heard_by = self
+            .broker
+            .publish(Publication {
+                topic: topic::req_dial(to),
+                payload: envelope(to, 0, "dial", &call.trace, command)?,
+                qos: Qos::AtLeastOnce,
+                expiry: Some(Duration::from_secs(u64::try_from(left).unwrap_or(1))),
+                correlation: None,
+            })
+            .await?;
+        if heard_by == 0 {
+            tracing::warn!(call.id = %call.id, box.id = %to, "The box does not listen for commands; they are repeated");
+        }
+        Ok(())
+    }
+
+    async fn send_cancel(&self, call: CallId, to: &BoxId) -> Result<(), DispatchError> {
+        self.broker
+            .publish(Publication {
+                topic: topic::req_cancel(to),
+                payload: envelope(to, 0, "cancel", "", CancelCommand { call })?,
+                qos: Qos::AtLeastOnce,
+                expiry: Some(RESEND_AFTER),
+                correlation: None,
+            })
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn dial_answered(
+        &self,
+        by: &BoxId,
+        reply: &DialReply,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        if reply.accepted {
+            return self.db.accepted(reply.call, by, now).await;
+        }
+        let before = self.db.call(reply.call).await?.map_or(0, |call| call.refusals);
+        let retry_at = now.saturating_add(pause_after(before)).unwrap_or(now);
+        let refusals = self.db.refused(reply.call, by, &reply.reason, retry_at, now).await?;
+        if let Some(refusals) = refusals {
+            tracing::warn!(call.id = %reply.call, box.id = %by, refusals, "The box refused the call");
+            if refusals >= MAX_REFUSALS {
+                let cause = format!("box {by} refused: {}", reply.reason);
+                self.db.end_queued(reply.call, Disposition::BoxFault, &cause, now).await?;
+            }
+            self.told(reply.call);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn told(&self, call: CallId) {
+        self.hub.changed(call);
+        self.wakers.courier();
+    }
+}
+
+pub(crate) fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// Shows an error with its causes, for the one place that logs it.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, online: bool, channels: u32, busy: u32) -> BoxRow {
+        BoxRow {
+            id: id.parse().unwrap(),
+            online,
+            sess: 1,
+            software: String::new(),
+            channels,
+            busy,
+            last_seen: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn call(n: u128) -> Call {
+        Call {
+            id: CallId::from_u128(n),
+            status: trunkline_db::CallStatus::Queued,
+            lost: false,
+            callee: "+8613800138000".parse().unwrap(),
+            caller_id: None,
+            script: trunkline_wire::ScriptRef {
+                id: "demo".parse().unwrap(),
+                version: "0".repeat(64).parse().unwrap(),
+            },
+            variables: BTreeMap::new(),
+            external_id: None,
+            callback_url: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            not_after: Timestamp::MAX,
+            box_id: None,
+            detail: String::new(),
+            rang_at: None,
+            answered_at: None,
+            ended_at: None,
+            disposition: None,
+            cause: String::new(),
+            sip_code: None,
+            outcome: None,
+            suppress: false,
+            trace: String::new(),
+            refusals: 0,
+        }
+    }
+
+    #[test]
+    fn calls_go_to_the_box_with_the_most_free_channels_and_no_box_gets_too_many() {
+        let calls: Vec<Call> = (1..=5).map(call).collect();
+        let boxes = [row("a", true, 2, 1), row("b", true, 2, 0), row("c", false, 9, 0), row("d", true, 1, 3)];
+        let planned: Vec<(CallId, String)> =
+            plan(&calls, &boxes).into_iter().map(|(id, to)| (id, to.to_string())).collect();
+        let to = |n: u128, to: &str| (CallId::from_u128(n), to.to_owned());
+        assert_eq!(planned, [to(1, "b"), to(2, "b"), to(3, "a")]);
+    }
+
+    #[test]
+    fn the_pause_after_a_refusal_doubles() {
+        let pauses: Vec<i64> = (0..4).map(|n| pause_after(n).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8]);
+        assert_eq!(pause_after(100).as_secs(), 64);
+    }
+}

@@ -1,0 +1,99 @@
+//! What the cloud does by itself: gives calls to boxes, files what boxes report, answers turns and
+//! delivers callbacks.
+//!
+//! Each part reads the database, decides and applies, so that a restart is no special case. The
+//! decisions are plain functions ([`dispatch::plan`], [`turns::answer`], [`callbacks::delay`]); the
+//! tasks around them move messages and time.
+//!
+//! **Invariant:** an event is acknowledged after its commit and never before.
+//! **Invariant:** a call that may have reached a box is never given to another one.
+//! **Invariant:** a box hears and changes its own calls only.
+//!
+//! Absent on purpose: SQL (`cloud/db`), HTTP in (`cloud/api`), and any particular broker: the server
+//! brings one behind [`Broker`].
+
+pub mod broker;
+pub mod callbacks;
+pub mod dispatch;
+mod hub;
+mod inbox;
+pub mod scripts;
+mod targets;
+pub mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use trunkline_db::Db;
+use trunkline_nlu::Engine;
+
+pub use broker::{Broker, BrokerError, Inbound, Inlet, Outlet, Publication, Qos};
+pub use hub::{Hub, Stop, Wakers};
+pub use scripts::Scripts;
+pub use targets::{TargetError, check_target};
+
+/// What the worker needs to know.
+#[derive(Clone)]
+pub struct WorkerConfig {
+    /// Silence of a box about a running call after which the call is shown as lost.
+    pub lost_after: Duration,
+    /// How long a call rings.
+    pub ring: Duration,
+    /// Callbacks, where a secret is configured.
+    pub callbacks: Option<callbacks::CallbackConfig>,
+}
+
+/// Everything the tasks share.
+#[derive(Clone)]
+pub struct Worker {
+    /// The database.
+    pub db: Db,
+    /// The scripts.
+    pub scripts: Arc<Scripts>,
+    /// The understanding.
+    pub engine: Arc<Engine>,
+    /// The way to the boxes.
+    pub broker: Arc<dyn Broker>,
+    /// Tells the API's streams which calls changed.
+    pub hub: Hub,
+    /// Wakes the tasks before their time.
+    pub wakers: Wakers,
+    /// Settings.
+    pub config: WorkerConfig,
+}
+
+/// Makes the two ends of the way from the broker to the worker.
+///
+/// What must not be lost waits for room, which slows the one box that sends too much; a turn that
+/// finds no room is dropped, and the box asks again or decides by itself.
+pub fn inlet() -> (Inlet, Outlet) {
+    let (filed, filed_rx) = mpsc::channel(1_024);
+    let (turns, turns_rx) = mpsc::channel(1_024);
+    (Inlet { filed, turns }, Outlet { filed: filed_rx, turns: turns_rx })
+}
+
+impl Worker {
+    /// Starts the tasks. They end when `stop` says so; the returned set then becomes empty.
+    ///
+    /// # Errors
+    /// When the HTTP client for callbacks cannot be made.
+    pub fn start(self, outlet: Outlet, stop: Stop) -> Result<JoinSet<()>, callbacks::ClientError> {
+        let worker = Arc::new(self);
+        let mut tasks = JoinSet::new();
+        if let Some(config) = worker.config.callbacks.clone() {
+            let courier = callbacks::Courier::new(
+                worker.db.clone(),
+                config,
+                worker.hub.clone(),
+                worker.wakers.clone(),
+            )?;
+            tasks.spawn(courier.run(stop.clone()));
+        }
+        tasks.spawn(dispatch::run(Arc::clone(&worker), stop.clone()));
+        tasks.spawn(inbox::run(Arc::clone(&worker), outlet.filed, stop.clone()));
+        tasks.spawn(turns::run(worker, outlet.turns, stop));
+        Ok(tasks)
+    }
+}
