@@ -208,13 +208,19 @@ impl Node {
         }
     }
 
+    /// Lists what is said on the way from here to other nodes.
+    pub(crate) fn edge_texts(&self) -> impl Iterator<Item = &Template> {
+        let edges = self.ask().into_iter().flat_map(|ask| ask.on.values().chain(&ask.filled).chain(&ask.any));
+        edges.filter_map(|edge| edge.say.as_ref())
+    }
+
+    /// Lists what is said when nothing is heard or understood.
+    pub(crate) fn ladder_texts(&self) -> impl Iterator<Item = &Template> {
+        self.ask().into_iter().flat_map(|ask| ask.no_input.say.iter().chain(&ask.no_match.say))
+    }
+
     /// Lists every text of the node.
-    pub(crate) fn texts(&self) -> Vec<&Template> {
-        let mut texts: Vec<&Template> = self.say.iter().chain(&self.again).collect();
-        if let Some(ask) = self.ask() {
-            texts.extend(ask.on.values().chain(&ask.filled).chain(&ask.any).filter_map(|e| e.say.as_ref()));
-            texts.extend(ask.no_input.say.iter().chain(&ask.no_match.say));
-        }
-        texts
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &Template> {
+        self.say.iter().chain(&self.again).chain(self.edge_texts()).chain(self.ladder_texts())
     }
 }

@@ -6,7 +6,7 @@
 //! by the script's limit.
 //! **Invariant:** `opt_out` is honoured from every state, the ended one included.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trunkline_model::Outcome;
@@ -67,31 +67,6 @@ pub fn outcome_now(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
         Some(outcome) => outcome,
         None => Outcome { code: NO_OUTCOME.to_owned(), label: String::new() },
     }
-}
-
-/// Lists every text that the robot may say in a call and that needs nothing found out in it, exactly as
-/// it will stand in [`Say::text`], the opening first. Variables that are not given are left out, so check
-/// them before.
-pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
-    let graph = script.graph();
-    let vars = script.with_defaults(variables);
-    let mut seen = BTreeSet::new();
-    let nodes = graph.nodes.iter().flat_map(Node::texts);
-    let digressions = graph.digressions.values().filter_map(|d| d.say.as_ref());
-    let others =
-        [&graph.opt_out.say, &graph.handoff_say, &graph.silence, &graph.goodbye, &graph.lost].into_iter();
-    nodes
-        .chain(digressions)
-        .chain(others)
-        .filter(|template| template.slots().next().is_none())
-        .map(|template| template.fill(&vars, &BTreeMap::new()))
-        .filter(|text| !text.trim().is_empty() && seen.insert(text.clone()))
-        .collect()
-}
-
-/// Returns what the box says by itself before it hangs up when the cloud is lost.
-pub fn goodbye(script: &Script, variables: &Variables) -> String {
-    script.graph().lost.fill(&script.with_defaults(variables), &BTreeMap::new())
 }
 
 /// One step under way.

@@ -82,7 +82,7 @@ pub fn lint(text: &str) -> Result<Vec<Finding>, LoadError> {
     if let Some(graph) = &graph {
         findings.extend(check(&document, graph));
     }
-    findings.sort_by(|a, b| (a.line, a.column, a.severity).cmp(&(b.line, b.column, b.severity)));
+    findings.sort_by_key(|f| (f.line, f.column, f.severity));
     Ok(findings)
 }
 
@@ -117,7 +117,7 @@ impl Linter<'_> {
     }
 
     /// Where digressions and the hand-over lead to, from any asking node.
-    fn from_anywhere(&self) -> impl Iterator<Item = Target> {
+    fn targets_from_anywhere(&self) -> impl Iterator<Item = Target> {
         let digressions = self.graph.digressions.values().filter_map(|d| match &d.back {
             Back::Go(target) | Back::Visit(target) => Some(*target),
             Back::Resume | Back::Listen | Back::Wait | Back::Repeat | Back::End(_) => None,
@@ -127,7 +127,7 @@ impl Linter<'_> {
 
     fn reachable(&mut self) {
         let mut seen = BTreeSet::new();
-        let mut todo: Vec<Target> = self.from_anywhere().chain([Target::Node(0)]).collect();
+        let mut todo: Vec<Target> = self.targets_from_anywhere().chain([Target::Node(0)]).collect();
         while let Some(target) = todo.pop() {
             if let Target::Node(i) = target
                 && seen.insert(i)

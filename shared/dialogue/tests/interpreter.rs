@@ -1,5 +1,7 @@
 //! The interpreter from outside: what every script inherits, and what no event sequence can break.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail it")]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,0 +1,64 @@
+//! What the robot may say, known before it says it, so that it can be rendered before dialling.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::action::Variables;
+use crate::graph::{Graph, Node, Target};
+use crate::script::Script;
+use crate::wording::Template;
+
+/// Lists every text that the robot may say in a call and that needs nothing found out in it, exactly as
+/// it will stand in [`crate::Say::text`]. What is needed first comes first: the opening, then node by
+/// node as a call comes to them, then what is said from anywhere, then what is said when something is
+/// not understood. Variables that are not given are left out, so check them before.
+pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
+    let graph = script.graph();
+    let vars = script.with_defaults(variables);
+    let nodes = by_distance(graph);
+    let on_the_way = nodes.iter().flat_map(|node| node.say.iter().chain(node.edge_texts()));
+    let from_anywhere = graph
+        .digressions
+        .values()
+        .filter_map(|digression| digression.say.as_ref())
+        .chain([&graph.opt_out.say, &graph.handoff_say]);
+    let asked_again = nodes.iter().flat_map(|node| node.ladder_texts().chain(&node.again));
+    let mut seen = BTreeSet::new();
+    on_the_way
+        .chain(from_anywhere)
+        .chain(asked_again)
+        .chain([&graph.silence, &graph.goodbye, &graph.lost])
+        .filter(|template| template.slots().next().is_none())
+        .map(|template| template.fill(&vars, &BTreeMap::new()))
+        .filter(|text| !text.trim().is_empty() && seen.insert(text.clone()))
+        .collect()
+}
+
+/// Returns what the box says by itself before it hangs up when the cloud is lost.
+pub fn goodbye(script: &Script, variables: &Variables) -> String {
+    let lost: &Template = &script.graph().lost;
+    lost.fill(&script.with_defaults(variables), &BTreeMap::new())
+}
+
+/// Lists the nodes by the number of steps from the opening; those that only a digression or a failed
+/// hand-over leads to come last.
+fn by_distance(graph: &Graph) -> Vec<&Node> {
+    let mut order = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut todo: VecDeque<usize> = VecDeque::from([0]);
+    let mut rest = 0..graph.nodes.len();
+    while let Some(i) = todo.pop_front().or_else(|| rest.next()) {
+        let Some(node) = graph.nodes.get(i).filter(|_| seen.insert(i)) else { continue };
+        order.push(node);
+        // Authors write the way that they hope for first.
+        let next: BTreeSet<usize> = node
+            .targets()
+            .into_iter()
+            .filter_map(|target| match target {
+                Target::Node(i) => Some(i),
+                Target::Handoff | Target::Return | Target::Leave => None,
+            })
+            .collect();
+        todo.extend(next);
+    }
+    order
+}
