@@ -1,0 +1,252 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// A buzz in syllables, loud enough for a detector by energy, with a dip twice a second: what has none
+/// is noise.
+fn voice(ms: usize) -> Vec<i16> {
+    (0..ms * 8)
+        .map(|n| {
+            let t = n as f32 / 8_000.0;
+            let tone: f32 =
+                (1..10).map(|k| (std::f32::consts::TAU * 140.0 * k as f32 * t).sin() / k as f32).sum();
+            let dip = if n % 4_000 >= 3_600 && n + 800 < ms * 8 { 0.01 } else { 1.0 };
+            (tone * dip * (0.7 + 0.3 * (std::f32::consts::TAU * 6.0 * t).sin()) * 4_000.0) as i16
+        })
+        .collect()
+}
+
+fn hush(ms: usize) -> Vec<i16> {
+    (0..ms * 8).map(|n| (n % 7) as i16 - 3).collect()
+}
+
+/// By energy alone, so that the test knows what is speech.
+fn ear() -> Ear {
+    Ear::new(None, EarConfig::default())
+}
+
+fn play(ear: &mut Ear, sound: &[i16]) -> Vec<EarEvent> {
+    let mut events = Vec::new();
+    for frame in sound.chunks(160) {
+        ear.push(frame);
+        events.extend(std::iter::from_fn(|| ear.poll_event()));
+    }
+    events
+}
+
+fn near(got: u64, expected: u64) -> bool {
+    got.abs_diff(expected) <= 100
+}
+
+#[test]
+fn one_answer_gives_a_start_a_pause_and_an_end_with_times_from_the_sound() {
+    let mut ear = ear();
+    let sound = [hush(1_000), voice(1_200), hush(1_500)].concat();
+    let events = play(&mut ear, &sound);
+    let [
+        EarEvent::SpeechStarted { at_ms, decided_ms },
+        EarEvent::PauseDetected { pause, speech_end_ms, voiced_ms },
+        EarEvent::TurnEnded { pause: ended, speech_end_ms: end, decided_ms: decided, why, .. },
+    ] = events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert!(near(at_ms, 1_000) && decided_ms <= at_ms + 100, "{events:?}");
+    assert!(near(speech_end_ms, 2_200) && end == speech_end_ms && pause == ended, "{events:?}");
+    assert!((1_000..1_300).contains(&voiced_ms), "{events:?}");
+    // Nothing was learned of the pause: 650 ms.
+    assert!((650..=670).contains(&(decided - end)), "{events:?}");
+    assert_eq!(why, EndedBy::Silence);
+}
+
+#[test]
+fn what_is_learned_in_the_pause_shortens_or_lengthens_the_wait() {
+    for (probability, matched, expected) in [
+        (Some(0.95), Some(true), 300),
+        (Some(0.1), Some(false), 1_000),
+        (None, Some(true), 420),
+        (Some(0.9), None, 450),
+    ] {
+        let mut ear = ear();
+        play(&mut ear, &[hush(500), voice(800)].concat());
+        let mut waited = None;
+        let mut end = 0;
+        for frame in hush(2_000).chunks(160) {
+            ear.push(frame);
+            while let Some(event) = ear.poll_event() {
+                match event {
+                    EarEvent::PauseDetected { pause, speech_end_ms, .. } => {
+                        end = speech_end_ms;
+                        if let Some(p) = probability {
+                            ear.set_turn_probability(pause, p);
+                        }
+                        if let Some(m) = matched {
+                            ear.set_hypothesis_matched(pause, m);
+                        }
+                    }
+                    EarEvent::TurnEnded { decided_ms, .. } => waited = Some(decided_ms - end),
+                    EarEvent::SpeechStarted { .. }
+                    | EarEvent::SpeechResumed { .. }
+                    | EarEvent::FalseStart { .. } => {
+                        panic!("{event:?}")
+                    }
+                }
+            }
+        }
+        let waited = waited.expect("the turn ends");
+        assert!((expected..=expected + 20).contains(&waited), "{probability:?} {matched:?}: {waited}");
+    }
+}
+
+#[test]
+fn a_late_verdict_ends_the_turn_at_once() {
+    let mut ear = ear();
+    let events = play(&mut ear, &[hush(500), voice(800), hush(500)].concat());
+    let Some(EarEvent::PauseDetected { pause, .. }) = events.last().copied() else { panic!("{events:?}") };
+    ear.set_turn_probability(pause + 1, 1.0);
+    assert_eq!(ear.poll_event(), None, "another pause's verdict is ignored");
+    ear.set_turn_probability(pause, f32::NAN);
+    ear.set_hypothesis_matched(pause, true);
+    assert!(matches!(ear.poll_event(), Some(EarEvent::TurnEnded { why: EndedBy::Silence, .. })));
+}
+
+#[test]
+fn going_on_voids_the_pause_and_the_next_one_has_another_number() {
+    let mut ear = ear();
+    let events = play(&mut ear, &[hush(500), voice(700), hush(400), voice(700), hush(1_500)].concat());
+    let kinds: Vec<_> = events
+        .iter()
+        .map(|event| match event {
+            EarEvent::SpeechStarted { .. } => ("started", 0),
+            EarEvent::PauseDetected { pause, .. } => ("paused", *pause),
+            EarEvent::SpeechResumed { pause, .. } => ("resumed", *pause),
+            EarEvent::FalseStart { .. } => ("false", 0),
+            EarEvent::TurnEnded { pause, .. } => ("ended", *pause),
+        })
+        .collect();
+    assert_eq!(kinds, [("started", 0), ("paused", 1), ("resumed", 1), ("paused", 2), ("ended", 2)]);
+}
+
+#[test]
+fn the_utterance_holds_the_whole_voice_with_a_little_before_and_after() {
+    let mut ear = ear();
+    play(&mut ear, &[hush(3_000), voice(1_000), hush(200)].concat());
+    let utterance = ear.utterance().expect("a turn runs");
+    let ms = utterance.duration().as_millis();
+    assert!((1_250..=1_500).contains(&ms), "{ms}");
+    assert!(utterance.voiced.expect("counted") >= Duration::from_millis(800));
+    play(&mut ear, &hush(2_000));
+    let again = ear.utterance().expect("the last turn is still there");
+    assert_eq!(again.samples.len(), utterance.samples.len());
+    play(&mut ear, &hush(60_000));
+    assert!(ear.utterance().is_none(), "and goes some time after");
+}
+
+#[test]
+fn a_click_is_a_false_start_or_nothing() {
+    let mut ear = ear();
+    let events = play(&mut ear, &[hush(1_000), voice(40), hush(1_000)].concat());
+    assert!(
+        events.iter().all(|e| matches!(e, EarEvent::FalseStart { .. } | EarEvent::SpeechStarted { .. })),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_turn_without_end_is_cut_and_the_voice_goes_on_as_a_new_one() {
+    let mut ear = ear();
+    ear.configure(NodeEar { max_turn_ms: 2_000, ..NodeEar::default() });
+    let events = play(&mut ear, &[hush(500), voice(3_000)].concat());
+    assert!(
+        matches!(
+            events[..],
+            [
+                EarEvent::SpeechStarted { .. },
+                EarEvent::TurnEnded { why: EndedBy::TooLong, pause: 0, .. },
+                EarEvent::SpeechStarted { .. }
+            ]
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn memory_stays_bounded_over_an_hour() {
+    let mut ear = ear();
+    ear.configure(NodeEar { max_turn_ms: u32::MAX, ..NodeEar::default() });
+    let minute = [voice(45_000), hush(15_000)].concat();
+    let mut most = 0;
+    for _ in 0..10 {
+        play(&mut ear, &minute);
+        most = most.max(ear.sound.len());
+    }
+    assert!(most <= 30 * 8_000, "{most}");
+    play(&mut ear, &hush(60_000));
+    assert!(ear.sound.len() <= 2 * 8_000 && ear.sound.capacity() < 6 * 8_000, "{}", ear.sound.capacity());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_heard_times_grow_and_turns_are_well_formed(
+        pieces in prop::collection::vec((0u8..4, 1usize..60, any::<bool>(), 0.0f32..1.0), 1..40),
+        seed in any::<u32>(),
+    ) {
+        let mut ear = ear();
+        let mut random = seed | 1;
+        let mut last_ms = 0;
+        let mut in_turn = false;
+        let mut open_pause = None;
+        for (kind, frames, answer, probability) in pieces {
+            let sound = match kind {
+                0 => hush(frames * 20),
+                1 => voice(frames * 20),
+                2 => vec![i16::MIN; frames * 160],
+                _ => (0..frames * 160).map(|_| {
+                    random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (random >> 16) as i16
+                }).collect(),
+            };
+            ear.set_prompt_playing(answer);
+            for piece in sound.chunks(1 + (seed as usize % 400)) {
+                ear.push(piece);
+                while let Some(event) = ear.poll_event() {
+                    match event {
+                        EarEvent::SpeechStarted { at_ms, decided_ms } => {
+                            prop_assert!(!in_turn && at_ms <= decided_ms && decided_ms <= ear.position_ms());
+                            in_turn = true;
+                        }
+                        EarEvent::PauseDetected { pause, speech_end_ms, .. } => {
+                            prop_assert!(in_turn && open_pause.is_none() && speech_end_ms >= last_ms);
+                            last_ms = speech_end_ms;
+                            open_pause = Some(pause);
+                            if answer {
+                                ear.set_turn_probability(pause, probability);
+                                ear.set_hypothesis_matched(pause, probability > 0.5);
+                            }
+                            prop_assert!(ear.utterance().is_some());
+                        }
+                        EarEvent::SpeechResumed { pause, at_ms } => {
+                            prop_assert!(open_pause == Some(pause) && at_ms >= last_ms);
+                            open_pause = None;
+                        }
+                        EarEvent::FalseStart { .. } => {
+                            prop_assert!(in_turn && open_pause.is_none());
+                            in_turn = false;
+                        }
+                        EarEvent::TurnEnded { pause, speech_start_ms, speech_end_ms, decided_ms, .. } => {
+                            prop_assert!(in_turn && (pause == 0 || open_pause == Some(pause)));
+                            prop_assert!(speech_start_ms <= speech_end_ms && speech_end_ms <= decided_ms);
+                            prop_assert!(speech_end_ms >= last_ms);
+                            last_ms = speech_end_ms;
+                            in_turn = false;
+                            open_pause = None;
+                        }
+                    }
+                }
+                prop_assert!(ear.sound.len() <= 30 * 8_000);
+            }
+        }
+    }
+}

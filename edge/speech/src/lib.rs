@@ -1,0 +1,16 @@
+//! What the box says and hears: recogniser, synthesiser, voice activity and end of turn.
+//!
+//! - [`recognise`]: sound to text.
+//! - [`synth`]: text to sound, and the store of rendered prompts.
+//! - [`vad`], [`turn`]: who speaks now, and has the caller finished.
+//! - [`ort_rt`]: the ONNX Runtime library that several of them share.
+//!
+//! Models are read from one folder ([`ort_rt::model_dir`]) and are never fetched from here. Sound
+//! devices, RTP and the conversation are absent on purpose: they belong to `edge/agent`.
+
+pub mod ear;
+pub mod ort_rt;
+pub mod recognise;
+pub mod synth;
+pub mod turn;
+pub mod vad;
