@@ -9,6 +9,8 @@ use crate::journal::{Journal, JournalError, Record};
 
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 const LOCK_TRIES: u32 = 25;
+/// Ids of filed calls that are remembered, the oldest going first (version 7 sorts by time).
+const SEEN_CALLS: usize = 10_000;
 
 /// Why the store could not be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +91,48 @@ impl OutboxStore {
         self.db.insert(b"acked_upto", &upto.to_le_bytes())?;
         self.journal.forget_before(upto + 1)?;
         Ok(())
+    }
+
+    /// Notes a call that the box has taken, durably, so that it is filed even if the box dies.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`] when it cannot be kept; the call must then not be taken.
+    pub fn open_call(&mut self, call: &[u8; 16], command: &[u8]) -> Result<(), StoreError> {
+        self.db.open_tree("open_calls")?.insert(call, command)?;
+        self.db.flush()?;
+        Ok(())
+    }
+
+    /// Notes that the record of a call is in the journal.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`]; the call is then filed a second time after a restart at worst, which
+    /// the cloud recognises by its id.
+    pub fn close_call(&mut self, call: &[u8; 16]) -> Result<(), StoreError> {
+        self.db.open_tree("open_calls")?.remove(call)?;
+        let seen = self.db.open_tree("seen_calls")?;
+        seen.insert(call, &[])?;
+        while seen.len() > SEEN_CALLS {
+            seen.pop_min()?;
+        }
+        Ok(())
+    }
+
+    /// Says whether the record of this call was filed, now or before a restart.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`] when the state store fails.
+    pub fn was_filed(&self, call: &[u8; 16]) -> Result<bool, StoreError> {
+        Ok(self.db.open_tree("seen_calls")?.contains_key(call)?)
+    }
+
+    /// Returns the commands of calls that were taken and never filed: the box died during them.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`] when the state store fails.
+    pub fn unfiled_calls(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let tree = self.db.open_tree("open_calls")?;
+        Ok(tree.iter().values().map(|value| value.map(|bytes| bytes.to_vec())).collect::<Result<_, _>>()?)
     }
 
     /// Returns the number of the session that begins now: larger than any before, also when the
@@ -175,6 +219,20 @@ mod tests {
         let store = OutboxStore::open(dir.path()).unwrap();
         let records = store.read_from(store.acked_upto() + 1, 10).unwrap();
         assert_eq!(records.last().unwrap().payload, b"also kept");
+    }
+
+    #[test]
+    fn a_call_that_was_taken_and_not_filed_is_found_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = OutboxStore::open(dir.path()).unwrap();
+        store.open_call(&[1; 16], b"first").unwrap();
+        store.open_call(&[2; 16], b"second").unwrap();
+        store.close_call(&[1; 16]).unwrap();
+        drop(store);
+        let store = OutboxStore::open(dir.path()).unwrap();
+        assert_eq!(store.unfiled_calls().unwrap(), [b"second".to_vec()]);
+        assert!(store.was_filed(&[1; 16]).unwrap());
+        assert!(!store.was_filed(&[2; 16]).unwrap());
     }
 
     #[test]

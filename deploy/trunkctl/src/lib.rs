@@ -1,0 +1,10 @@
+//! What `trunkctl` is made of, for the tests that run the whole chain.
+//!
+//! [`stage`] puts cloud, box and customer on one machine as separate processes that talk only over
+//! TLS, MQTT, SIP and RTP, as they would over a network.
+
+pub mod api;
+pub mod callbacks;
+pub mod process;
+pub mod setup;
+pub mod stage;

@@ -1,0 +1,130 @@
+//! `trunkctl`: what people do with Trunkline from a terminal.
+//!
+//! `setup` makes keys, certificates and configurations for development; `demo` runs the whole chain
+//! and shows a call; `script` checks scripts; `recording` measures recordings of any origin.
+
+mod demo;
+mod script;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use trunkctl::setup;
+use trunkline_audio::latency::{self, Options, Side};
+
+#[derive(Parser)]
+#[command(
+    name = "trunkctl",
+    version,
+    about = "Set up, try, check and measure Trunkline",
+    after_help = "Examples:\n  trunkctl demo --lang zh\n  trunkctl demo --lang en --phone sip:me@192.0.2.7:5060\n  \
+                  trunkctl recording latency call.wav\n  trunkctl script lint shared/scripts/*.yaml\n  \
+                  trunkctl setup --dir ./dev --box tl-branch1"
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs cloud, box and customer on this machine, places one call and shows it.
+    Demo(demo::Options),
+    /// Makes a development authority, certificates, tokens and configurations.
+    Setup(setup::Options),
+    /// Works on scripts, without a server.
+    #[command(subcommand)]
+    Script(script::Command),
+    /// Works on recordings.
+    #[command(subcommand)]
+    Recording(RecordingCommand),
+}
+
+#[derive(Subcommand)]
+enum RecordingCommand {
+    /// Measures from the sound how long the robot lets the customer wait for an answer.
+    ///
+    /// From the end of the customer's speech to the first sound of the robot, turn by turn. Works on
+    /// any two-channel WAV file; in the box's own recordings the customer is on the left.
+    Latency {
+        /// Two-channel WAV files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The channel with the customer.
+        #[arg(long, value_enum, default_value_t = Channel::Left)]
+        customer: Channel,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+        /// Exit with status 1 when the median over all files is above this many milliseconds.
+        #[arg(long, value_name = "MS")]
+        max_median: Option<f64>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Channel {
+    Left,
+    Right,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Demo(options) => demo::run(options),
+        Command::Setup(options) => setup::run(&options),
+        Command::Script(command) => script::run(command),
+        Command::Recording(RecordingCommand::Latency { files, customer, json, max_median }) => {
+            recording_latency(&files, customer, json, max_median)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trunkctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn recording_latency(
+    files: &[PathBuf],
+    customer: Channel,
+    json: bool,
+    max_median: Option<f64>,
+) -> Result<()> {
+    let side = match customer {
+        Channel::Left => Side::Left,
+        Channel::Right => Side::Right,
+    };
+    let mut all: Vec<f64> = Vec::new();
+    for file in files {
+        let analysis = latency::analyse_file(file, side, &Options::default())?;
+        all.extend(analysis.turns.iter().map(|turn| turn.latency_ms));
+        if json {
+            let turns: Vec<_> = analysis
+                .turns
+                .iter()
+                .map(|turn| {
+                    serde_json::json!({
+                        "customer_end_s": turn.customer_end_s,
+                        "robot_start_s": turn.robot_start_s,
+                        "latency_ms": turn.latency_ms,
+                    })
+                })
+                .collect();
+            println!("{}", serde_json::json!({ "file": file, "turns": turns, "median_ms": analysis.median_ms() }));
+        } else {
+            println!("{}\n{analysis}", file.display());
+        }
+    }
+    let Some(limit) = max_median else { return Ok(()) };
+    all.sort_by(f64::total_cmp);
+    match all.get(all.len() / 2) {
+        None => bail!("no turn was found in which the robot answers the customer"),
+        Some(median) if *median > limit => bail!("the median of {median:.0} ms is above {limit:.0} ms"),
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,631 @@
+//! One call's task: it moves sound, time and news between the core and the world, and decides nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tracing::{Instrument, debug, info, info_span, warn};
+use trunkline_call::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
+use trunkline_dialogue::Script;
+use trunkline_dialogue::action::Endpoint;
+use trunkline_line::{
+    Attached, Command, MediaConfig, MediaNews, MediaStats, Recording, SipCommand,
+};
+use trunkline_model::Callee;
+use trunkline_sip::message::Uri;
+use trunkline_sip::sdp::{Codec as SdpCodec, LocalMedia, MediaParams};
+use trunkline_sip::{DialogKey, HangupReason, InviteRequest, SipEvent};
+use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint as EarEndpoint, NodeEar};
+use trunkline_speech::recognise::{CancelToken, Job, Language, RecognizeOptions};
+use trunkline_speech::synth::{Locale, Prompt};
+use trunkline_wire::{CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply};
+
+use crate::failure;
+use crate::speech::{VoiceOf, pieces_ahead, samples, sentences};
+use crate::supervisor::{Shared, file, since};
+
+/// The far end still holds some of the last prompt in its buffer when the last packet is sent.
+const PLAYOUT_DRAIN: Duration = Duration::from_millis(200);
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+const MAX_TURN_MS: u32 = 20_000;
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What reaches a call from outside.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Reply(Box<TurnReply>),
+    Cancel,
+    Prepared(Result<(Arc<Script>, VoiceOf), String>),
+    Rendering { done: usize, of: usize },
+    Transcript { pause: u32, transcript: Transcript },
+    TurnProbability { pause: u32, probability: f32 },
+    Clip { say: u32, prompt: Option<Arc<Prompt>>, first: bool, last: bool },
+}
+
+/// Runs the call to its end.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    command: DialCommand,
+    own: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+) {
+    let span = info_span!("call", call.id = %command.call);
+    let core = Call::new(command.clone(), CallConfig::default(), Instant::now(), Timestamp::now());
+    let (sip_tx, sip_events) = mpsc::unbounded_channel();
+    let driver = Driver {
+        ear: Ear::new(Some(&shared.speech.silero), EarConfig::default()),
+        shared,
+        command,
+        core,
+        own,
+        inbox,
+        sip_tx,
+        sip_events,
+        dialog: None,
+        sockets: None,
+        attached: None,
+        recording: None,
+        recording_error: String::new(),
+        codec: "",
+        stats: None,
+        clock: None,
+        voice: None,
+        jobs: HashMap::new(),
+        playing: None,
+        begun: Instant::now(),
+    };
+    driver.run().instrument(span).await;
+}
+
+/// Where the ear's clock stands on ours: its position after the last frame, when that frame was
+/// taken from the jitter buffer, and how long before that it had arrived.
+#[derive(Clone, Copy)]
+struct EarClock {
+    position_ms: u64,
+    arrived: Instant,
+}
+
+impl EarClock {
+    fn instant(self, position_ms: u64) -> Instant {
+        let before = Duration::from_millis(self.position_ms.saturating_sub(position_ms));
+        self.arrived.checked_sub(before).unwrap_or(self.arrived)
+    }
+}
+
+/// The prompt that plays.
+struct Playing {
+    say: u32,
+    /// Samples at 8 kHz: what is known, and a guess for what is still being synthesised.
+    length: usize,
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    command: DialCommand,
+    core: Call,
+    ear: Ear,
+    own: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    sip_tx: mpsc::UnboundedSender<SipEvent>,
+    sip_events: mpsc::UnboundedReceiver<SipEvent>,
+    dialog: Option<DialogKey>,
+    sockets: Option<trunkline_line::RtpSockets>,
+    attached: Option<Attached>,
+    recording: Option<Recording>,
+    recording_error: String,
+    codec: &'static str,
+    stats: Option<MediaStats>,
+    clock: Option<EarClock>,
+    voice: Option<VoiceOf>,
+    jobs: HashMap<u32, CancelToken>,
+    playing: Option<Playing>,
+    begun: Instant,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            while let Some(output) = self.core.poll_output() {
+                self.perform(output).await;
+            }
+            if self.core.is_done() {
+                info!(ms = since(self.begun), "Call filed");
+                return;
+            }
+            let due = self.core.poll_timeout().map_or_else(|| Instant::now() + IDLE, |(due, _why)| due);
+            let notify = self.attached.as_ref().map(|attached| Arc::clone(&attached.notify));
+            tokio::select! {
+                message = self.inbox.recv() => {
+                    if let Some(message) = message {
+                        self.on_message(message);
+                    }
+                }
+                Some(event) = self.sip_events.recv() => self.on_sip(event).await,
+                () = async { match &notify { Some(notify) => notify.notified().await, None => std::future::pending().await } } => {
+                    self.on_media();
+                }
+                () = tokio::time::sleep_until(due.into()) => self.core.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    async fn perform(&mut self, output: Output) {
+        match output {
+            Output::Prepare => self.prepare(),
+            Output::Dial => self.dial().await,
+            Output::HangUp => self.hang_up().await,
+            Output::Play { say, text } => self.play(say, &text),
+            Output::Warm { text } => self.warm(&text),
+            Output::Pause => {
+                self.order(Command::Pause);
+                self.ear.set_prompt_playing(false);
+            }
+            Output::Resume => {
+                self.order(Command::Resume);
+                self.ear.set_prompt_playing(true);
+            }
+            Output::Stop => {
+                self.playing = None;
+                self.order(Command::Stop);
+                self.ear.set_prompt_playing(false);
+            }
+            Output::Expect { endpoint } => {
+                let endpoint = match endpoint {
+                    Endpoint::Short => EarEndpoint::Short,
+                    Endpoint::Normal => EarEndpoint::Normal,
+                    Endpoint::Long => EarEndpoint::Long,
+                };
+                self.ear.configure(NodeEar { endpoint, max_turn_ms: MAX_TURN_MS });
+            }
+            Output::ForgetTurn => self.ear.reset_turn(),
+            Output::Recognize { pause, hot_words } => self.recognize(pause, hot_words),
+            Output::DropRecognition { pause } => {
+                if let Some(job) = self.jobs.remove(&pause) {
+                    job.cancel();
+                }
+            }
+            Output::Matched { pause, matched } => {
+                self.ear.set_hypothesis_matched(pause, matched);
+                self.drain_ear();
+            }
+            Output::Ask(request) => self.shared.uplink.ask(request),
+            Output::Progress(stage, detail) => self.progress(stage, detail),
+            Output::Turn(turn) => {
+                let body = serde_json::json!({ "call": self.command.call, "turn": turn });
+                self.event("call.turn", &body);
+            }
+            Output::File => self.close().await,
+            Output::Ended(record) => {
+                info!(disposition = %record.disposition, turns = record.turns.len(), "Call over");
+                file(&self.shared.uplink, &record);
+            }
+        }
+    }
+
+    fn event<T: serde::Serialize>(&self, kind: &'static str, body: &T) {
+        if let Err(error) = self.shared.uplink.event(kind, body) {
+            warn!(kind, "Could not keep an event: {error:#}");
+        }
+    }
+
+    fn progress(&self, stage: ProgressStage, detail: String) {
+        self.event("call.progress", &CallProgress { call: self.command.call, stage, detail });
+    }
+
+    /// Fetches the script and renders every prompt that is known before dialling.
+    fn prepare(&self) {
+        let (shared, command, own) = (Arc::clone(&self.shared), self.command.clone(), self.own.clone());
+        let task = async move {
+            let script = shared.blobs.script(&command.script.version).await.map_err(|e| format!("{e:#}"))?;
+            let voice = VoiceOf::script(&script).map_err(|e| format!("{e:#}"))?;
+            let pieces = pieces_ahead(&script, &command.variables);
+            let missing: Vec<_> = pieces
+                .iter()
+                .map(|piece| voice.request(piece))
+                .filter(|request| !shared.speech.prompts.contains(&shared.speech.prompts.key(request)))
+                .collect();
+            for (done, request) in missing.iter().enumerate() {
+                let _ = own.send(Message::Rendering { done: done + 1, of: missing.len() });
+                let (prompts, request) = (Arc::clone(&shared.speech.prompts), request.clone());
+                let rendered = tokio::task::spawn_blocking(move || prompts.get_or_render(&request)).await;
+                match rendered {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return Err(format!("a prompt cannot be rendered: {error}")),
+                    Err(error) => return Err(format!("a prompt cannot be rendered: {error}")),
+                }
+            }
+            Ok((script, voice))
+        };
+        let own = self.own.clone();
+        tokio::spawn(
+            async move {
+                let _ = own.send(Message::Prepared(task.await));
+            }
+            .in_current_span(),
+        );
+    }
+
+    async fn dial(&mut self) {
+        if let Err(reason) = self.try_dial().await {
+            self.core.handle_fault(Instant::now(), reason);
+        }
+    }
+
+    async fn try_dial(&mut self) -> Result<(), String> {
+        let trunk = &self.shared.config.trunk;
+        let sockets = self.shared.ports.bind().map_err(|error| error.to_string())?;
+        let mut media = LocalMedia::new(sockets.local().map_err(|error| error.to_string())?);
+        media.codecs = trunk.codecs.iter().map(|codec| failure::sdp_codec(codec.audio())).collect();
+        let caller = self.command.caller_id.as_ref().or(trunk.caller_id.as_ref());
+        let from_user = match (caller, &trunk.user) {
+            (Some(number), _) => number.reveal().to_owned(),
+            (None, Some(user)) => user.clone(),
+            (None, None) => "anonymous".to_owned(),
+        };
+        let mut request = match &self.command.callee {
+            Callee::Number(number) => {
+                let domain = trunk.domain.clone().unwrap_or_else(|| trunk.proxy.to_string());
+                let uri = Uri::sip(number.reveal(), &domain).map_err(|error| error.to_string())?;
+                InviteRequest::new(from_user, uri, media)
+            }
+            Callee::Sip(target) => {
+                let uri = Uri::parse(target.reveal()).map_err(|error| error.to_string())?;
+                let mut request = InviteRequest::new(from_user, uri, media);
+                request.next_hop = Some(resolve(target.host_port()).await?);
+                request
+            }
+        };
+        request.ring_timeout = Duration::from_secs(u64::from(self.command.ring_s.clamp(5, 180)));
+        self.sockets = Some(sockets);
+        let (answer, result) = tokio::sync::oneshot::channel();
+        let command = SipCommand::Invite { request: Box::new(request), events: self.sip_tx.clone(), answer };
+        self.shared.sip.send(command);
+        let key = result.await.map_err(|_| "the SIP task has ended".to_owned())?;
+        self.dialog = Some(key.map_err(|error| format!("cannot dial: {error}"))?);
+        Ok(())
+    }
+
+    async fn hang_up(&mut self) {
+        let Some(key) = self.dialog else {
+            return self.core.handle_line(Instant::now(), Line::Ended);
+        };
+        if self.attached.is_some() {
+            tokio::time::sleep(PLAYOUT_DRAIN).await;
+        }
+        self.shared.sip.send(SipCommand::HangUp(key, Some(HangupReason::normal())));
+    }
+
+    async fn on_sip(&mut self, event: SipEvent) {
+        let now = Instant::now();
+        match event {
+            SipEvent::Ringing { .. } => self.core.handle_line(now, Line::Ringing),
+            SipEvent::Answered { media, .. } => {
+                self.attach(media).await;
+                self.core.handle_line(Instant::now(), Line::Answered);
+            }
+            SipEvent::Failed { failure, .. } => {
+                self.dialog = None;
+                self.core.handle_line(now, failure::line(&failure));
+            }
+            SipEvent::PeerHungUp { .. } => {
+                self.dialog = None;
+                self.core.handle_line(now, Line::PeerHungUp);
+            }
+            SipEvent::Ended { .. } => {
+                self.dialog = None;
+                self.core.handle_line(now, Line::Ended);
+            }
+            SipEvent::Trying { .. }
+            | SipEvent::Incoming { .. }
+            | SipEvent::MediaChanged { .. }
+            | SipEvent::Digit { .. }
+            | SipEvent::Registered { .. }
+            | SipEvent::RegistrationFailed { .. }
+            | SipEvent::Unregistered
+            | SipEvent::OptionsAnswered { .. }
+            | SipEvent::OptionsUnanswered { .. } => debug!("An event of the line that a call does not use"),
+        }
+    }
+
+    async fn attach(&mut self, media: MediaParams) {
+        let Some(sockets) = self.sockets.take() else { return };
+        let codec = failure::audio_codec(media.codec);
+        self.codec = match media.codec {
+            SdpCodec::Pcmu => "PCMU",
+            SdpCodec::Pcma => "PCMA",
+        };
+        let config = MediaConfig {
+            remote: media.remote,
+            codec,
+            dtmf_pt: media.dtmf_pt,
+            lost_after: self.shared.config.rtp.lost_after,
+        };
+        let mut tap = None;
+        if self.shared.config.recording.enabled {
+            let path = self.shared.config.recording_dir().join(format!("{}.wav", self.command.call));
+            let started = Timestamp::now().to_string();
+            match self.shared.recorder.begin(&path, &self.command.call.to_string(), &started) {
+                Ok(Recording { frames, done }) => {
+                    tap = Some(frames);
+                    // The media thread owns the frames' side: the recording ends with the endpoint.
+                    self.recording = Some(Recording { frames: rtrb::RingBuffer::new(1).0, done });
+                }
+                Err(error) => {
+                    warn!(error, "No recording of this call");
+                    self.recording_error = error;
+                }
+            }
+        }
+        let monitor = self.shared.monitor_tap().await;
+        self.attached = Some(self.shared.media.attach(sockets, config, tap, monitor));
+    }
+
+    fn order(&mut self, command: Command) {
+        if let Some(attached) = &mut self.attached
+            && attached.commands.push(command).is_err()
+        {
+            warn!("The media thread does not take orders");
+        }
+    }
+
+    fn on_media(&mut self) {
+        self.on_news();
+        while let Some(received) = self.attached.as_mut().and_then(|attached| attached.frames.pop().ok()) {
+            self.ear.push(&received.samples);
+            let delay = Duration::from_micros(u64::from(received.delay_samples) * 125);
+            self.clock = Some(EarClock {
+                position_ms: self.ear.position_ms(),
+                arrived: received.at.checked_sub(delay).unwrap_or(received.at),
+            });
+            self.drain_ear();
+        }
+    }
+
+    fn on_news(&mut self) {
+        while let Some(news) = self.attached.as_mut().and_then(|attached| attached.news.pop().ok()) {
+            let now = Instant::now();
+            let length = self.playing.as_ref().map_or(1, |playing| playing.length.max(1));
+            match news {
+                MediaNews::Started { say, at } => {
+                    self.ear.set_prompt_playing(true);
+                    let length = Duration::from_micros(length as u64 * 125);
+                    self.core.handle_media(now, Media::Started { say, at, length });
+                }
+                MediaNews::Finished { say } => {
+                    self.ear.set_prompt_playing(false);
+                    self.core.handle_media(now, Media::Finished { say });
+                }
+                MediaNews::Held { say, samples } => {
+                    let heard = samples as f32 / length as f32;
+                    self.core.handle_media(now, Media::Held { say, heard });
+                }
+                MediaNews::Digit(_) => debug!("A key was pressed"),
+                MediaNews::Lost => self.core.handle_media(now, Media::Lost),
+                MediaNews::Closed(stats) => self.stats = Some(stats),
+            }
+        }
+    }
+
+    fn drain_ear(&mut self) {
+        let Some(clock) = self.clock else { return };
+        while let Some(event) = self.ear.poll_event() {
+            let news = match event {
+                EarEvent::SpeechStarted { .. } => Hearing::SpeechStarted,
+                EarEvent::PauseDetected { pause, speech_end_ms, .. } => {
+                    Hearing::Paused { pause, speech_end: clock.instant(speech_end_ms) }
+                }
+                EarEvent::SpeechResumed { pause, .. } => Hearing::Resumed { pause },
+                EarEvent::FalseStart { .. } => Hearing::FalseStart,
+                EarEvent::TurnEnded { pause, speech_start_ms, speech_end_ms, .. } => Hearing::TurnEnded {
+                    pause,
+                    speech_start: clock.instant(speech_start_ms),
+                    speech_end: clock.instant(speech_end_ms),
+                },
+            };
+            self.core.handle_hearing(Instant::now(), news);
+        }
+    }
+
+    fn recognize(&mut self, pause: u32, hot_words: Vec<String>) {
+        let Some(utterance) = self.ear.utterance() else {
+            return self.core.handle_transcript(Instant::now(), pause, Transcript::default());
+        };
+        let language = match self.voice.as_ref().map(VoiceOf::locale) {
+            Some(Locale::ZhCn) => Language::ZH,
+            Some(Locale::EnUs | Locale::EnGb) | None => Language::EN,
+        };
+        let mut options = RecognizeOptions::new(language);
+        options.hints = hot_words;
+        let own = self.own.clone();
+        let job = Job { audio: utterance.clone(), options, waiting_since: Instant::now() };
+        let submitted = self.shared.speech.pool.submit(job, move |done| {
+            let transcript = match done.result {
+                Ok(found) => {
+                    debug!(took_ms = found.took.as_millis() as u64, queued_ms = done.queued.as_millis() as u64,
+                        rejected = ?found.rejected, "Recognised");
+                    Transcript { text: found.text, logprob: found.avg_logprob }
+                }
+                Err(error) => {
+                    debug!(%error, "Not recognised");
+                    Transcript::default()
+                }
+            };
+            let _ = own.send(Message::Transcript { pause, transcript });
+        });
+        match submitted {
+            Ok(token) => {
+                self.jobs.insert(pause, token);
+            }
+            Err(error) => {
+                warn!(%error, "The recogniser takes no work");
+                self.core.handle_transcript(Instant::now(), pause, Transcript::default());
+            }
+        }
+        let (model, own) = (Arc::clone(&self.shared.speech.end_of_turn), self.own.clone());
+        tokio::task::spawn_blocking(move || match model.complete_probability(&utterance.samples) {
+            Ok(probability) => {
+                let _ = own.send(Message::TurnProbability { pause, probability });
+            }
+            Err(error) => debug!(%error, "No verdict on the end of the turn"),
+        });
+    }
+
+    fn on_message(&mut self, message: Message) {
+        let now = Instant::now();
+        match message {
+            Message::Reply(reply) => self.core.handle_reply(now, *reply),
+            Message::Cancel => self.core.handle_cancel(now),
+            Message::Prepared(Ok((script, voice))) => {
+                self.voice = Some(voice);
+                self.core.handle_prepared(now, Ok(script));
+            }
+            Message::Prepared(Err(reason)) => self.core.handle_prepared(now, Err(reason)),
+            Message::Rendering { done, of } => {
+                self.progress(ProgressStage::Preparing, format!("rendering prompt {done} of {of}"));
+            }
+            Message::Transcript { pause, transcript } => {
+                self.jobs.remove(&pause);
+                self.core.handle_transcript(now, pause, transcript);
+            }
+            Message::TurnProbability { pause, probability } => {
+                self.ear.set_turn_probability(pause, probability);
+                self.drain_ear();
+            }
+            Message::Clip { say, prompt, first, last } => self.on_clip(now, say, prompt, first, last),
+        }
+    }
+
+    /// Plays a text: what is rendered goes out at once, the rest is synthesised meanwhile.
+    fn play(&mut self, say: u32, text: &str) {
+        let Some(voice) = &self.voice else { return };
+        let store = Arc::clone(&self.shared.speech.prompts);
+        let requests: Vec<_> = sentences(text).iter().map(|piece| voice.request(piece)).collect();
+        let ready: Vec<Arc<Prompt>> = requests
+            .iter()
+            .take_while(|request| store.contains(&store.key(request)))
+            .map_while(|request| store.get_or_render(request).ok())
+            .collect();
+        let rest = requests[ready.len()..].to_vec();
+        let per_char = if voice.locale() == Locale::ZhCn { 1_700 } else { 520 };
+        let guess: usize = rest.iter().map(|request| request.text.chars().count() * per_char).sum();
+        self.playing = Some(Playing { say, length: samples(&ready) + guess });
+        let count = ready.len();
+        for (at, prompt) in ready.into_iter().enumerate() {
+            self.on_clip(Instant::now(), say, Some(prompt), at == 0, at + 1 == requests.len());
+        }
+        if requests.is_empty() {
+            return self.core.handle_media(Instant::now(), Media::Failed { say });
+        }
+        if rest.is_empty() {
+            return;
+        }
+        let own = self.own.clone();
+        tokio::task::spawn_blocking(move || {
+            let of = rest.len();
+            for (at, request) in rest.iter().enumerate() {
+                let prompt = store.get_or_render(request).inspect_err(|error| warn!(%error, "Not synthesised")).ok();
+                let failed = prompt.is_none();
+                let clip = Message::Clip { say, prompt, first: count + at == 0, last: at + 1 == of };
+                if own.send(clip).is_err() || failed {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn on_clip(&mut self, now: Instant, say: u32, prompt: Option<Arc<Prompt>>, first: bool, last: bool) {
+        if self.playing.as_ref().is_none_or(|playing| playing.say != say) {
+            return;
+        }
+        match prompt {
+            Some(prompt) => {
+                let clip = Arc::clone(&prompt.samples);
+                self.order(if first {
+                    Command::Play { say, clip, last }
+                } else {
+                    Command::Append { say, clip, last }
+                });
+            }
+            None => self.core.handle_media(now, Media::Failed { say }),
+        }
+    }
+
+    /// Begins to synthesise what will probably be said next.
+    fn warm(&self, text: &str) {
+        let Some(voice) = &self.voice else { return };
+        let store = Arc::clone(&self.shared.speech.prompts);
+        let missing: Vec<_> = sentences(text)
+            .iter()
+            .map(|piece| voice.request(piece))
+            .filter(|request| !store.contains(&store.key(request)))
+            .collect();
+        if !missing.is_empty() {
+            tokio::task::spawn_blocking(move || {
+                for request in missing {
+                    if let Err(error) = store.get_or_render(&request) {
+                        debug!(%error, "Not synthesised ahead");
+                    }
+                }
+            });
+        }
+    }
+
+    /// Stops the sound, closes the recording and tells the core.
+    async fn close(&mut self) {
+        for job in std::mem::take(&mut self.jobs).into_values() {
+            job.cancel();
+        }
+        self.order(Command::Close);
+        if let Some(notify) = self.attached.as_ref().map(|attached| Arc::clone(&attached.notify)) {
+            let closed = async {
+                while self.stats.is_none() {
+                    notify.notified().await;
+                    self.on_news();
+                }
+            };
+            if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
+                warn!("The media thread did not close the call in time");
+            }
+        }
+        self.attached = None;
+        self.sockets = None;
+        let recording = match self.recording.take() {
+            None => Some(self.recording_error.clone())
+                .filter(|error| !error.is_empty())
+                .map(|error| RecordingRecord { error, ..RecordingRecord::default() }),
+            Some(recording) => match tokio::time::timeout(CLOSE_WITHIN, recording.done).await {
+                Ok(Ok(result)) => Some(RecordingRecord {
+                    path: result.path.display().to_string(),
+                    seconds: result.seconds,
+                    sha256: result.sha256,
+                    error: result.error.unwrap_or_default(),
+                }),
+                Ok(Err(_)) | Err(_) => Some(RecordingRecord {
+                    error: "the recorder did not close the file in time".to_owned(),
+                    ..RecordingRecord::default()
+                }),
+            },
+        };
+        let media = self.stats.map(|stats| MediaRecord {
+            codec: self.codec.to_owned(),
+            received: stats.received,
+            sent: stats.sent,
+            lost: stats.lost,
+            late: stats.late,
+            jitter_ms: stats.jitter_ms,
+        });
+        self.core.handle_filed(Instant::now(), recording, media);
+    }
+}
+
+async fn resolve(host_port: &str) -> Result<std::net::SocketAddr, String> {
+    let with_port = if host_port.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        host_port.to_owned()
+    } else {
+        format!("{host_port}:5060")
+    };
+    let mut found = tokio::net::lookup_host(&with_port).await.map_err(|error| format!("{with_port}: {error}"))?;
+    found.next().ok_or_else(|| format!("{with_port} has no address"))
+}

@@ -1,0 +1,353 @@
+//! `edge.toml`: strict, and checked while it loads.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use trunkline_audio::Codec;
+use trunkline_model::{BoxId, E164};
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Who this box is: the common name of its certificate.
+    #[serde(rename = "box")]
+    pub(crate) box_id: BoxId,
+    /// Where the box keeps what it must not forget.
+    pub(crate) data_dir: PathBuf,
+    /// How many calls at once.
+    #[serde(default = "default_channels")]
+    pub(crate) channels: u32,
+    pub(crate) cloud: Cloud,
+    pub(crate) trunk: Trunk,
+    #[serde(default)]
+    pub(crate) rtp: Rtp,
+    #[serde(default)]
+    pub(crate) speech: Speech,
+    #[serde(default)]
+    pub(crate) recording: Recording,
+    pub(crate) monitor: Option<Monitor>,
+}
+
+fn default_channels() -> u32 {
+    2
+}
+
+/// `[cloud]`: how to reach it, and who we are to it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cloud {
+    /// Host and port of the broker.
+    pub(crate) mqtt: String,
+    /// Base address of the API, for blobs: `https://host:port`.
+    pub(crate) api: String,
+    /// Who signed the cloud's certificate.
+    pub(crate) ca: PathBuf,
+    /// Our certificate …
+    pub(crate) cert: PathBuf,
+    /// … and its key, mode 0600.
+    pub(crate) key: PathBuf,
+}
+
+/// `[trunk]`: the SIP trunk.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trunk {
+    /// Address of the trunk's SIP server.
+    pub(crate) proxy: SocketAddr,
+    /// Our address towards it; port 0 takes any.
+    pub(crate) bind: SocketAddr,
+    /// User name for digest authentication, and the user part of From.
+    pub(crate) user: Option<String>,
+    /// File with the password, mode 0600.
+    pub(crate) password_file: Option<PathBuf>,
+    /// Host part of From and To; the trunk's address by default.
+    pub(crate) domain: Option<String>,
+    /// The number to show when a call brings none.
+    pub(crate) caller_id: Option<E164>,
+    /// Codecs in order of preference.
+    #[serde(default = "default_codecs")]
+    pub(crate) codecs: Vec<CodecName>,
+    /// Whether calls may go to `sip:` addresses, past the trunk. For tests and softphones.
+    #[serde(default)]
+    pub(crate) allow_sip_targets: bool,
+}
+
+/// A codec by its name in SDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum CodecName {
+    /// A-law.
+    #[serde(rename = "PCMA")]
+    Pcma,
+    /// µ-law.
+    #[serde(rename = "PCMU")]
+    Pcmu,
+}
+
+impl CodecName {
+    pub(crate) fn audio(self) -> Codec {
+        match self {
+            Self::Pcma => Codec::Pcma,
+            Self::Pcmu => Codec::Pcmu,
+        }
+    }
+}
+
+fn default_codecs() -> Vec<CodecName> {
+    vec![CodecName::Pcma, CodecName::Pcmu]
+}
+
+/// `[rtp]`: where sound flows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rtp {
+    /// First and last port, such as `"40000-40199"`.
+    #[serde(default = "default_ports")]
+    pub(crate) ports: PortRange,
+    /// A call without a packet for this long is over.
+    #[serde(default = "default_lost", with = "humantime_serde")]
+    pub(crate) lost_after: Duration,
+}
+
+impl Default for Rtp {
+    fn default() -> Self {
+        Self { ports: default_ports(), lost_after: default_lost() }
+    }
+}
+
+fn default_ports() -> PortRange {
+    PortRange(40_000..=40_199)
+}
+
+fn default_lost() -> Duration {
+    Duration::from_secs(10)
+}
+
+/// A range of ports with room for at least one call.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct PortRange(pub(crate) RangeInclusive<u16>);
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a range of ports such as 40000-40199 with at least 4 of them");
+        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+        let first: u16 = first.trim().parse().map_err(|_| wrong())?;
+        let last: u16 = last.trim().parse().map_err(|_| wrong())?;
+        if first < 1024 || last < first.saturating_add(3) {
+            return Err(wrong());
+        }
+        Ok(Self(first..=last))
+    }
+}
+
+/// `[speech]`: models and how much of the box they may use.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Speech {
+    /// Folder with the models; the user's cache folder by default.
+    pub(crate) models: Option<PathBuf>,
+    /// Folder for rendered prompts; below `data_dir` by default.
+    pub(crate) prompts: Option<PathBuf>,
+    /// Recognitions at once; the number of cores by default.
+    pub(crate) workers: Option<usize>,
+}
+
+/// `[recording]`: two-channel recordings.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recording {
+    /// Off for branches whose policy forbids it.
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+    /// Folder; below `data_dir` by default.
+    pub(crate) dir: Option<PathBuf>,
+    /// No call is taken when less than this is free on that disk, in MiB.
+    #[serde(default = "default_min_free")]
+    pub(crate) min_free_mib: u64,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { enabled: true, dir: None, min_free_mib: default_min_free() }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_min_free() -> u64 {
+    200
+}
+
+/// `[monitor]`: play the calls on a sound card of the box, for people in the room.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Monitor {
+    /// Name of the device; the default one when left out.
+    pub(crate) device: Option<String>,
+}
+
+impl Config {
+    /// Reads and checks the file; relative paths are taken from where it lies.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut config: Self =
+            toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))?;
+        let base = path.parent().unwrap_or(Path::new(".")).to_owned();
+        config.resolve(&base);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let paths = [&mut self.data_dir, &mut self.cloud.ca, &mut self.cloud.cert, &mut self.cloud.key];
+        let optional = [
+            &mut self.trunk.password_file,
+            &mut self.speech.models,
+            &mut self.speech.prompts,
+            &mut self.recording.dir,
+        ];
+        for path in paths.into_iter().chain(optional.into_iter().flatten()) {
+            *path = base.join(&path);
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(1..=200).contains(&self.channels) {
+            bail!("channels = {}: a box carries 1 to 200 calls", self.channels);
+        }
+        if self.trunk.codecs.is_empty() {
+            bail!("[trunk] codecs is empty: name at least one of PCMA and PCMU");
+        }
+        if self.trunk.bind.ip().is_unspecified() {
+            bail!("[trunk] bind must be the address that the trunk sees, not the wildcard {}", self.trunk.bind.ip());
+        }
+        if self.trunk.user.is_some() != self.trunk.password_file.is_some() {
+            bail!("[trunk] user and password_file belong together: give both or neither");
+        }
+        if self.cloud.mqtt_host_port().is_none() {
+            bail!("[cloud] mqtt = `{}`: write host:port", self.cloud.mqtt);
+        }
+        for (name, path) in [("ca", &self.cloud.ca), ("cert", &self.cloud.cert), ("key", &self.cloud.key)] {
+            if !path.is_file() {
+                bail!("[cloud] {name}: there is no file {}; `deploy/setup` makes one for development", path.display());
+            }
+        }
+        check_secret(&self.cloud.key)?;
+        if let Some(path) = &self.trunk.password_file {
+            check_secret(path)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the folder of recordings.
+    pub(crate) fn recording_dir(&self) -> PathBuf {
+        self.recording.dir.clone().unwrap_or_else(|| self.data_dir.join("recordings"))
+    }
+
+    /// Returns the folder of rendered prompts.
+    pub(crate) fn prompts_dir(&self) -> PathBuf {
+        self.speech.prompts.clone().unwrap_or_else(|| self.data_dir.join("prompts"))
+    }
+
+    /// Returns the folder of models.
+    pub(crate) fn models_dir(&self) -> PathBuf {
+        self.speech.models.clone().unwrap_or_else(models::model_dir)
+    }
+}
+
+impl Cloud {
+    pub(crate) fn mqtt_host_port(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.mqtt.rsplit_once(':')?;
+        Some((host.trim_matches(['[', ']']), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
+    }
+}
+
+impl Trunk {
+    /// Returns the address for RTP: the same as for signalling.
+    pub(crate) fn media_ip(&self) -> IpAddr {
+        self.bind.ip()
+    }
+
+    /// Reads the password.
+    pub(crate) fn password(&self) -> Result<Option<String>> {
+        let Some(path) = &self.password_file else { return Ok(None) };
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let password = text.trim_end_matches(['\r', '\n']).to_owned();
+        if password.is_empty() {
+            bail!("{} is empty: it must hold the trunk's password", path.display());
+        }
+        Ok(Some(password))
+    }
+}
+
+/// Refuses a secret that others on the machine can read.
+fn check_secret(path: &Path) -> Result<()> {
+    let meta = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if meta.mode() & 0o077 != 0 {
+        bail!("{} holds a secret and others can read it: chmod 600 it", path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn write(dir: &Path, extra: &str, proxy: &str) -> PathBuf {
+        for name in ["ca.pem", "box.pem", "box.key"] {
+            fs::write(dir.join(name), "x").unwrap();
+            fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let text = format!(
+            "box = \"tl-a\"\ndata_dir = \"data\"\n{extra}\n[cloud]\nmqtt = \"localhost:8883\"\napi = \"https://localhost:8443\"\n\
+             ca = \"ca.pem\"\ncert = \"box.pem\"\nkey = \"box.key\"\n[trunk]\nproxy = \"{proxy}\"\nbind = \"127.0.0.1:0\"\n"
+        );
+        let path = dir.join("edge.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn paths_are_taken_from_where_the_file_lies() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::load(&write(dir.path(), "", "127.0.0.1:5060")).unwrap();
+        assert_eq!(config.data_dir, dir.path().join("data"));
+        assert_eq!(config.recording_dir(), dir.path().join("data/recordings"));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Config::load(&write(dir.path(), "chanels = 3", "127.0.0.1:5060")).unwrap_err();
+        assert!(format!("{error:#}").contains("chanels"), "{error:#}");
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "", "127.0.0.1:5060");
+        fs::set_permissions(dir.path().join("box.key"), fs::Permissions::from_mode(0o644)).unwrap();
+        let error = Config::load(&path).unwrap_err();
+        assert!(format!("{error:#}").contains("chmod 600"), "{error:#}");
+    }
+
+    #[test]
+    fn a_range_of_ports_needs_room_for_a_call() {
+        assert!(PortRange::try_from("40000-40001".to_owned()).is_err());
+        assert!(PortRange::try_from("40000".to_owned()).is_err());
+        assert!(PortRange::try_from("40000-40003".to_owned()).is_ok());
+    }
+}

@@ -1,0 +1,239 @@
+//! The box: dials what the cloud asks for, holds the conversation, files the record.
+//!
+//! Everything that decides lives in the crates around this one; here are sockets, threads, files
+//! and the order in which they are started and stopped.
+
+mod blobs;
+mod call;
+mod config;
+mod failure;
+mod speech;
+mod supervisor;
+mod tls;
+mod uplink;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use nix::fcntl::{Flock, FlockArg};
+use rtrb::Consumer;
+use tokio::sync::{Mutex, mpsc, watch};
+use tracing::{info, warn};
+use trunkline_audio::record::RecordFrame;
+use trunkline_line::{MediaHandle, RecorderHandle, RtpPorts};
+use trunkline_sip::UaConfig;
+use trunkline_sip::digest::Credentials;
+use trunkline_soundcard::{Layout, Monitor};
+use trunkline_store::OutboxStore;
+
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::speech::Speech;
+use crate::supervisor::Shared;
+use crate::uplink::LinkConfig;
+
+#[derive(Parser)]
+#[command(
+    name = "trunkline-edge",
+    version,
+    about = "A branch's voice robot: holds telephone calls by itself",
+    after_help = "Examples:\n  trunkline-edge run --config /etc/trunkline/edge.toml\n  \
+                  trunkline-edge check --config edge.toml\n  RUST_LOG=debug trunkline-edge run --config edge.toml\n\n\
+                  It prints `ready …` once it can take calls. SIGTERM lets calls under way end politely."
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the box.
+    Run {
+        /// The configuration.
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+    /// Checks the configuration, the certificates and the models, and says what is wrong.
+    Check {
+        /// The configuration.
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    trunkline_telemetry::init("info,rumqttc=warn,whisper_rs=warn,ort=warn,sled=warn,pagecache=warn");
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    match args.command {
+        Command::Run { config } => runtime.block_on(run(&config)),
+        Command::Check { config } => check(&config),
+    }
+}
+
+fn check(path: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    tls::client(&config.cloud)?;
+    config.trunk.password()?;
+    Speech::load(&config.models_dir(), &config.prompts_dir(), config.speech.workers)?;
+    if let Some(monitor) = &config.monitor {
+        Monitor::open(monitor.device.as_deref(), Layout::Stereo)?;
+    }
+    println!("{} is fine", path.display());
+    Ok(())
+}
+
+async fn run(path: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
+    let _lock = lock(&config.data_dir)?;
+    let tls = tls::client(&config.cloud)?;
+    let monitor = config.monitor.as_ref().map(start_monitor).transpose()?;
+    let speech = {
+        let (models, prompts) = (config.models_dir(), config.prompts_dir());
+        let workers = config.speech.workers;
+        tokio::task::spawn_blocking(move || Speech::load(&models, &prompts, workers)).await??
+    };
+    let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
+
+    let (strangers, mut unclaimed) = mpsc::unbounded_channel();
+    let sip = trunkline_line::start_sip(config.trunk.bind, |local| user_agent(&config, local), strangers)
+        .await
+        .with_context(|| {
+            format!("cannot listen on {} for SIP: is another program using it? ([trunk] bind)", config.trunk.bind)
+        })?;
+    tokio::spawn(async move {
+        while let Some(event) = unclaimed.recv().await {
+            tracing::debug!(?event, "An event of the line that belongs to no call");
+        }
+    });
+    let media = MediaHandle::start().context("cannot start the media thread")?;
+    let recorder = RecorderHandle::start().context("cannot start the recorder thread")?;
+
+    let (down_tx, down) = mpsc::unbounded_channel();
+    let (host, port) = config.cloud.mqtt_host_port().context("[cloud] mqtt")?;
+    let link = LinkConfig {
+        box_id: config.box_id.clone(),
+        host: host.to_owned(),
+        port,
+        channels: config.channels,
+        tls: Arc::clone(&tls),
+    };
+    let uplink = uplink::start(link, store, down_tx);
+    let blobs = Blobs::new(&tls, &config.cloud.api, config.data_dir.join("blobs"))?;
+    let ports = RtpPorts::new(config.trunk.media_ip(), config.rtp.ports.0.clone());
+    println!("ready box={} sip={} channels={}", config.box_id, sip.local(), config.channels);
+
+    let shared = Arc::new(Shared {
+        config,
+        speech,
+        sip,
+        media,
+        recorder,
+        ports,
+        uplink,
+        blobs,
+        monitor: Mutex::new(monitor),
+    });
+    let (stop_tx, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        wait_for_stop().await;
+        let _ = stop_tx.send(true);
+    });
+    tokio::spawn(report(Arc::clone(&shared)));
+    supervisor::run(Arc::clone(&shared), down, stop).await;
+    wait_for_outbox(&shared).await;
+    Ok(())
+}
+
+fn user_agent(config: &Config, local: std::net::SocketAddr) -> UaConfig {
+    let trunk = &config.trunk;
+    let mut ua = UaConfig::new(local);
+    ua.contact_user = config.box_id.to_string();
+    ua.domain = trunk.domain.clone();
+    ua.user_agent = concat!("Trunkline/", env!("CARGO_PKG_VERSION")).to_owned();
+    ua.trunk = Some(trunk.proxy);
+    ua.max_calls = config.channels as usize * 2 + 8;
+    match (trunk.user.as_ref(), trunk.password()) {
+        (Some(user), Ok(Some(password))) => ua.credentials = Some(Credentials::new(user, &password)),
+        (Some(_), Err(error)) => warn!("No password for the trunk: {error:#}"),
+        (Some(_), Ok(None)) | (None, _) => {}
+    }
+    ua
+}
+
+/// Keeps two processes from writing the same journal.
+fn lock(dir: &Path) -> Result<Flock<File>> {
+    let path = dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err(_) => bail!("{} is in use by another trunkline-edge; stop it first", dir.display()),
+    }
+}
+
+/// Opens the sound card and plays one call after the other on it.
+fn start_monitor(
+    config: &config::Monitor,
+) -> Result<mpsc::UnboundedSender<Consumer<RecordFrame>>> {
+    let (monitor, mut feed) = Monitor::open(config.device.as_deref(), Layout::Stereo)?;
+    let (sender, mut calls) = mpsc::unbounded_channel::<Consumer<RecordFrame>>();
+    std::thread::Builder::new().name("monitor".into()).spawn(move || {
+        let _monitor = monitor;
+        while let Some(mut frames) = calls.blocking_recv() {
+            while !frames.is_abandoned() || !frames.is_empty() {
+                while let Ok(frame) = frames.pop() {
+                    feed.push(&frame.rx, &frame.tx);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    })?;
+    Ok(sender)
+}
+
+async fn wait_for_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => info!("Asked to stop"),
+        _ = int.recv() => info!("Interrupted"),
+    }
+}
+
+/// Gives the last records a moment to reach the cloud; they are in the journal in any case.
+async fn wait_for_outbox(shared: &Shared) {
+    for _ in 0..20 {
+        let (connected, backlog) = shared.uplink.status();
+        if !connected || backlog == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Says now and then how the box is doing.
+async fn report(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(Duration::from_secs(60));
+    every.tick().await;
+    loop {
+        every.tick().await;
+        let gauges = shared.sip.gauges().await;
+        let (connected, backlog) = shared.uplink.status();
+        let late_us = shared.media.worst_lateness().as_micros() as u64;
+        let speech = shared.speech.pool.stats();
+        info!(calls = gauges.calls, transactions = gauges.client_transactions + gauges.server_transactions,
+            connected, backlog, late_us, recognitions = speech.done, "State of the box");
+    }
+}

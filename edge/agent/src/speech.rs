@@ -1,0 +1,162 @@
+//! The models of the box, loaded once and shared by all calls.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tracing::info;
+use trunkline_dialogue::Script;
+use trunkline_dialogue::action::Variables;
+use trunkline_speech::recognise::{Guards, PoolConfig, RecognizerPool, Whisper, WhisperConfig};
+use trunkline_speech::synth::{Locale, Prompt, PromptStore, SpeechRequest, Style, open_synthesizer};
+use trunkline_speech::turn::EndOfTurn;
+use trunkline_speech::vad::SileroModel;
+
+const PROMPT_MEMORY: usize = 64 * 1024 * 1024;
+
+/// What hears and speaks.
+#[derive(Clone)]
+pub(crate) struct Speech {
+    pub(crate) pool: Arc<RecognizerPool>,
+    pub(crate) silero: SileroModel,
+    pub(crate) end_of_turn: Arc<EndOfTurn>,
+    pub(crate) prompts: Arc<PromptStore>,
+}
+
+/// How a script wants to sound.
+#[derive(Clone, Debug)]
+pub(crate) struct VoiceOf {
+    locale: Locale,
+    name: Option<String>,
+    style: Style,
+    speed: f32,
+}
+
+impl VoiceOf {
+    pub(crate) fn script(script: &Script) -> Result<Self> {
+        let locale = script.locale().parse().map_err(anyhow::Error::msg)?;
+        let voice = script.voice();
+        let style = match voice.style.as_deref() {
+            None => Style::Neutral,
+            Some(style) => style.parse().map_err(anyhow::Error::msg)?,
+        };
+        let name = Some(voice.name.clone()).filter(|name| !name.is_empty());
+        Ok(Self { locale, name, style, speed: voice.speed.unwrap_or(1.0) })
+    }
+
+    pub(crate) fn locale(&self) -> Locale {
+        self.locale
+    }
+
+    pub(crate) fn request(&self, text: &str) -> SpeechRequest {
+        let mut request = SpeechRequest::new(text, self.locale);
+        if let Some(name) = &self.name {
+            request.voice.clone_from(name);
+        }
+        request.style = self.style;
+        request.speed = self.speed;
+        request
+    }
+}
+
+impl Speech {
+    /// Loads every model; each is checked against its known hash first.
+    pub(crate) fn load(models_dir: &Path, prompts_dir: &Path, workers: Option<usize>) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let workers = workers.unwrap_or(cores).max(1);
+        let silero = SileroModel::load(&checked(models_dir, "silero-vad.onnx")?)?;
+        let end_of_turn = EndOfTurn::load(&checked(models_dir, "smart-turn-v3.2.onnx")?)?;
+        let whisper_path = checked(models_dir, "whisper-base-q8_0.bin")?;
+        let config = WhisperConfig { states: workers, guards: Guards::default() };
+        let whisper = Whisper::load(&whisper_path, config)
+            .with_context(|| format!("cannot load the recogniser from {}", whisper_path.display()))?;
+        let pool = RecognizerPool::new(Arc::new(whisper), PoolConfig { workers, ..PoolConfig::default() })
+            .context("cannot start the recogniser's threads")?;
+        checked(models_dir, "kokoro-v1.0-int8.onnx")?;
+        let synthesizer = open_synthesizer(models_dir).context("cannot load the synthesiser")?;
+        let prompts = PromptStore::open(prompts_dir, synthesizer, PROMPT_MEMORY)
+            .with_context(|| format!("cannot use {} for prompts", prompts_dir.display()))?;
+        info!(workers, "Models are loaded");
+        Ok(Self {
+            pool: Arc::new(pool),
+            silero,
+            end_of_turn: Arc::new(end_of_turn),
+            prompts: Arc::new(prompts),
+        })
+    }
+}
+
+/// Returns the path of a model whose content is what it should be.
+fn checked(dir: &Path, name: &str) -> Result<PathBuf> {
+    let path = dir.join(name);
+    models::check(&path, name)?;
+    Ok(path)
+}
+
+/// Splits a text into the pieces that are rendered on their own: sentences. A sentence that occurs
+/// in several texts is rendered once, and one that holds a value learnt in the call is synthesised
+/// while the sentence before it plays.
+pub(crate) fn sentences(text: &str) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let end = at + c.len_utf8();
+        let next = chars.peek().map(|(_, next)| *next);
+        let ends = match c {
+            '。' | '！' | '？' => !matches!(next, Some('。' | '！' | '？' | '”' | '"' | '」')),
+            '.' | '!' | '?' => next.is_none_or(char::is_whitespace) && !is_abbreviation(&text[start..at]),
+            _ => false,
+        };
+        if ends {
+            push_piece(&mut pieces, &text[start..end]);
+            start = end;
+        }
+    }
+    push_piece(&mut pieces, &text[start..]);
+    pieces
+}
+
+fn push_piece(pieces: &mut Vec<String>, piece: &str) {
+    let piece = piece.trim();
+    if piece.chars().any(char::is_alphanumeric) {
+        pieces.push(piece.to_owned());
+    }
+}
+
+/// `Dr. Lee` and `J. F. Kennedy` are no ends of sentences.
+fn is_abbreviation(before: &str) -> bool {
+    let word = before.rsplit(char::is_whitespace).next().unwrap_or_default();
+    matches!(word, "Dr" | "Mr" | "Mrs" | "Ms" | "St" | "No" | "a.m" | "p.m") || word.chars().count() == 1
+}
+
+/// Returns every piece that this call may say and that is known before it is dialled.
+pub(crate) fn pieces_ahead(script: &Script, variables: &Variables) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    let goodbye = trunkline_dialogue::goodbye(script, variables);
+    trunkline_dialogue::prompts(script, variables)
+        .iter()
+        .chain(std::iter::once(&goodbye))
+        .flat_map(|text| sentences(text))
+        .filter(|piece| seen.insert(piece.clone()))
+        .collect()
+}
+
+/// Joins the lengths of pieces: samples at 8 kHz.
+pub(crate) fn samples(prompts: &[Arc<Prompt>]) -> usize {
+    prompts.iter().map(|prompt| prompt.samples.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_split_at_the_ends_of_sentences_only() {
+        assert_eq!(sentences("好的。我帮您登记为十二月三号，可以吗？"), ["好的。", "我帮您登记为十二月三号，可以吗？"]);
+        assert_eq!(sentences("Hello, Dr. Lee at 3 p.m. today. OK?"), ["Hello, Dr. Lee at 3 p.m. today.", "OK?"]);
+        assert_eq!(sentences("It costs $3.50 now."), ["It costs $3.50 now."]);
+        assert_eq!(sentences("……"), Vec::<String>::new());
+        assert_eq!(sentences("真的吗？！好"), ["真的吗？！", "好"]);
+    }
+}

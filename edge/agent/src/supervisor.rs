@@ -1,0 +1,239 @@
+//! Who may call, and which calls there are.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use nix::sys::statvfs::statvfs;
+use rtrb::Producer;
+use tokio::sync::{Mutex, mpsc};
+use tracing::{info, warn};
+use trunkline_audio::record::RecordFrame;
+use trunkline_line::{MediaHandle, RecorderHandle, RtpPorts, SipHandle};
+use trunkline_model::{CallId, Callee, Disposition};
+use trunkline_wire::{CallRecord, DialCommand, DialReply};
+
+use crate::blobs::Blobs;
+use crate::call::{self, Message};
+use crate::config::Config;
+use crate::speech::Speech;
+use crate::uplink::{Down, Uplink};
+
+/// What every call needs.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) speech: Speech,
+    pub(crate) sip: SipHandle,
+    pub(crate) media: MediaHandle,
+    pub(crate) recorder: RecorderHandle,
+    pub(crate) ports: RtpPorts,
+    pub(crate) uplink: Uplink,
+    pub(crate) blobs: Blobs,
+    /// The sound card's end, for the first call that asks.
+    pub(crate) monitor: Mutex<Option<mpsc::UnboundedSender<rtrb::Consumer<RecordFrame>>>>,
+}
+
+impl Shared {
+    /// Returns a tap for the sound card, if the box has one.
+    pub(crate) async fn monitor_tap(&self) -> Option<Producer<RecordFrame>> {
+        let monitor = self.monitor.lock().await;
+        let sender = monitor.as_ref()?;
+        let (producer, consumer) = rtrb::RingBuffer::new(100);
+        sender.send(consumer).ok()?;
+        Some(producer)
+    }
+}
+
+/// Runs until the link's side is gone or `stop` says so; then calls under way are let finish.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut down: mpsc::UnboundedReceiver<Down>,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
+    file_what_a_restart_left(&shared.uplink);
+    let mut calls: HashMap<CallId, mpsc::UnboundedSender<Message>> = HashMap::new();
+    let (done_tx, mut done) = mpsc::unbounded_channel::<CallId>();
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            news = down.recv() => match news {
+                None => return,
+                Some(Down::Reply(reply)) => {
+                    if let Some(call) = calls.get(&reply.call) {
+                        let _ = call.send(Message::Reply(reply));
+                    }
+                }
+                Some(Down::Cancel(id)) => {
+                    if let Some(call) = calls.get(&id) {
+                        let _ = call.send(Message::Cancel);
+                    }
+                }
+                Some(Down::Dial(command)) => {
+                    let id = command.call;
+                    let refused = if calls.contains_key(&id) {
+                        None
+                    } else {
+                        refusal(&shared, &command, calls.len(), stopping).map_or_else(
+                            || take(&shared, *command, &mut calls, &done_tx).err(),
+                            Some,
+                        )
+                    };
+                    if let Some(reason) = &refused {
+                        warn!(call.id = %id, reason, "Call not taken");
+                    }
+                    shared.uplink.dial_reply(DialReply {
+                        call: id,
+                        accepted: refused.is_none(),
+                        reason: refused.unwrap_or_default(),
+                    });
+                }
+            },
+            Some(id) = done.recv() => {
+                calls.remove(&id);
+                if stopping && calls.is_empty() {
+                    return;
+                }
+            }
+            changed = stop.changed(), if !stopping => {
+                if changed.is_err() || *stop.borrow() {
+                    stopping = true;
+                    if calls.is_empty() {
+                        return;
+                    }
+                    info!(calls = calls.len(), "Stopping once the calls under way are over");
+                    for call in calls.values() {
+                        let _ = call.send(Message::Cancel);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Says why a call cannot be taken now; `None` when it can.
+fn refusal(shared: &Shared, command: &DialCommand, busy: usize, stopping: bool) -> Option<String> {
+    let config = &shared.config;
+    if stopping {
+        return Some("the box is stopping".to_owned());
+    }
+    if shared.uplink.with_store(|store| store.was_filed(command.call.as_uuid().as_bytes())).unwrap_or(false) {
+        return Some("this call is over and its record was filed".to_owned());
+    }
+    if busy >= config.channels as usize {
+        return Some(format!("all {} channels are in use", config.channels));
+    }
+    if Timestamp::now() > command.before {
+        return Some("the instant by which it had to be dialled has passed".to_owned());
+    }
+    if matches!(command.callee, Callee::Sip(_)) && !config.trunk.allow_sip_targets {
+        return Some("this box calls no sip: addresses ([trunk] allow_sip_targets)".to_owned());
+    }
+    if config.recording.enabled {
+        let dir = config.recording_dir();
+        match free_mib(&dir) {
+            Ok(free) if free < config.recording.min_free_mib => {
+                return Some(format!(
+                    "no disk space for a recording: {free} MiB free in {}, {} needed",
+                    dir.display(),
+                    config.recording.min_free_mib
+                ));
+            }
+            Ok(_) => {}
+            Err(error) => return Some(format!("the folder for recordings cannot be used: {error}")),
+        }
+    }
+    None
+}
+
+fn free_mib(dir: &Path) -> std::io::Result<u64> {
+    std::fs::create_dir_all(dir)?;
+    let stat = statvfs(dir)?;
+    Ok(stat.blocks_available() * stat.fragment_size() / (1024 * 1024))
+}
+
+fn take(
+    shared: &Arc<Shared>,
+    command: DialCommand,
+    calls: &mut HashMap<CallId, mpsc::UnboundedSender<Message>>,
+    done: &mpsc::UnboundedSender<CallId>,
+) -> Result<(), String> {
+    let id = command.call;
+    let bytes = serde_json::to_vec(&command).map_err(|error| error.to_string())?;
+    shared
+        .uplink
+        .with_store(|store| store.open_call(id.as_uuid().as_bytes(), &bytes))
+        .map_err(|error| format!("the box cannot keep the call: {error}"))?;
+    let (sender, inbox) = mpsc::unbounded_channel();
+    calls.insert(id, sender.clone());
+    let (shared, done) = (Arc::clone(shared), done.clone());
+    tokio::spawn(async move {
+        // A panic in one call must neither stop the box nor leave the call without a record.
+        let uplink = shared.uplink.clone();
+        let (script, started) = (command.script.clone(), Timestamp::now());
+        let run = tokio::spawn(call::run(shared, command, sender, inbox));
+        if let Err(error) = run.await {
+            warn!(call.id = %id, %error, "A call ended by a fault of the program");
+            let record = fault_record(id, script, started, "a fault of the program");
+            file(&uplink, &record);
+        }
+        let _ = done.send(id);
+    });
+    Ok(())
+}
+
+/// Files a record and notes that the call is closed.
+pub(crate) fn file(uplink: &Uplink, record: &CallRecord) {
+    match uplink.event("call.ended", record) {
+        Ok(()) => {
+            if let Err(error) = uplink.with_store(|store| store.close_call(record.call.as_uuid().as_bytes())) {
+                warn!(call.id = %record.call, "Could not close a call in the store: {error:#}");
+            }
+        }
+        // It stays open in the store and is filed at the next start.
+        Err(error) => tracing::error!(call.id = %record.call, "Could not file a call record: {error:#}"),
+    }
+}
+
+/// Calls that were under way when the box stopped have no record yet.
+fn file_what_a_restart_left(uplink: &Uplink) {
+    let commands = uplink.with_store(|store| store.unfiled_calls()).unwrap_or_default();
+    for bytes in commands {
+        let Ok(command) = serde_json::from_slice::<DialCommand>(&bytes) else { continue };
+        warn!(call.id = %command.call, "A call was cut off by a restart of the box; filing it");
+        let now = Timestamp::now();
+        file(uplink, &fault_record(command.call, command.script, now, "the box restarted during the call"));
+    }
+}
+
+fn fault_record(
+    call: CallId,
+    script: trunkline_wire::ScriptRef,
+    started: Timestamp,
+    cause: &str,
+) -> CallRecord {
+    CallRecord {
+        call,
+        script,
+        started,
+        rang: None,
+        answered: None,
+        ended: Timestamp::now(),
+        disposition: Disposition::BoxFault,
+        cause: cause.to_owned(),
+        sip_code: None,
+        outcome: None,
+        suppress: false,
+        slots: Default::default(),
+        turns: Vec::new(),
+        recording: None,
+        media: None,
+    }
+}
+
+/// How long a part of the program has run, for the log.
+pub(crate) fn since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,18 @@
+//! A telephone line: the shells that turn the sans-IO cores `sip` and `rtp` into calls with sound.
+//!
+//! [`SipHandle`] owns the signalling socket in one task; [`MediaHandle`] owns every RTP socket in
+//! one thread of its own, ticking each call every 20 ms in one of 20 phases; [`RecorderHandle`]
+//! writes recordings in another, so that a slow disk holds up neither.
+//!
+//! **Invariant:** the media thread allocates nothing per frame and waits for nobody.
+//! **Invariant:** nothing here decides what is said or when a call ends.
+
+mod media;
+mod player;
+mod recorder;
+mod sip;
+
+pub use media::{Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, Received, RtpPorts, RtpSockets};
+pub use player::{Clip, Command};
+pub use recorder::{RecorderHandle, Recording, RecordingResult};
+pub use sip::{Command as SipCommand, SipHandle, start as start_sip};

@@ -1,0 +1,506 @@
+//! The media thread: every call's RTP, 20 ms at a time.
+//!
+//! One thread at real-time priority ticks every millisecond; a call belongs to one of 20 phases, so
+//! that the packets of many calls are spread over the frame. What a call's owner needs (received
+//! frames, news of prompts) leaves by single-producer rings and a wake-up that costs no lock.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+use trunkline_audio::plc::Plc;
+use trunkline_audio::record::RecordFrame;
+use trunkline_audio::{Codec, FRAME};
+use trunkline_rtp::{
+    EventReceiver, EventSender, Frame, JitterBuffer, JitterConfig, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc,
+    event_digit,
+};
+use trunkline_rtp::rtcp::{NtpTime, Reception, RtcpSession};
+
+use crate::player::{Command, Filled, Player};
+
+const TICK: Duration = Duration::from_millis(1);
+const PHASES: usize = 20;
+const FRAME_TICKS: u32 = 160;
+/// Packets read from one socket per tick: a flood on one call must not starve the others.
+const MAX_READS: usize = 32;
+/// Two seconds of frames for an owner who is late.
+const RING: usize = 100;
+
+/// The ports that RTP may use; RTCP takes the odd one above each.
+#[derive(Debug)]
+pub struct RtpPorts {
+    ip: IpAddr,
+    range: RangeInclusive<u16>,
+    next: AtomicU16,
+}
+
+impl RtpPorts {
+    /// Uses the even ports of `range` on `ip`.
+    pub fn new(ip: IpAddr, range: RangeInclusive<u16>) -> Self {
+        let first = range.start() + range.start() % 2;
+        Self { ip, next: AtomicU16::new(first), range }
+    }
+
+    /// Binds a free pair of ports.
+    ///
+    /// # Errors
+    /// When every pair of the range is taken.
+    pub fn bind(&self) -> io::Result<RtpSockets> {
+        let first = self.range.start() + self.range.start() % 2;
+        let pairs = (self.range.end().saturating_sub(first)).div_ceil(2).max(1);
+        for _ in 0..pairs {
+            let port = self.next.fetch_add(2, Ordering::Relaxed);
+            let port = first + (port.wrapping_sub(first)) % (pairs * 2);
+            let Ok(rtp) = UdpSocket::bind((self.ip, port)) else { continue };
+            let Ok(rtcp) = UdpSocket::bind((self.ip, port + 1)) else { continue };
+            rtp.set_nonblocking(true)?;
+            rtcp.set_nonblocking(true)?;
+            return Ok(RtpSockets { rtp, rtcp });
+        }
+        let what = format!("every RTP port from {} to {} is taken", first, self.range.end());
+        Err(io::Error::new(io::ErrorKind::AddrInUse, what))
+    }
+}
+
+/// A bound pair of RTP and RTCP sockets.
+#[derive(Debug)]
+pub struct RtpSockets {
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
+}
+
+impl RtpSockets {
+    /// Returns the address to put into the SDP.
+    ///
+    /// # Errors
+    /// When the socket does not say.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        self.rtp.local_addr()
+    }
+}
+
+/// What was agreed on in the SDP.
+#[derive(Clone, Copy, Debug)]
+pub struct MediaConfig {
+    /// Where to send.
+    pub remote: SocketAddr,
+    /// What to send and expect.
+    pub codec: Codec,
+    /// The payload type of telephone events, if agreed on.
+    pub dtmf_pt: Option<u8>,
+    /// After this long without a packet the far end is lost.
+    pub lost_after: Duration,
+}
+
+/// One frame as received.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// When it was taken from the jitter buffer.
+    pub at: Instant,
+    /// How long before that it arrived on the wire, in samples of 8 kHz.
+    pub delay_samples: u16,
+    /// The sound, 8 kHz.
+    pub samples: [i16; FRAME],
+}
+
+/// What happened on an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MediaNews {
+    /// The first packet of a prompt was sent.
+    Started {
+        /// Which prompt.
+        say: u32,
+        /// When.
+        at: Instant,
+    },
+    /// The last packet of a prompt was sent.
+    Finished {
+        /// Which prompt.
+        say: u32,
+    },
+    /// A prompt was paused, stopped or cut off by the end after so many samples.
+    Held {
+        /// Which prompt.
+        say: u32,
+        /// Samples sent, at 8 kHz.
+        samples: usize,
+    },
+    /// The far end pressed a key.
+    Digit(char),
+    /// Nothing was received for too long; told once.
+    Lost,
+    /// The endpoint is closed; the last news.
+    Closed(MediaStats),
+}
+
+/// Counts of one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MediaStats {
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Packets that came too late.
+    pub late: u64,
+    /// Interarrival jitter in milliseconds.
+    pub jitter_ms: f32,
+}
+
+/// What the owner of an endpoint holds.
+#[derive(Debug)]
+pub struct Attached {
+    /// Orders for the player.
+    pub commands: Producer<Command>,
+    /// Received frames, one every 20 ms.
+    pub frames: Consumer<Received>,
+    /// News.
+    pub news: Consumer<MediaNews>,
+    /// Woken after each tick that put something into a ring.
+    pub notify: Arc<Notify>,
+}
+
+/// An endpoint on its way to the media thread.
+#[derive(Debug)]
+pub struct Endpoint {
+    sockets: RtpSockets,
+    config: MediaConfig,
+    commands: Consumer<Command>,
+    frames: Producer<Received>,
+    news: Producer<MediaNews>,
+    notify: Arc<Notify>,
+    record: Option<Producer<RecordFrame>>,
+    monitor: Option<Producer<RecordFrame>>,
+}
+
+/// The media thread.
+#[derive(Clone, Debug)]
+pub struct MediaHandle {
+    endpoints: mpsc::Sender<Box<Running>>,
+    lateness: Arc<AtomicU64>,
+}
+
+impl MediaHandle {
+    /// Starts the thread, at real-time priority where the system allows it.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start() -> io::Result<Self> {
+        let (endpoints, inbox) = mpsc::channel();
+        let lateness = Arc::new(AtomicU64::new(0));
+        let worst = Arc::clone(&lateness);
+        thread::Builder::new().name("media".into()).spawn(move || {
+            raise_priority();
+            run(&inbox, &worst);
+        })?;
+        Ok(Self { endpoints, lateness })
+    }
+
+    /// Returns the greatest lateness of a tick since the last call, and forgets it.
+    pub fn worst_lateness(&self) -> Duration {
+        Duration::from_micros(self.lateness.swap(0, Ordering::Relaxed))
+    }
+
+    /// Hands sockets to the thread: RTP flows until [`Command::Close`] or until the owner drops its
+    /// side. `record` and `monitor` get each frame of both directions.
+    pub fn attach(
+        &self,
+        sockets: RtpSockets,
+        config: MediaConfig,
+        record: Option<Producer<RecordFrame>>,
+        monitor: Option<Producer<RecordFrame>>,
+    ) -> Attached {
+        let (command_tx, commands) = RingBuffer::new(64);
+        let (frames, frame_rx) = RingBuffer::new(RING);
+        let (news, news_rx) = RingBuffer::new(64);
+        let notify = Arc::new(Notify::new());
+        let endpoint =
+            Endpoint { sockets, config, commands, frames, news, notify: Arc::clone(&notify), record, monitor };
+        // A thread that has ended shows at once: the owner finds its rings abandoned.
+        let _ = self.endpoints.send(Box::new(Running::new(endpoint, Instant::now())));
+        Attached { commands: command_tx, frames: frame_rx, news: news_rx, notify }
+    }
+}
+
+fn raise_priority() {
+    use thread_priority::unix::{
+        NormalThreadSchedulePolicy, RealtimeThreadSchedulePolicy, ScheduleParams, ThreadSchedulePolicy,
+        set_thread_priority_and_policy, thread_native_id,
+    };
+    use thread_priority::{ThreadPriority, ThreadPriorityValue};
+    let _ = (NormalThreadSchedulePolicy::Other, ScheduleParams { sched_priority: 0 });
+    let Ok(value) = ThreadPriorityValue::try_from(10u8) else { return };
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
+    match set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(value), policy) {
+        Ok(()) => info!("Media thread runs at real-time priority"),
+        Err(error) => warn!(
+            ?error,
+            "Media thread runs at normal priority: sound will stutter on a busy box; give the service CAP_SYS_NICE"
+        ),
+    }
+}
+
+fn run(inbox: &mpsc::Receiver<Box<Running>>, worst: &AtomicU64) {
+    let mut phases: [Vec<Box<Running>>; PHASES] = Default::default();
+    let mut count = 0;
+    let mut due = Instant::now();
+    let mut tick = 0;
+    loop {
+        if count == 0 {
+            match inbox.recv() {
+                Ok(endpoint) => {
+                    phases[tick % PHASES].push(endpoint);
+                    count = 1;
+                    due = Instant::now();
+                }
+                Err(mpsc::RecvError) => return,
+            }
+        }
+        while let Ok(endpoint) = inbox.try_recv() {
+            if let Some(emptiest) = phases.iter_mut().min_by_key(|phase| phase.len()) {
+                emptiest.push(endpoint);
+                count += 1;
+            }
+        }
+        let now = Instant::now();
+        if let Some(wait) = due.checked_duration_since(now) {
+            thread::sleep(wait);
+        }
+        let now = Instant::now();
+        let late = now.saturating_duration_since(due);
+        worst.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if late > Duration::from_secs(1) {
+            // The machine stood still: catching up would send a burst that nobody can use.
+            due = now;
+        }
+        phases[tick % PHASES].retain_mut(|endpoint| {
+            let alive = endpoint.tick(now);
+            count -= usize::from(!alive);
+            alive
+        });
+        tick += 1;
+        due += TICK;
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    io: Endpoint,
+    remote: SocketAddr,
+    latched: bool,
+    jitter: JitterBuffer,
+    plc: Plc,
+    sender: RtpSender,
+    reception: Reception,
+    rtcp: RtcpSession,
+    player: Player,
+    digits_in: EventReceiver,
+    digit_out: Option<EventSender>,
+    last_heard: Instant,
+    lost_told: bool,
+    sent: u64,
+    first: bool,
+}
+
+impl Running {
+    fn new(io: Endpoint, now: Instant) -> Self {
+        let ssrc = Ssrc(rand::random());
+        Self {
+            remote: io.config.remote,
+            latched: false,
+            jitter: JitterBuffer::new(JitterConfig::default()),
+            plc: Plc::new(),
+            sender: RtpSender::new(ssrc, Seq(rand::random()), RtpTicks(rand::random())),
+            reception: Reception::new(8_000),
+            rtcp: RtcpSession::new(format!("{:08x}@trunkline", rand::random::<u32>()), now, rand::random()),
+            player: Player::new(),
+            digits_in: EventReceiver::default(),
+            digit_out: None,
+            last_heard: now,
+            lost_told: false,
+            sent: 0,
+            first: true,
+            io,
+        }
+    }
+
+    /// Does one frame; returns false when the endpoint is closed.
+    fn tick(&mut self, now: Instant) -> bool {
+        let open = self.take_commands();
+        self.receive(now);
+        let mut rx = [0; FRAME];
+        let delay_samples = self.next_received(now, &mut rx);
+        let _ = self.io.frames.push(Received { at: now, delay_samples, samples: rx });
+        let mut tx = [0; FRAME];
+        self.send(now, &mut tx);
+        // A packet carries the sound of the 20 ms before it was sent, so what was received is shown
+        // one frame earlier still: both channels then stand as they crossed the wire.
+        let frame = RecordFrame { rx, tx, rx_delay_samples: delay_samples + FRAME as u16 };
+        for ring in [&mut self.io.record, &mut self.io.monitor].into_iter().flatten() {
+            let _ = ring.push(frame);
+        }
+        self.report(now);
+        if !self.lost_told && now.saturating_duration_since(self.last_heard) > self.io.config.lost_after {
+            self.lost_told = true;
+            let _ = self.io.news.push(MediaNews::Lost);
+        }
+        if !open {
+            self.close();
+        }
+        self.io.notify.notify_one();
+        open
+    }
+
+    fn take_commands(&mut self) -> bool {
+        while let Ok(command) = self.io.commands.pop() {
+            match command {
+                Command::Play { say, clip, last } => {
+                    self.hold();
+                    self.player.play(say, clip, last);
+                }
+                Command::Append { say, clip, last } => self.player.append(say, clip, last),
+                Command::Pause => {
+                    self.hold();
+                    self.player.set_paused(true);
+                }
+                Command::Resume => self.player.set_paused(false),
+                Command::Stop => {
+                    self.hold();
+                    self.player.stop();
+                }
+                Command::Digit(digit) => self.digit_out = EventSender::new(digit, 1_280),
+                Command::Close => return false,
+            }
+        }
+        !self.io.commands.is_abandoned()
+    }
+
+    fn hold(&mut self) {
+        if let Some((say, samples)) = self.player.position() {
+            let _ = self.io.news.push(MediaNews::Held { say, samples });
+        }
+    }
+
+    fn receive(&mut self, now: Instant) {
+        let mut buffer = [0; trunkline_rtp::MAX_PACKET];
+        for _ in 0..MAX_READS {
+            let Ok((n, from)) = self.io.sockets.rtp.recv_from(&mut buffer) else { break };
+            if self.first {
+                // Whatever waited in the socket before the call was answered is not played late.
+                continue;
+            }
+            // Only who was named in the SDP is heard; a port translated on the way is followed once.
+            if from.ip() != self.remote.ip() || (self.latched && from != self.remote) {
+                continue;
+            }
+            let Ok(packet) = RtpPacket::parse(&buffer[..n]) else { continue };
+            if !self.latched {
+                self.latched = true;
+                self.remote = from;
+            }
+            self.last_heard = now;
+            if Some(packet.payload_type) == self.io.config.dtmf_pt {
+                if let Some(digit) = self.digits_in.push(&packet).and_then(event_digit) {
+                    let _ = self.io.news.push(MediaNews::Digit(digit));
+                }
+            } else {
+                self.reception.on_packet(now, &packet);
+                self.jitter.push(now, &packet);
+            }
+        }
+        self.first = false;
+        while let Ok((n, from)) = self.io.sockets.rtcp.recv_from(&mut buffer) {
+            if from.ip() == self.remote.ip() {
+                let _ = self.rtcp.handle(now, wall(), &buffer[..n], self.sender.ssrc(), &mut self.reception);
+            }
+        }
+    }
+
+    /// Takes the next frame from the jitter buffer; returns how long ago it arrived, in samples.
+    fn next_received(&mut self, now: Instant, rx: &mut [i16; FRAME]) -> u16 {
+        match self.jitter.pop(now) {
+            Frame::Audio { payload_type, payload } => {
+                let codec = Codec::from_payload_type(payload_type).unwrap_or(self.io.config.codec);
+                codec.decode(payload, rx);
+                self.plc.good(rx);
+            }
+            Frame::Lost => self.plc.conceal(rx),
+            Frame::Empty => self.plc.reset(),
+        }
+        u16::try_from(self.jitter.delay_ticks()).unwrap_or(u16::MAX)
+    }
+
+    fn send(&mut self, now: Instant, tx: &mut [i16; FRAME]) {
+        let mut packet = [0; trunkline_rtp::MAX_PACKET];
+        let filled = self.player.fill(tx);
+        let written = match (&mut self.digit_out, self.io.config.dtmf_pt) {
+            (Some(digit), Some(payload_type)) if !digit.is_done() => {
+                self.sender.write_event_into(payload_type, digit, &mut packet)
+            }
+            _ => {
+                let mut payload = [0; FRAME];
+                self.io.config.codec.encode(tx, &mut payload);
+                let payload_type = self.io.config.codec.payload_type();
+                self.sender.write_into(payload_type, &payload, FRAME_TICKS, &mut packet)
+            }
+        };
+        if let Ok(n) = written
+            && self.io.sockets.rtp.send_to(&packet[..n], self.remote).is_ok()
+        {
+            self.sent += 1;
+        }
+        match filled {
+            Filled::First(say) => {
+                let _ = self.io.news.push(MediaNews::Started { say, at: now });
+            }
+            Filled::Last(say) => {
+                let _ = self.io.news.push(MediaNews::Finished { say });
+            }
+            Filled::Silence | Filled::Sound => {}
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        if self.rtcp.poll_timeout() > now {
+            return;
+        }
+        let mut buffer = [0; 256];
+        if let Some(n) = self.rtcp.poll(now, wall(), &self.sender, &mut self.reception, &mut buffer) {
+            let to = SocketAddr::new(self.remote.ip(), self.remote.port().wrapping_add(1));
+            let _ = self.io.sockets.rtcp.send_to(&buffer[..n], to);
+        }
+    }
+
+    fn close(&mut self) {
+        self.hold();
+        let mut buffer = [0; 256];
+        let bye = self.rtcp.bye_into(Instant::now(), wall(), &self.sender, &mut self.reception, "", &mut buffer);
+        if let Ok(n) = bye {
+            let to = SocketAddr::new(self.remote.ip(), self.remote.port().wrapping_add(1));
+            let _ = self.io.sockets.rtcp.send_to(&buffer[..n], to);
+        }
+        let jitter = self.jitter.stats();
+        let stats = MediaStats {
+            received: jitter.received,
+            sent: self.sent,
+            lost: jitter.lost,
+            late: jitter.late,
+            jitter_ms: self.reception.stats().jitter_ms,
+        };
+        let _ = self.io.news.push(MediaNews::Closed(stats));
+    }
+}
+
+fn wall() -> NtpTime {
+    NtpTime::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}

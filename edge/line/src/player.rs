@@ -1,0 +1,179 @@
+//! What the robot is saying: clips queued one behind the other, played in frames of 20 ms.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use trunkline_audio::FRAME;
+
+/// A piece of sound, 8 kHz, 16 bit, mono.
+pub type Clip = Arc<[i16]>;
+
+/// What the owner of a call tells its player.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Begins prompt `say` with this clip, dropping whatever played.
+    Play {
+        /// Number of the prompt.
+        say: u32,
+        /// Its first clip.
+        clip: Clip,
+        /// Whether nothing follows.
+        last: bool,
+    },
+    /// Adds a clip to prompt `say`; ignored when another plays.
+    Append {
+        /// Number of the prompt.
+        say: u32,
+        /// The next clip.
+        clip: Clip,
+        /// Whether nothing follows.
+        last: bool,
+    },
+    /// Holds the prompt where it is.
+    Pause,
+    /// Goes on with it.
+    Resume,
+    /// Drops it.
+    Stop,
+    /// Sends `digit` as a telephone event (RFC 4733), in front of what is said.
+    Digit(char),
+    /// Ends the endpoint.
+    Close,
+}
+
+/// What came of filling a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    Silence,
+    /// The first frame of a prompt.
+    First(u32),
+    Sound,
+    /// The last frame of a prompt.
+    Last(u32),
+}
+
+/// The prompt that is being said.
+#[derive(Debug, Default)]
+pub(crate) struct Player {
+    say: u32,
+    clips: VecDeque<Clip>,
+    at: usize,
+    played: usize,
+    last: bool,
+    active: bool,
+    begun: bool,
+    paused: bool,
+}
+
+impl Player {
+    pub(crate) fn new() -> Self {
+        Self { clips: VecDeque::with_capacity(32), ..Self::default() }
+    }
+
+    pub(crate) fn play(&mut self, say: u32, clip: Clip, last: bool) {
+        self.clips.clear();
+        self.clips.push_back(clip);
+        (self.say, self.at, self.played, self.last) = (say, 0, 0, last);
+        (self.active, self.begun, self.paused) = (true, false, false);
+    }
+
+    pub(crate) fn append(&mut self, say: u32, clip: Clip, last: bool) {
+        if self.active && self.say == say && self.clips.len() < self.clips.capacity() {
+            self.clips.push_back(clip);
+            self.last = last;
+        }
+    }
+
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.active = false;
+        self.clips.clear();
+    }
+
+    /// Returns the prompt and how many of its samples were sent, while there is one.
+    pub(crate) fn position(&self) -> Option<(u32, usize)> {
+        self.active.then_some((self.say, self.played))
+    }
+
+    /// Fills one frame with what is to be sent now.
+    pub(crate) fn fill(&mut self, frame: &mut [i16; FRAME]) -> Filled {
+        frame.fill(0);
+        if !self.active || self.paused {
+            return Filled::Silence;
+        }
+        let mut filled = 0;
+        while filled < FRAME {
+            let Some(clip) = self.clips.front() else { break };
+            let n = (FRAME - filled).min(clip.len() - self.at);
+            frame[filled..filled + n].copy_from_slice(&clip[self.at..self.at + n]);
+            filled += n;
+            self.at += n;
+            if self.at == clip.len() {
+                self.clips.pop_front();
+                self.at = 0;
+            }
+        }
+        self.played += filled;
+        let over = self.clips.is_empty() && self.last;
+        if over {
+            self.active = false;
+        }
+        let begun = self.begun;
+        self.begun |= filled > 0;
+        match (over, filled > 0, begun) {
+            (false, true, false) => Filled::First(self.say),
+            (true, _, _) => Filled::Last(self.say),
+            (false, true, true) => Filled::Sound,
+            (false, false, _) => Filled::Silence,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clip(len: usize, value: i16) -> Clip {
+        vec![value; len].into()
+    }
+
+    #[test]
+    fn clips_are_joined_without_a_gap_and_the_end_is_told_once() {
+        let mut player = Player::new();
+        let mut frame = [0; FRAME];
+        player.play(7, clip(200, 1), false);
+        player.append(7, clip(120, 2), true);
+        assert_eq!(player.fill(&mut frame), Filled::First(7));
+        assert_eq!(player.fill(&mut frame), Filled::Last(7));
+        assert_eq!((frame[39], frame[40]), (1, 2));
+        assert_eq!(player.fill(&mut frame), Filled::Silence);
+    }
+
+    #[test]
+    fn a_held_prompt_goes_on_where_it_was() {
+        let mut player = Player::new();
+        let mut frame = [0; FRAME];
+        player.play(1, clip(480, 5), true);
+        player.fill(&mut frame);
+        player.set_paused(true);
+        assert_eq!(player.fill(&mut frame), Filled::Silence);
+        assert_eq!(player.position(), Some((1, 160)));
+        player.set_paused(false);
+        assert_eq!(player.fill(&mut frame), Filled::Sound);
+        assert_eq!(player.fill(&mut frame), Filled::Last(1));
+    }
+
+    #[test]
+    fn a_prompt_whose_next_clip_is_late_waits_in_silence() {
+        let mut player = Player::new();
+        let mut frame = [0; FRAME];
+        player.play(1, clip(160, 5), false);
+        assert_eq!(player.fill(&mut frame), Filled::First(1));
+        assert_eq!(player.fill(&mut frame), Filled::Silence);
+        player.append(1, clip(10, 5), true);
+        assert_eq!(player.fill(&mut frame), Filled::Last(1));
+    }
+}
