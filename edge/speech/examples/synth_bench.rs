@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use trunkline_speech::ort_rt::{SessionSettings, model_dir};
+use trunkline_speech::synth::text::MandarinReader;
 use trunkline_speech::synth::{
     Espeak, Kokoro, KokoroSettings, Locale, SAMPLE_RATE, SpeechRequest, Synthesizer, TELEPHONE_RATE,
 };
@@ -41,7 +42,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["say", dir, voice] => say_in(Path::new(dir), voice),
         ["read", locale, text] => read(locale.parse()?, text),
         ["shell", dir] => shell(Path::new(dir)),
-        _ => Err("usage: synth_bench [say DIR [VOICE] | read LOCALE TEXT | shell DIR]".into()),
+        ["pinyin"] => pinyin(),
+        _ => Err("usage: synth_bench [say DIR [VOICE] | read LOCALE TEXT | shell DIR | pinyin]".into()),
     }
 }
 
@@ -143,6 +145,15 @@ fn shell(dir: &Path) -> Result<(), Box<dyn Error>> {
         };
         let req = SpeechRequest::new(text, locale.parse()?).with_voice(voice);
         write(&kokoro, &req, &dir.join(format!("{:03}.wav", i + 1)))?;
+    }
+    Ok(())
+}
+
+/// Reads each line of standard input, Han characters only, as pinyin.
+fn pinyin() -> Result<(), Box<dyn Error>> {
+    let reader = MandarinReader::new();
+    for line in std::io::stdin().lines() {
+        println!("{}", reader.pinyin(line?.trim()));
     }
     Ok(())
 }

@@ -159,7 +159,7 @@ mod tests {
         }
         let error = init_ort(Path::new("/nonexistent/libonnxruntime.so"));
 
-        let text = format!("{}", error.err().map(|e| e.to_string()).unwrap_or_default());
+        let text = error.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(text.is_empty() || text.contains("/nonexistent/libonnxruntime.so"), "{text}");
     }
 }

@@ -62,14 +62,14 @@ fn below_thousand(value: usize, british: bool) -> String {
     let mut words: Vec<&str> = Vec::new();
     if value >= 100 {
         words.extend([ONES[value / 100], "hundred"]);
-        if british && value % 100 > 0 {
+        if british && !value.is_multiple_of(100) {
             words.push("and");
         }
     }
     let rest = value % 100;
     if rest >= 20 {
         words.push(TENS[rest / 10]);
-        if rest % 10 > 0 {
+        if !rest.is_multiple_of(10) {
             words.push(ONES[rest % 10]);
         }
     } else if rest > 0 {

@@ -23,6 +23,15 @@ pub use self::zh_ipa::syllable_to_ipa;
 pub use self::zh_read::MandarinReader;
 use super::Locale;
 
+/// Writes `text` out as it is said: digits, signs and units become words.
+pub fn written_out(text: &str, locale: Locale) -> String {
+    match locale {
+        Locale::ZhCn => zh_written::spoken(text),
+        Locale::EnUs => en_written::spoken(text, false),
+        Locale::EnGb => en_written::spoken(text, true),
+    }
+}
+
 /// A stretch of speech between two pauses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clause {
@@ -155,16 +164,19 @@ fn closes(chars: &[char], start: usize, i: usize, mandarin: bool) -> Option<(cha
         '？' | '?' => Some(('?', Pause::Long)),
         '…' | '—' => Some((',', Pause::Short)),
         '\n' => Some(('.', Pause::Paragraph)),
-        ',' if !digits && !(before.is_some_and(|c| c.is_ascii_digit()) && year_follows(chars, i)) => {
-            Some((',', Pause::Short))
-        }
+        ',' if !digits && !year_follows(chars, i) => Some((',', Pause::Short)),
         ';' => Some((',', Pause::Short)),
         ':' if gap && !digits => Some((',', Pause::Short)),
         '.' if gap && !digits => {
             let word: String = chars[start..i].iter().rev().take_while(|c| !c.is_whitespace()).collect();
             let word: String = word.chars().rev().collect();
-            let more = chars[i + 1..].iter().any(|c| c.is_alphanumeric());
-            if !mandarin && more && en_written::is_abbreviation(&word) {
+            let rest = || chars[i + 1..].iter().copied();
+            let more = rest().any(char::is_alphanumeric);
+            // "at 8 p.m. Call us": these end a sentence as often as not; a capital tells.
+            let may_end = matches!(word.as_str(), "a.m" | "p.m" | "etc" | "Inc" | "Ltd" | "Co");
+            let capital = rest().find(|c| !c.is_whitespace()).is_some_and(char::is_uppercase);
+            let ends = may_end && capital;
+            if !mandarin && more && !ends && en_written::is_abbreviation(&word) {
                 return None;
             }
             Some(('.', Pause::Long))
@@ -188,7 +200,8 @@ fn digits_before(chars: &[char], i: usize) -> usize {
 /// Whether a year stands after the comma at `i`, as in "May 5, 2026".
 fn year_follows(chars: &[char], i: usize) -> bool {
     let rest: String = chars[i + 1..].iter().take(6).collect();
-    let Some(year) = rest.strip_prefix(' ') else { return false };
+    let day = digits_before(chars, i) > 0;
+    let Some(year) = rest.strip_prefix(' ').filter(|_| day) else { return false };
     let digits = year.chars().take_while(char::is_ascii_digit).count();
     digits == 4 && (year.starts_with("19") || year.starts_with("20"))
 }
@@ -208,11 +221,12 @@ mod tests {
 
     #[test]
     fn text_is_split_at_punctuation_but_not_inside_numbers_and_abbreviations() {
-        let cases: [(&str, bool, &[&str]); 6] = [
+        let cases: [(&str, bool, &[&str]); 7] = [
             ("您好，我是小林。请问方便吗？", true, &["您好", "我是小林", "请问方便吗"]),
             ("余额1,234.56元，谢谢", true, &["余额1,234.56元", "谢谢"]),
             ("Hello, Dr. Smith. You owe $1,234.50.", false, &["Hello", "Dr. Smith", "You owe $1,234.50"]),
             ("Call at 3:30 p.m. today", false, &["Call at 3:30 p.m. today"]),
+            ("Due at 8:05 p.m. Call us", false, &["Due at 8:05 p.m", "Call us"]),
             ("时间：8:30", true, &["时间", "8:30"]),
             ("Call (415) 555-0132 now", false, &["Call (415) 555-0132 now"]),
         ];

@@ -187,14 +187,7 @@ impl Reader<'_> {
     }
 
     fn starts(&self, at: usize, word: &str) -> bool {
-        let mut i = at;
-        for w in word.chars() {
-            if self.chars.get(i) != Some(&w) {
-                return false;
-            }
-            i += 1;
-        }
-        true
+        (at..).zip(word.chars()).all(|(i, w)| self.is(i, w))
     }
 
     fn digits(&self, at: usize) -> usize {
