@@ -34,7 +34,7 @@ use trunkline_db::Db;
 use trunkline_worker::{Hub, Scripts, Wakers};
 
 pub use problem::Problem;
-pub use tls::{Peer, TlsListener, TlsSetupError, server_config};
+pub use tls::{Connection, Peer, TlsListener, TlsSetupError, server_config};
 
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 64 * 1024;

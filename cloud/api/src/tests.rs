@@ -34,13 +34,6 @@ async fn api(callbacks: bool) -> (TempDir, Api) {
     (dir, api)
 }
 
-fn request(callee: &str) -> Value {
-    json!({
-        "callee": callee, "script_id": "repayment-reminder-zh",
-        "variables": {"org": "城市银行", "name": "王芳", "amount": 1280.5, "due": "2026-11-27"},
-    })
-}
-
 async fn send(api: &Api, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
     let request = Request::builder()
         .method(method)
@@ -54,13 +47,12 @@ async fn send(api: &Api, method: Method, path: &str, body: Option<Value>) -> (St
     (status, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-/// The variables of the sample script, whatever they are called, with its own examples.
+/// A request with the sample script's own examples.
 async fn sample(api: &Api, callee: &str) -> Value {
     let (_, listed) = send(api, Method::GET, "/v1/scripts", None).await;
     let scripts = listed["scripts"].as_array().unwrap().clone();
     let script = scripts.iter().find(|script| script["id"] == "repayment-reminder-zh").unwrap();
-    let mut body = request(callee);
-    body["variables"] = json!({});
+    let mut body = json!({ "callee": callee, "script_id": script["id"], "variables": {} });
     for var in script["vars"].as_array().unwrap() {
         if let Some(example) = var["example"].as_str() {
             body["variables"][var["name"].as_str().unwrap()] = example.into();
@@ -130,6 +122,8 @@ async fn who_asked_not_to_be_called_is_refused_to_everybody() {
     let body = sample(&api, "+8613800138000").await;
     let (_, call) = send(&api, Method::POST, "/v1/calls", Some(body.clone())).await;
     let box_id: BoxId = "tl-a".parse().unwrap();
+    let id = call["id"].as_str().unwrap().parse().unwrap();
+    assert!(api.db.assign(id, &box_id, Timestamp::now()).await.unwrap());
     let record: CallRecord = serde_json::from_value(json!({
         "call": call["id"], "script": call["script"], "started": "2026-11-22T10:00:00Z",
         "ended": "2026-11-22T10:00:30Z", "disposition": "completed", "suppress": true,

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
@@ -12,15 +14,19 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use trunkline_model::BoxId;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HANDSHAKES_AT_ONCE: usize = 256;
+/// A connection on which nothing moves for so long is closed. Event streams move every 15 s.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +103,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 /// Accepts TLS connections for [`axum::serve`].
 pub struct TlsListener {
     address: SocketAddr,
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    ready: mpsc::Receiver<(Connection, SocketAddr)>,
     accepting: JoinHandle<()>,
 }
 
@@ -123,7 +129,7 @@ impl Drop for TlsListener {
 async fn accept_all(
     socket: TcpListener,
     acceptor: TlsAcceptor,
-    ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+    ready: mpsc::Sender<(Connection, SocketAddr)>,
 ) {
     let places = Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE));
     loop {
@@ -144,7 +150,7 @@ async fn accept_all(
             let _ = stream.set_nodelay(true);
             match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let _ = ready.send((stream, address)).await;
+                    let _ = ready.send((Connection::new(stream), address)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "A TLS handshake failed"),
                 Err(_) => tracing::debug!("A TLS handshake took too long"),
@@ -154,7 +160,7 @@ async fn accept_all(
 }
 
 impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
+    type Io = Connection;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -170,6 +176,58 @@ impl Listener for TlsListener {
     }
 }
 
+/// A TLS connection that closes itself when nothing moves on it.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    idle: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    fn new(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream, idle: Box::pin(tokio::time::sleep(IDLE)) }
+    }
+
+    /// Passes on what became of a read or a write; waiting too long for one becomes an error.
+    fn watched<T>(&mut self, cx: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match moved {
+            Poll::Ready(done) => {
+                self.idle.as_mut().reset(Instant::now() + IDLE);
+                Poll::Ready(done)
+            }
+            Poll::Pending => match self.idle.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let moved = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.watched(cx, moved)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let moved = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watched(cx, moved)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -181,7 +239,7 @@ pub struct Peer {
 
 impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        let certificates = stream.io().get_ref().1.peer_certificates();
+        let certificates = stream.io().stream.get_ref().1.peer_certificates();
         let box_id = certificates.and_then(|chain| chain.first()).and_then(common_name);
         Self { address: *stream.remote_addr(), box_id }
     }

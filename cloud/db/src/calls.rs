@@ -69,7 +69,7 @@ pub enum Cancelled {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resend {
     /// Dial.
-    Dial(Call, BoxId),
+    Dial(Box<Call>, BoxId),
     /// Cancel.
     Cancel(CallId, BoxId),
 }
@@ -304,7 +304,7 @@ impl Db {
         for row in &dials {
             let call = view::read(row)?;
             if let Some(to) = call.box_id.clone() {
-                resends.push(Resend::Dial(call, to));
+                resends.push(Resend::Dial(Box::new(call), to));
             }
         }
         for row in &cancels {

@@ -67,6 +67,8 @@ pub struct Ingested {
     pub duplicates: u32,
     /// Events with a known number and another content.
     pub conflicts: u32,
+    /// Events about calls that belong to another box: kept, without effect.
+    pub foreign: u32,
 }
 
 impl Db {
@@ -89,6 +91,10 @@ impl Db {
                 }
                 // Effects are idempotent by call, so that a box which lost its counter is heard.
                 Stored::Conflict => result.conflicts += 1,
+            }
+            if is_foreign(&mut tx, event).await? {
+                result.foreign += 1;
+                continue;
             }
             if let Some(call) = apply(&mut tx, event, now).await? {
                 result.touched.push(call);
@@ -169,6 +175,26 @@ async fn store(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Re
         .execute(conn)
         .await?;
     Ok(Stored::Conflict)
+}
+
+/// Says whether the event is about a call that another box carries, and marks it so.
+async fn is_foreign(conn: &mut SqliteConnection, event: &Event) -> Result<bool, DbError> {
+    let call = match &event.effect {
+        Effect::Progress(progress) => progress.call,
+        Effect::Turn(call, _) => *call,
+        Effect::Ended(record) => record.call,
+        Effect::Unknown | Effect::Unreadable(_) => return Ok(false),
+    };
+    let Some(row) = load(conn, call).await? else { return Ok(false) };
+    if row.box_id.as_ref() == Some(&event.box_id) {
+        return Ok(false);
+    }
+    sqlx::query("UPDATE call_events SET fault = 'the call is not this box''s' WHERE box = ? AND seq = ?")
+        .bind(event.box_id.as_str())
+        .bind(number(event.seq))
+        .execute(conn)
+        .await?;
+    Ok(true)
 }
 
 async fn apply(

@@ -171,6 +171,26 @@ async fn an_event_that_cannot_be_read_is_kept_and_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_box_cannot_end_the_call_of_another() {
+    let (_dir, db) = open().await;
+    let (call, queued) = (carried(&db, 1).await, new_call(2));
+    db.create_call(&queued, t0()).await.unwrap();
+    let mut theft = [ended(1, call, Disposition::Busy, true), ended(2, queued.id, Disposition::Busy, true)];
+    for event in &mut theft {
+        event.box_id = "tl-thief".parse().unwrap();
+    }
+    let ingested = db.ingest(&theft, t0()).await.unwrap();
+    assert_eq!((ingested.foreign, ingested.touched.len()), (2, 0));
+    assert_eq!(ingested.acks[0].1, Ack { upto: 2, except: vec![] });
+    assert_eq!(db.call(call).await.unwrap().unwrap().status, CallStatus::Dispatched);
+    assert!(!db.is_suppressed(&queued.callee).await.unwrap());
+
+    db.ingest(&[ended(1, call, Disposition::Completed, false)], t0()).await.unwrap();
+    let row = db.call(call).await.unwrap().unwrap();
+    assert_eq!(row.disposition, Some(Disposition::Completed), "the carrier's own word counts");
+}
+
+#[tokio::test]
 async fn progress_only_goes_forward_and_reports_each_step_once() {
     let (_dir, db) = open().await;
     let call = carried(&db, 1).await;

@@ -220,7 +220,26 @@ impl Handler for Rules {
                 }
                 (true, result)
             }
-            _ => (true, result),
+            Parameter::MessagePublish(..)
+            | Parameter::BeforeStartup
+            | Parameter::SessionCreated(_)
+            | Parameter::SessionTerminated(..)
+            | Parameter::SessionSubscribed(..)
+            | Parameter::SessionUnsubscribed(..)
+            | Parameter::ClientConnect(_)
+            | Parameter::ClientConnack(..)
+            | Parameter::ClientConnected(_)
+            | Parameter::ClientDisconnected(..)
+            | Parameter::ClientSubscribe(..)
+            | Parameter::ClientUnsubscribe(..)
+            | Parameter::ClientKeepalive(..)
+            | Parameter::MessageDelivered(..)
+            | Parameter::MessageAcked(..)
+            | Parameter::MessageDropped(..)
+            | Parameter::MessageExpiryCheck(..)
+            | Parameter::MessageNonsubscribed(_)
+            | Parameter::OfflineMessage(..)
+            | Parameter::OfflineInflightMessages(..) => (true, result),
         }
     }
 }

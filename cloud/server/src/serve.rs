@@ -125,7 +125,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     };
     let mut api_stop = stop.clone();
     let service = api.router().into_make_service_with_connect_info::<Peer>();
-    let http = tokio::spawn(
+    let mut http = tokio::spawn(
         axum::serve(listener, service)
             .with_graceful_shutdown(async move { api_stop.stopped().await })
             .into_future(),
@@ -152,7 +152,10 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("Some work was not finished in time; it is repeated after the next start");
     }
-    http.abort();
+    // Requests under way are answered; streams would never end by themselves.
+    if tokio::time::timeout(Duration::from_secs(1), &mut http).await.is_err() {
+        http.abort();
+    }
     let _ = tokio::time::timeout(FAREWELL, db.close()).await;
     tracing::info!("Stopped");
     Ok(())

@@ -23,6 +23,8 @@ pub(crate) async fn run(worker: Arc<Worker>, mut messages: mpsc::Receiver<Inboun
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let received = tokio::select! {
+            // What has arrived is filed before stopping.
+            biased;
             received = messages.recv_many(&mut batch, BATCH) => received,
             () = stop.stopped() => return,
         };
@@ -100,6 +102,9 @@ impl Worker {
                 conflicts = ingested.conflicts,
                 "A box used event numbers again with another content: was its store erased?"
             );
+        }
+        if ingested.foreign > 0 {
+            tracing::error!(foreign = ingested.foreign, "A box reported about calls that are not its own");
         }
         if ingested.duplicates > 0 {
             tracing::debug!(duplicates = ingested.duplicates, "Events came again");

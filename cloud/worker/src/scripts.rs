@@ -105,13 +105,16 @@ impl Scripts {
     /// # Errors
     /// [`ScriptsError::Db`], [`ScriptsError::Locale`] or [`ScriptsError::Prepare`].
     pub async fn prepare(&self, db: &Db, engine: &Arc<Engine>) -> Result<(), ScriptsError> {
-        for script in self.current.values() {
+        // Side by side: training is what a start waits for.
+        let prepared = self.current.values().map(async |script| {
             db.save_script(script.id(), script.version(), script.canonical(), Timestamp::now()).await?;
             let began = Instant::now();
             train(engine, script).await?;
             let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             tracing::info!(script = %script.id(), version = %script.version(), took_ms, "Script ready");
-        }
+            Ok::<(), ScriptsError>(())
+        });
+        futures_util::future::try_join_all(prepared).await?;
         Ok(())
     }
 

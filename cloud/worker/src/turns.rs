@@ -256,7 +256,7 @@ impl TurnService {
         request: &TurnRequest,
         useful_until: Instant,
     ) -> Option<TurnReply> {
-        let facts = match self.facts(request.call).await {
+        let facts = match self.facts(request.call, &message.box_id).await {
             Ok(Some(facts)) if facts.box_id == message.box_id => facts,
             Ok(_) => return Some(refusal(request, "unknown call")),
             Err(error) => {
@@ -292,9 +292,14 @@ impl TurnService {
         }
     }
 
-    async fn facts(&self, call: CallId) -> Result<Option<CallFacts>, trunkline_db::DbError> {
+    async fn facts(
+        &self,
+        call: CallId,
+        asked_by: &BoxId,
+    ) -> Result<Option<CallFacts>, trunkline_db::DbError> {
         let known = self.memory.lock().ok().and_then(|memory| memory.facts(call));
-        if known.is_some() {
+        // A call that one box refused may be another's by now, so a stranger makes us look again.
+        if known.as_ref().is_some_and(|facts| facts.box_id == *asked_by) {
             return Ok(known);
         }
         let Some(row) = self.worker.db.call(call).await? else { return Ok(None) };

@@ -340,3 +340,69 @@ async fn a_box_fetches_the_script_by_its_hash_and_nobody_else_does() {
     assert_eq!(page.status(), 200);
     assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("'sha256-"));
 }
+
+#[tokio::test]
+async fn a_turn_is_answered_in_a_fraction_of_its_budget() {
+    let Some(site) = Site::with_encoder() else { return };
+    let began = Instant::now();
+    let cloud = site.start();
+    println!("start with the encoder, two scripts: {:?}", began.elapsed());
+    let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 1).await;
+    let id = asked_for(&cloud, None).await;
+    fake.heard::<DialCommand>(&topic::req_dial(&fake.id.clone())).await;
+    let answers = topic::turn_res(&fake.id.clone());
+
+    let ask = |rev: u32, mode: &str, event: Value, state: Value| {
+        json!({
+            "call": id, "turn": u32::from(rev > 0), "rev": rev, "mode": mode, "event": event, "elapsed_s": 3,
+            "budget_ms": 5000, "state": state,
+        })
+    };
+    fake.ask("c", &ask(0, "final", json!({"kind": "answered"}), Value::Null)).await;
+    let (opening, _) = fake.heard::<TurnReply>(&answers).await;
+    let texts = [
+        "yes this is Alex",
+        "sorry who is this",
+        "no you have the wrong number",
+        "could you call me back tomorrow",
+    ];
+    let (mut trips, mut inside) = (Vec::new(), Vec::new());
+    for rev in 1..=200 {
+        let text = texts[rev as usize % texts.len()];
+        let event = json!({"kind": "heard", "text": text});
+        let sent = Instant::now();
+        fake.ask(
+            "c",
+            &ask(rev, if rev % 2 == 0 { "final" } else { "draft" }, event, opening.body.state.clone()),
+        )
+        .await;
+        let (reply, _) = fake.heard::<TurnReply>(&answers).await;
+        assert_eq!((reply.body.rev, reply.body.error.as_str()), (rev, ""));
+        trips.push(sent.elapsed());
+        inside.push(Duration::from_micros(reply.body.took_us));
+    }
+    for (name, times) in [("turn, box to box", &mut trips), ("of that in the cloud", &mut inside)] {
+        times.sort();
+        println!("{name}: p50 {:?}, p99 {:?}", times[100], times[198]);
+    }
+    assert!(trips[100] < Duration::from_millis(200), "{:?}", trips[100]);
+}
+
+#[tokio::test]
+async fn many_events_are_filed_and_acknowledged_without_a_gap() {
+    let site = Site::new();
+    let cloud = site.start();
+    let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 1).await;
+    let began = Instant::now();
+    for seq in 1..=2_000_u64 {
+        fake.event(seq, "audit.test", &json!({ "n": seq })).await;
+    }
+    loop {
+        let (ack, _) = fake.heard::<Ack>(&topic::ack(&fake.id.clone())).await;
+        assert!(ack.body.except.is_empty(), "{ack:?}");
+        if ack.body.upto == 2_000 {
+            break;
+        }
+    }
+    println!("2,000 events filed and acknowledged in {:?}", began.elapsed());
+}

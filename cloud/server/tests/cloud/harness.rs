@@ -105,6 +105,23 @@ impl Site {
         site
     }
 
+    /// The same with the encoder; `None` where the model is not there and need not be.
+    pub(crate) fn with_encoder() -> Option<Self> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let dir = variable("TRUNKLINE_MODELS")
+            .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("trunkline/models")))
+            .or_else(|| variable("HOME").map(|home| home.join(".cache/trunkline/models")))?;
+        if !dir.join("e5-small-q4.bin").exists() {
+            assert!(std::env::var("TRUNKLINE_REQUIRE_MODELS").as_deref() != Ok("1"), "the model is required");
+            println!("skipped: model e5-small-q4.bin missing, run deploy/models");
+            return None;
+        }
+        let site = Self::new();
+        let config = site.config("127.0.0.1:0", "127.0.0.1:0").replace("no-models", dir.to_str()?);
+        site.write("cloud.toml", &config.replace("optional = true", "optional = false"));
+        Some(site)
+    }
+
     pub(crate) fn config(&self, api: &str, mqtt: &str) -> String {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/scripts");
         format!(
@@ -287,7 +304,8 @@ impl Connect<'_> {
     /// Connects and returns the client and what comes in, or why it was refused.
     pub(crate) async fn open(&self) -> Result<Link, ConnectionError> {
         let (client, mut events) = AsyncClient::new(self.options(), 200);
-        let (sender, packets) = mpsc::channel(200);
+        // Unbounded: acknowledgements that nobody reads must not stop the polling.
+        let (sender, packets) = mpsc::unbounded_channel();
         loop {
             if let Event::Incoming(Packet::ConnAck(_)) = events.poll().await? {
                 break;
@@ -296,7 +314,7 @@ impl Connect<'_> {
         let polling = tokio::spawn(async move {
             while let Ok(event) = events.poll().await {
                 if let Event::Incoming(packet) = event
-                    && sender.send(packet).await.is_err()
+                    && sender.send(packet).is_err()
                 {
                     return;
                 }
@@ -309,7 +327,7 @@ impl Connect<'_> {
 /// An MQTT connection that is polled in the background.
 pub(crate) struct Link {
     pub(crate) client: AsyncClient,
-    pub(crate) packets: mpsc::Receiver<Packet>,
+    pub(crate) packets: mpsc::UnboundedReceiver<Packet>,
     polling: tokio::task::JoinHandle<()>,
 }
 
