@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::call::{Call, Phase};
 use super::event::{DialogKey, Failure, FailureCause, HangupReason, SipEvent};
+use super::exchange::Answer;
 use super::tables::ServerKey;
 use super::uac::sdp_body;
-use super::{ALLOW, Answer, UserAgent};
+use super::{ALLOW, UserAgent};
 use crate::message::{Method, Request};
 use crate::sdp::{MediaParams, SdpError};
 

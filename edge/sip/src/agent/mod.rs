@@ -4,6 +4,7 @@ mod call;
 mod config;
 mod dialog;
 mod event;
+mod exchange;
 mod in_dialog;
 mod register;
 mod tables;
@@ -23,12 +24,13 @@ pub use config::{CommandError, InboundAuth, InviteRequest, RegisterRequest, UaCo
 pub use event::{DialogKey, Failure, FailureCause, Gauges, HangupReason, Output, SipEvent, Stats};
 
 use call::{Call, Phase};
+use exchange::note_source;
 use register::Registration;
-use tables::{Alarms, Client, Clients, Owner, Purpose, Server, ServerKey, Servers};
+use tables::{Alarms, Clients, Owner, Purpose, ServerKey, Servers};
 
-use crate::digest::{Advice, Attempts, ClientAuth, Subject, Verifier};
+use crate::digest::{Attempts, Verifier};
 use crate::message::{CSeq, Headers, Message, Method, NameAddr, ParseError, Request, Response, Uri, Via};
-use crate::transaction::{ClientTx, OnAck, OnResponse, OnServerTimeout, OnTimeout, ServerTx};
+use crate::transaction::{OnAck, OnResponse};
 
 /// Methods that are answered with more than a 405.
 const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY";
@@ -374,219 +376,6 @@ impl UserAgent {
         self.config.allowed_peers.as_ref().is_some_and(|peers| peers.contains(&from.ip()))
     }
 
-    // --- transactions ------------------------------------------------------------------------------------
-
-    /// Sends a request that has everything but its Via. Returns the id of its transaction.
-    fn start(
-        &mut self,
-        now: Instant,
-        request: Request,
-        to: SocketAddr,
-        purpose: Purpose,
-        attempts: Attempts,
-    ) -> u64 {
-        let branch = format!("z9hG4bK{}", self.token(12));
-        self.start_with_branch(now, request, branch, to, purpose, attempts)
-    }
-
-    fn start_with_branch(
-        &mut self,
-        now: Instant,
-        mut request: Request,
-        branch: String,
-        to: SocketAddr,
-        purpose: Purpose,
-        attempts: Attempts,
-    ) -> u64 {
-        request.headers.push_front("Via", Via::new("UDP", self.config.local, &branch).to_wire());
-        let bytes = request.to_bytes();
-        let tx = if request.method == Method::Invite {
-            ClientTx::invite(now, self.config.timers, false)
-        } else {
-            ClientTx::other(now, self.config.timers, false)
-        };
-        let id = self.id();
-        self.send(to, bytes.clone());
-        self.clients.insert(
-            id,
-            Client { tx, request, branch, bytes, to, purpose, ack: None, attempts, sent_at: now },
-        );
-        self.rearm_client(id);
-        id
-    }
-
-    /// Sends a refused request again with the credentials asked for, if that makes sense.
-    ///
-    /// Returns the new transaction, or `None` when the refusal stands.
-    fn retry_with_credentials(
-        &mut self,
-        now: Instant,
-        id: u64,
-        auth: &mut ClientAuth,
-        response: &Response,
-        number: u32,
-    ) -> Option<u64> {
-        let credentials = self.config.credentials.clone()?;
-        let cnonce = self.token(8);
-        let client = self.clients.get_mut(id)?;
-        let mut attempts = client.attempts.clone();
-        if auth.handle_challenge(&response.headers, &mut attempts, &cnonce) == Advice::GiveUp {
-            return None;
-        }
-        let mut request = client.request.clone();
-        let (to, purpose) = (client.to, client.purpose);
-        let vias: Vec<String> = request.headers.list("Via").skip(1).map(str::to_owned).collect();
-        request.headers.remove("Via");
-        for via in vias.iter().rev() {
-            request.headers.push_front("Via", via);
-        }
-        request.headers.set("CSeq", CSeq { number, method: request.method.clone() }.to_wire());
-        authorize(auth, &credentials, &mut request);
-        Some(self.start(now, request, to, purpose, attempts))
-    }
-
-    /// Puts credentials for every challenge of the call so far into a request.
-    fn authorize(&self, auth: &mut ClientAuth, request: &mut Request) {
-        if let Some(credentials) = &self.config.credentials {
-            authorize(auth, credentials, request);
-        }
-    }
-
-    fn handle_client_timeout(&mut self, now: Instant, id: u64) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        match client.tx.handle_timeout(now) {
-            OnTimeout::Nothing => self.rearm_client(id),
-            OnTimeout::Resend => {
-                let (to, bytes) = (client.to, client.bytes.clone());
-                self.send_again(to, bytes);
-                self.rearm_client(id);
-            }
-            OnTimeout::GiveUp => {
-                let failure = Failure::here(FailureCause::Unreachable, "nobody answers at the next hop");
-                self.end_client(now, id, Some(failure));
-            }
-            OnTimeout::Ended => self.end_client(now, id, None),
-        }
-    }
-
-    /// Forgets a transaction; with `failure`, it never got a final answer.
-    fn end_client(&mut self, now: Instant, id: u64, failure: Option<Failure>) {
-        let Some(client) = self.clients.remove(id) else { return };
-        self.alarms.set(Owner::Client(id), None);
-        match (client.purpose, failure) {
-            (Purpose::Invite(key), failure) => self.handle_invite_end(now, id, key, failure),
-            (Purpose::Bye(key), Some(_)) => self.finish(key, SipEvent::Ended { key: DialogKey(key) }),
-            (Purpose::Options, Some(_)) => self.tell(SipEvent::OptionsUnanswered { to: client.to }),
-            (Purpose::Register, Some(failure)) => self.handle_register_failure(now, id, failure, None),
-            (Purpose::Bye(_) | Purpose::Options | Purpose::Register, None) => {}
-            (Purpose::Cancel | Purpose::StrayBye, _) => {}
-        }
-    }
-
-    fn rearm_client(&mut self, id: u64) {
-        let alarm = self.clients.get(id).and_then(|client| client.tx.poll_timeout());
-        self.alarms.set(Owner::Client(id), alarm);
-    }
-
-    /// Begins to answer a request.
-    fn open_server(&mut self, from: SocketAddr, key: ServerKey, request: Request) -> u64 {
-        let id = self.id();
-        let reply_to = request.headers.top_via().map_or(from, |via| via.reply_to(from));
-        let timers = self.config.timers;
-        let tx = if request.method == Method::Invite {
-            ServerTx::invite(timers, false)
-        } else {
-            ServerTx::other(timers, false)
-        };
-        self.servers.insert(id, Server { tx, key, request, last: None, reply_to, call: None });
-        id
-    }
-
-    /// Begins an answer to an open request.
-    fn response(&self, id: u64, code: u16, phrase: &str) -> Option<Response> {
-        let mut response = Response::answer(&self.servers.get(id)?.request.headers, code, phrase);
-        response.headers.push("Server", &self.config.user_agent);
-        Some(response)
-    }
-
-    /// Sends an answer. Returns its bytes and where they went, unless a final one went out before.
-    fn respond(&mut self, now: Instant, id: u64, response: &Response) -> Option<(Bytes, SocketAddr)> {
-        let server = self.servers.get_mut(id)?;
-        if !server.tx.respond(now, response.code) {
-            return None;
-        }
-        let bytes = response.to_bytes();
-        server.last = Some(bytes.clone());
-        let to = server.reply_to;
-        self.send(to, bytes.clone());
-        self.rearm_server(id);
-        Some((bytes, to))
-    }
-
-    /// Opens a transaction and answers it at once.
-    fn answer(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        key: ServerKey,
-        request: Request,
-        answer: Answer<'_>,
-    ) {
-        let id = self.open_server(from, key, request);
-        let Some(mut response) = self.response(id, answer.code, answer.phrase) else { return };
-        for (name, value) in answer.headers {
-            response.headers.push(name, value);
-        }
-        let tag = self.token(8);
-        response.tag_to(&tag);
-        self.respond(now, id, &response);
-    }
-
-    /// Answers without remembering it: for what needs no state, and for strangers.
-    fn answer_without_state(
-        &mut self,
-        headers: &Headers,
-        from: SocketAddr,
-        code: u16,
-        phrase: &str,
-        more: &[(&str, &str)],
-    ) {
-        let mut response = Response::answer(headers, code, phrase);
-        let tag = self.token(8);
-        response.tag_to(&tag);
-        for (name, value) in more {
-            response.headers.push(name, value);
-        }
-        let to = headers.top_via().map_or(from, |via| via.reply_to(from));
-        let bytes = response.to_bytes();
-        // A forged source must not turn us into an amplifier.
-        if bytes.len() > self.heard_bytes && !self.is_known(from) {
-            self.stats.dropped += 1;
-            return;
-        }
-        self.send(to, bytes);
-    }
-
-    fn handle_server_timeout(&mut self, now: Instant, id: u64) {
-        let Some(server) = self.servers.get_mut(id) else { return };
-        match server.tx.handle_timeout(now) {
-            OnServerTimeout::Nothing => self.rearm_server(id),
-            OnServerTimeout::Resend => {
-                if let Some(bytes) = server.last.clone() {
-                    let to = server.reply_to;
-                    self.send_again(to, bytes);
-                }
-                self.rearm_server(id);
-            }
-            OnServerTimeout::Ended => self.servers.remove(id),
-        }
-    }
-
-    fn rearm_server(&mut self, id: u64) {
-        let alarm = self.servers.get(id).and_then(|server| server.tx.poll_timeout());
-        self.alarms.set(Owner::Server(id), alarm);
-    }
-
     // --- calls -------------------------------------------------------------------------------------------
 
     fn insert_call(&mut self, call: Call) {
@@ -680,31 +469,6 @@ impl UserAgent {
         self.next_id += 1;
         self.next_id
     }
-}
-
-/// What to answer at once.
-struct Answer<'a> {
-    code: u16,
-    phrase: &'a str,
-    headers: &'a [(&'a str, &'a str)],
-}
-
-fn authorize(auth: &mut ClientAuth, credentials: &crate::digest::Credentials, request: &mut Request) {
-    let (uri, body) = (request.uri.to_wire(), request.body.clone());
-    let method = request.method.clone();
-    let subject = Subject { method: method.as_str(), uri: &uri, body: &body };
-    auth.authorize(credentials, subject, &mut request.headers);
-}
-
-/// Writes into the topmost Via where the request came from, so that every answer carries it.
-fn note_source(headers: &mut Headers, mut via: Via, from: SocketAddr) {
-    via.note_source(from);
-    let below: Vec<String> = headers.list("Via").skip(1).map(str::to_owned).collect();
-    headers.remove("Via");
-    for via in below.iter().rev() {
-        headers.push_front("Via", via);
-    }
-    headers.push_front("Via", via.to_wire());
 }
 
 fn no_via() -> Via {
