@@ -67,8 +67,8 @@ impl Plc {
         for sample in frame.iter_mut() {
             if self.concealed == 0 {
                 self.begin();
-            } else if self.concealed == FADE_FROM || self.concealed == FADE_FROM * 2 {
-                // One period for ever sounds like a buzzer: take two, then three.
+            } else if self.concealed == LENGTHEN_AT || self.concealed == LENGTHEN_AT * 2 {
+                // One period over and over sounds like a buzzer: take two, then three.
                 self.lengthen();
             }
             *sample = clip(self.next());
@@ -124,22 +124,36 @@ impl Plc {
 
     /// The lag at which the last 20 ms resemble what was before most.
     fn find_pitch(&self) -> usize {
-        let now = &self.history[HISTORY - WINDOW..];
-        let energy_of = |samples: &[f32]| samples.iter().map(|s| s * s).sum::<f32>();
-        let mut best = (f32::MIN, MAX_PITCH);
-        let mut energy = energy_of(&self.history[HISTORY - WINDOW - MIN_PITCH + 1..HISTORY - MIN_PITCH + 1]);
-        for lag in MIN_PITCH..=MAX_PITCH {
-            let start = HISTORY - WINDOW - lag;
-            let before = &self.history[start..start + WINDOW];
-            energy += before[0] * before[0] - self.history[start + WINDOW].powi(2);
-            let likeness = now.iter().zip(before).map(|(a, b)| a * b).sum::<f32>();
-            let score = likeness / energy.max(1_000.0).sqrt();
-            // A multiple of the period fits as well as the period: it must fit clearly better.
-            if score > best.0 * if best.0 > 0.0 { 1.02 } else { 1.0 } {
-                best = (score, lag);
+        let mut likeness = [0.0f32; MAX_PITCH + 1];
+        for (lag, likeness) in likeness.iter_mut().enumerate().skip(MIN_PITCH) {
+            *likeness = self.likeness(lag);
+        }
+        let strongest = |from: usize, to: usize| {
+            (from..=to).max_by(|&a, &b| likeness[a].total_cmp(&likeness[b])).unwrap_or(from)
+        };
+        let best = strongest(MIN_PITCH, MAX_PITCH);
+        // Twice the period fits as well as the period, and sounds rougher.
+        for part in [3, 2] {
+            let lag = best / part;
+            if lag > MIN_PITCH {
+                let near = strongest(lag - 1, lag + 2);
+                if likeness[near] > 0.85 * likeness[best] {
+                    return near;
+                }
             }
         }
-        best.1
+        best
+    }
+
+    fn likeness(&self, lag: usize) -> f32 {
+        let now = &self.history[HISTORY - WINDOW..];
+        let before = &self.history[HISTORY - WINDOW - lag..HISTORY - lag];
+        let (mut product, mut energy) = (0.0, 0.0);
+        for (a, b) in now.iter().zip(before) {
+            product += a * b;
+            energy += b * b;
+        }
+        product / energy.max(1_000.0).sqrt()
     }
 
     fn remember(&mut self, frame: &[i16]) {
@@ -163,6 +177,10 @@ const HISTORY: usize = MAX_PITCH * 3 + MAX_PITCH / 4;
 
 const FADE_FROM: usize = 80;
 const FADE_TO: usize = 480;
+
+/// Appendix I takes the second period after 10 ms. Within one lost frame the nearest period alone is
+/// closer to the truth, so it is taken after 20.
+const LENGTHEN_AT: usize = 160;
 
 /// The step at the join is gone within some 2 ms.
 const STEP_DECAY: f32 = 0.85;

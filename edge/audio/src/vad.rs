@@ -37,22 +37,22 @@ pub(crate) fn utterances(samples: &[i16], rate: u32, rules: &Rules) -> Vec<Span>
         return Vec::new();
     }
     sorted.sort_by(f32::total_cmp);
-    let loud = db(sorted[sorted.len() * 19 / 20]);
+    let loud = db(sorted[sorted.len() * 49 / 50]);
     let quietest = rules.quietest_dbfs.max(loud - RANGE_DB);
 
     // Speech holds its energy in few places and noise in all, so speech that is lost in the whole
     // may stand out in one band.
-    let mut tracks = vec![Track::new(whole, loud)];
+    let speech = near_speech(&smooth, loud);
+    let mut tracks = vec![Track::new(whole, loud, &speech)];
     for (hz, q) in BANDS.into_iter().filter(|(hz, _)| hz * 2.2 < rate as f32) {
-        tracks.push(Track::new(powers(samples, step, &mut BandPass::new(rate, hz, q)), loud));
+        tracks.push(Track::new(powers(samples, step, &mut BandPass::new(rate, hz, q)), loud, &speech));
     }
     let over = rules.over_noise_db;
-    let speaks =
-        |n: usize| tracks.iter().any(|track| db(track.smooth[n]) > (track.noise[n] + over).max(quietest));
+    let speaks = |n: usize| tracks.iter().any(|track| track.is_over(track.smooth[n], n, over, quietest));
     let sounds = |n: usize| {
         tracks.iter().enumerate().any(|(which, track)| {
             let over = if which == 0 { over * EDGE_SHARE } else { over };
-            db(track.fine[n]) > (track.noise[n] + over).max(quietest)
+            track.is_over(track.fine[n], n, over, quietest)
         })
     };
 
@@ -68,7 +68,8 @@ pub(crate) fn utterances(samples: &[i16], rate: u32, rules: &Rules) -> Vec<Span>
             last += 1;
             speech += runs[last].end - runs[last].start;
         }
-        if speech >= steps(rules.min_speech_ms) {
+        let near = (runs[at].start..runs[last].end).filter(|&n| db(smooth[n]) > loud - FAR_DB).count();
+        if speech >= steps(rules.min_speech_ms) && near >= NEAR_STEPS {
             let whole = Span { start: runs[at].start, end: runs[last].end };
             let span = refined(whole, smooth.len(), sounds);
             out.push(Span { start: span.start * step, end: (span.end * step).min(samples.len()) });
@@ -82,13 +83,69 @@ pub(crate) fn utterances(samples: &[i16], rate: u32, rules: &Rules) -> Vec<Span>
 struct Track {
     fine: Vec<f32>,
     smooth: Vec<f32>,
+    /// What is always there, in dBFS.
     noise: Vec<f32>,
+    /// What now and then is there without being speech, in dBFS.
+    bustle: Vec<f32>,
 }
 
 impl Track {
-    fn new(fine: Vec<f32>, loud: f32) -> Self {
-        Self { smooth: smoothed(&fine, SMOOTH_REACH), noise: noise_floor(&fine, loud), fine }
+    fn new(fine: Vec<f32>, loud: f32, speech: &[bool]) -> Self {
+        let smooth = smoothed(&fine, SMOOTH_REACH);
+        let bustle = bustle(&smooth, speech);
+        Self { noise: noise_floor(&fine, loud), bustle, smooth, fine }
     }
+
+    fn is_over(&self, power: f32, n: usize, over: f32, quietest: f32) -> bool {
+        db(power) > (self.noise[n] + over).max(self.bustle[n]).max(quietest)
+    }
+}
+
+/// Where somebody certainly speaks, with a margin: loud, and for longer than a knock.
+fn near_speech(smooth: &[f32], loud: f32) -> Vec<bool> {
+    let mut near = vec![false; smooth.len()];
+    let runs = runs(smooth.len(), |n| db(smooth[n]) > loud - CERTAIN_DB);
+    let mut at = 0;
+    while at < runs.len() {
+        let mut last = at;
+        let mut steps = runs[at].end - runs[at].start;
+        while last + 1 < runs.len() && runs[last + 1].start - runs[last].end < CERTAIN_MARGIN {
+            last += 1;
+            steps += runs[last].end - runs[last].start;
+        }
+        if steps >= CERTAIN_STEPS {
+            let end = (runs[last].end + CERTAIN_MARGIN).min(near.len());
+            near[runs[at].start.saturating_sub(CERTAIN_MARGIN)..end].fill(true);
+        }
+        at = last + 1;
+    }
+    near
+}
+
+/// What is reached away from speech by sounds that come and go, such as dishes, drops and clocks.
+///
+/// Never so high that certain speech would be lost.
+fn bustle(smooth: &[f32], speech: &[bool]) -> Vec<f32> {
+    let mut sorted = smooth.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let Some(&loud) = sorted.get(sorted.len() * 49 / 50) else { return Vec::new() };
+    let highest = db(loud) - CERTAIN_DB;
+    let mut out = Vec::with_capacity(smooth.len());
+    let mut around = Vec::with_capacity(2 * BUSTLE_REACH);
+    while out.len() < smooth.len() {
+        let middle = out.len() + FLOOR_BLOCK / 2;
+        let window = middle.saturating_sub(BUSTLE_REACH)..(middle + BUSTLE_REACH).min(smooth.len());
+        around.clear();
+        around.extend(window.filter(|&n| !speech[n]).map(|n| smooth[n]));
+        let level = if around.len() < BUSTLE_NEEDS {
+            f32::NEG_INFINITY
+        } else {
+            let rank = around.len() * 97 / 100;
+            (db(*around.select_nth_unstable_by(rank, f32::total_cmp).1) + BUSTLE_OVER_DB).min(highest)
+        };
+        out.resize((out.len() + FLOOR_BLOCK).min(smooth.len()), level);
+    }
+    out
 }
 
 trait Filter {
@@ -285,3 +342,18 @@ const FLOOR_BLOCK: usize = 50;
 
 /// Noise is rarely nearer to speech than this.
 const VOWEL_DB: f32 = 15.0;
+
+/// Within this of the loudest, for this many steps (100 ms), somebody speaks; for 400 ms on either
+/// side somebody may.
+const CERTAIN_DB: f32 = 12.0;
+const CERTAIN_STEPS: usize = 20;
+const CERTAIN_MARGIN: usize = 80;
+
+/// Bustle is judged within 15 s to each side, from a second at least.
+const BUSTLE_REACH: usize = 3_000;
+const BUSTLE_NEEDS: usize = 200;
+const BUSTLE_OVER_DB: f32 = 2.0;
+
+/// What never comes within this of the loudest, for 60 ms, is an echo or somebody in the background.
+const FAR_DB: f32 = 16.0;
+const NEAR_STEPS: usize = 12;
