@@ -1,4 +1,5 @@
-//! The console page: one embedded file, no other source of code or style.
+//! What is embedded: the console page, which runs no code or style but its own, and the description of
+//! the API.
 
 use std::sync::OnceLock;
 
@@ -19,6 +20,10 @@ pub(crate) async fn page() -> Response {
         (REFERRER_POLICY, "no-referrer"),
     ];
     (headers, PAGE).into_response()
+}
+
+pub(crate) async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
 }
 
 /// Only the page's own script and style run, known by their hashes, and it talks to its own server.

@@ -78,6 +78,7 @@ impl Api {
             .route("/v1/boxes", get(boxes::list))
             .route("/box/v1/blobs/{sha256}", get(boxes::blob))
             .route("/console", get(console::page))
+            .route("/openapi.json", get(console::openapi))
             .route("/healthz", get(health))
             .fallback(async || Problem::not_found("there is nothing at this address"))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())

@@ -190,3 +190,26 @@ async fn a_stream_tells_what_was_and_what_comes_and_goes_on_where_it_stopped() {
     let rest = read(&all.1[0]).await;
     assert_eq!(rest.0, ["call.cancel", "call.ended"]);
 }
+
+#[tokio::test]
+async fn every_described_address_is_served_and_answers_as_described() {
+    let (_dir, api) = api(false).await;
+    let (status, described) = send(&api, Method::GET, "/openapi.json", None).await;
+    assert_eq!((status, &described["openapi"]), (StatusCode::OK, &json!("3.1.0")));
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let at = path.replace("{id}", &Uuid::nil().to_string()).replace("{sha256}", &"0".repeat(64));
+            let (status, _) = send(&api, method.clone(), &at, None).await;
+            let code = status.as_u16().to_string();
+            assert!(operation["responses"].get(&code).is_some(), "{method} {path} answered {code}");
+            let known = send(&api, Method::TRACE, &at, None).await.0;
+            assert_eq!(known, StatusCode::METHOD_NOT_ALLOWED, "{path} is not served");
+        }
+    }
+    let required = &described["components"]["schemas"]["Call"]["properties"];
+    let (_, call) = send(&api, Method::POST, "/v1/calls", Some(sample(&api, "+8613800138000").await)).await;
+    let undescribed: Vec<&String> =
+        call.as_object().unwrap().keys().filter(|key| required.get(key.as_str()).is_none()).collect();
+    assert!(undescribed.is_empty(), "{undescribed:?}");
+}

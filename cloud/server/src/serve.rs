@@ -50,7 +50,7 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
         .with_context(|| format!("could not load the models in `{}`", models.display()))?;
     if !engine.has_encoder() && !config.models.optional {
         bail!(
-            "the model `e5-small-q4.bin` is not in `{}`; run `deploy/models`, or set `models.optional = true` to start without it",
+            "the model `e5-small-q4.bin` is not in `{}`; run `deploy/get-models`, or set `models.optional = true` to start without it",
             models.display()
         );
     }

@@ -113,7 +113,7 @@ impl Site {
             .or_else(|| variable("HOME").map(|home| home.join(".cache/trunkline/models")))?;
         if !dir.join("e5-small-q4.bin").exists() {
             assert!(std::env::var("TRUNKLINE_REQUIRE_MODELS").as_deref() != Ok("1"), "the model is required");
-            println!("skipped: model e5-small-q4.bin missing, run deploy/models");
+            println!("skipped: model e5-small-q4.bin missing, run deploy/get-models");
             return None;
         }
         let site = Self::new();

@@ -41,7 +41,7 @@ fn a_missing_certificate_model_or_script_is_named() {
 
     site.write("cloud.toml", &good.replace("optional = true", "optional = false"));
     let said = failure(&site);
-    assert!(said.contains("e5-small-q4.bin") && said.contains("deploy/models"), "{said}");
+    assert!(said.contains("e5-small-q4.bin") && said.contains("deploy/get-models"), "{said}");
 
     let scripts =
         good.lines().find(|line| line.trim().starts_with("dir = ") && line.contains("scripts")).unwrap();
