@@ -1,6 +1,7 @@
 //! Two agents on a simulated network, and one agent against written-out messages, in virtual time.
 
 mod calls;
+mod chaos;
 mod lossy;
 mod peer;
 mod registration;
