@@ -92,8 +92,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
+            // The demonstration itself listens for the end when it was told to stay.
+            biased;
             done = demo(&options) => done,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            () = stop_asked() => bail!("interrupted"),
         }
     })
 }
@@ -123,7 +125,7 @@ async fn demo(options: &Options) -> Result<()> {
 
     println!("\n$ POST /v1/calls {}", brief(&request));
     let id = stage.api.call(&request).await?;
-    let mut show = Show::default();
+    let mut show = Show { in_place: std::io::IsTerminal::is_terminal(&std::io::stdout()), ..Show::default() };
     let followed = {
         let api = stage.api.clone();
         let follow = api.follow(&id, |name, data| show.event(name, data));
@@ -137,7 +139,7 @@ async fn demo(options: &Options) -> Result<()> {
     if options.keep {
         println!("\nConsole: {}   token: {}", stage.api.console(), stage.token);
         println!("Your browser will warn about the development certificate. Ctrl-C stops everything.");
-        tokio::signal::ctrl_c().await?;
+        stop_asked().await;
     }
     if let Some(callee) = stage.callee.take() {
         callee.stop()?;
@@ -153,6 +155,18 @@ async fn demo(options: &Options) -> Result<()> {
     } else {
         let cause = call["cause"].as_str().unwrap_or_default();
         bail!("the call did not come about: {} {cause}", call["disposition"].as_str().unwrap_or("?"))
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM, so that what was started is stopped too.
+async fn stop_asked() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
     }
 }
 
@@ -183,6 +197,10 @@ fn brief(request: &Value) -> String {
 #[derive(Default)]
 struct Show {
     shown: Vec<u32>,
+    /// A terminal: progress overwrites itself.
+    in_place: bool,
+    /// What ends a line of progress that was left open.
+    line_end: String,
 }
 
 impl Show {
@@ -191,7 +209,13 @@ impl Show {
             "call.progress" => {
                 let detail = data["detail"].as_str().unwrap_or_default();
                 let stage = data["stage"].as_str().unwrap_or_default();
-                println!("  [{stage}] {detail}");
+                if detail.is_empty() || !self.in_place {
+                    println!("{}  [{stage}] {detail}", std::mem::take(&mut self.line_end));
+                } else {
+                    print!("\r  [{stage}] {detail}   ");
+                    let _ = std::io::Write::flush(&mut std::io::stdout());
+                    self.line_end = "\n".to_owned();
+                }
             }
             "call.turn" => {
                 if let Ok(turn) = serde_json::from_value::<TurnRecord>(data["turn"].clone()) {

@@ -28,6 +28,8 @@ use crate::supervisor::{Shared, file, since};
 
 /// The far end still holds some of the last prompt in its buffer when the last packet is sent.
 const PLAYOUT_DRAIN: Duration = Duration::from_millis(200);
+/// The synthesiser has as many sessions.
+const RENDER_AT_ONCE: usize = 2;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 const MAX_TURN_MS: u32 = 20_000;
 const IDLE: Duration = Duration::from_secs(60);
@@ -226,15 +228,25 @@ impl Driver {
                 .map(|piece| voice.request(piece))
                 .filter(|request| !shared.speech.prompts.contains(&shared.speech.prompts.key(request)))
                 .collect();
-            for (done, request) in missing.iter().enumerate() {
-                let _ = own.send(Message::Rendering { done: done + 1, of: missing.len() });
-                let (prompts, request) = (Arc::clone(&shared.speech.prompts), request.clone());
-                let rendered = tokio::task::spawn_blocking(move || prompts.get_or_render(&request)).await;
-                match rendered {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => return Err(format!("a prompt cannot be rendered: {error}")),
-                    Err(error) => return Err(format!("a prompt cannot be rendered: {error}")),
+            let of = missing.len();
+            let mut waiting = missing.into_iter();
+            let mut running = tokio::task::JoinSet::new();
+            let mut done = 0;
+            loop {
+                while running.len() < RENDER_AT_ONCE
+                    && let Some(request) = waiting.next()
+                {
+                    let prompts = Arc::clone(&shared.speech.prompts);
+                    running.spawn_blocking(move || prompts.get_or_render(&request).map(|_| ()));
                 }
+                match running.join_next().await {
+                    None => break,
+                    Some(Ok(Ok(()))) => {}
+                    Some(Ok(Err(error))) => return Err(format!("a prompt cannot be rendered: {error}")),
+                    Some(Err(error)) => return Err(format!("a prompt cannot be rendered: {error}")),
+                }
+                done += 1;
+                let _ = own.send(Message::Rendering { done, of });
             }
             Ok((script, voice))
         };
@@ -483,7 +495,7 @@ impl Driver {
             }
             Message::Prepared(Err(reason)) => self.core.handle_prepared(now, Err(reason)),
             Message::Rendering { done, of } => {
-                self.progress(ProgressStage::Preparing, format!("rendering prompt {done} of {of}"));
+                self.progress(ProgressStage::Preparing, format!("{done} of {of} prompts rendered"));
             }
             Message::Transcript { pause, transcript } => {
                 self.jobs.remove(&pause);

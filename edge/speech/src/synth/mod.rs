@@ -319,7 +319,10 @@ impl Synthesizer for WithFallback {
 /// What is wrong with Kokoro, when espeak-ng is not installed either.
 pub fn open_synthesizer(model_dir: &Path) -> Result<Arc<dyn Synthesizer>, SynthError> {
     let fallback = Espeak::find();
-    match (Kokoro::open(model_dir, KokoroSettings::default()), fallback) {
+    // Two sentences at once: rendering ahead of a call is what keeps its customer waiting longest.
+    let sessions = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
+    let settings = KokoroSettings { sessions, ..KokoroSettings::default() };
+    match (Kokoro::open(model_dir, settings), fallback) {
         (Ok(kokoro), Some(espeak)) => Ok(Arc::new(WithFallback::new(Arc::new(kokoro), Arc::new(espeak)))),
         (Ok(kokoro), None) => Ok(Arc::new(kokoro)),
         (Err(e), Some(espeak)) => {
