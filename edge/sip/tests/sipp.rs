@@ -351,5 +351,8 @@ fn hundreds_of_calls_all_come_and_go() {
     shell.serve_until_done(&mut peer);
     assert_eq!(shell.agent.gauges().calls, 0);
     let cpu_ms = (cpu_ticks() - before) * 10;
-    println!("{calls} calls at {rate}/s: {answered_calls} acknowledged, {cpu_ms} ms of CPU, {:?}", shell.agent.stats());
+    println!(
+        "{calls} calls at {rate}/s: {answered_calls} acknowledged, {cpu_ms} ms of CPU, {:?}",
+        shell.agent.stats()
+    );
 }
