@@ -25,7 +25,9 @@ impl Api {
     /// When the authority cannot be read.
     pub fn new(base: &str, ca: &Path, token: &str) -> Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(ca).with_context(|| format!("cannot read {}", ca.display()))?)?;
+        roots.add(
+            CertificateDer::from_pem_file(ca).with_context(|| format!("cannot read {}", ca.display()))?,
+        )?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -50,7 +52,8 @@ impl Api {
     /// When there is no answer.
     pub async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
         let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(&self.token).json(body);
-        let response = request.timeout(Duration::from_secs(10)).send().await.context("the cloud does not answer")?;
+        let response =
+            request.timeout(Duration::from_secs(10)).send().await.context("the cloud does not answer")?;
         let status = response.status().as_u16();
         Ok((status, response.json().await.unwrap_or(Value::Null)))
     }
@@ -61,7 +64,8 @@ impl Api {
     /// When there is no answer.
     pub async fn get(&self, path: &str) -> Result<(u16, Value)> {
         let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
-        let response = request.timeout(Duration::from_secs(10)).send().await.context("the cloud does not answer")?;
+        let response =
+            request.timeout(Duration::from_secs(10)).send().await.context("the cloud does not answer")?;
         let status = response.status().as_u16();
         Ok((status, response.json().await.unwrap_or(Value::Null)))
     }
@@ -73,7 +77,10 @@ impl Api {
     pub async fn call(&self, body: &Value) -> Result<String> {
         let (status, answer) = self.post("/v1/calls", body).await?;
         if status != 202 {
-            bail!("the cloud refused the call ({status}): {}", answer["detail"].as_str().unwrap_or("no reason given"));
+            bail!(
+                "the cloud refused the call ({status}): {}",
+                answer["detail"].as_str().unwrap_or("no reason given")
+            );
         }
         Ok(answer["id"].as_str().context("a call without an id")?.to_owned())
     }
@@ -100,7 +107,9 @@ impl Api {
             // The cloud may be restarting under a test's hands.
             if let Ok(call) = self.show(id).await
                 && call["status"] == "ended"
-                && call["callbacks"].as_array().is_none_or(|all| all.iter().all(|one| one["state"] != "pending"))
+                && call["callbacks"]
+                    .as_array()
+                    .is_none_or(|all| all.iter().all(|one| one["state"] != "pending"))
             {
                 return Ok(call);
             }
@@ -127,7 +136,9 @@ impl Api {
                 let event: Vec<u8> = text.drain(..end + 2).collect();
                 let event = String::from_utf8_lossy(&event);
                 let field = |name: &str| {
-                    event.lines().find_map(|line| line.strip_prefix(name).map(|rest| rest.trim_start().to_owned()))
+                    event
+                        .lines()
+                        .find_map(|line| line.strip_prefix(name).map(|rest| rest.trim_start().to_owned()))
                 };
                 if let (Some(name), Some(data)) = (field("event:"), field("data:")) {
                     on_event(&name, &serde_json::from_str(&data).unwrap_or(Value::Null));

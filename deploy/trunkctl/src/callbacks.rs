@@ -91,9 +91,10 @@ fn check(key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> Option<serde_json
     }
     let mut signed = format!("{id}.{sent}.").into_bytes();
     signed.extend_from_slice(body);
-    let genuine = signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1,")).any(|signature| {
-        STANDARD.decode(signature).is_ok_and(|tag| hmac::verify(key, &signed, &tag).is_ok())
-    });
+    let genuine =
+        signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1,")).any(|signature| {
+            STANDARD.decode(signature).is_ok_and(|tag| hmac::verify(key, &signed, &tag).is_ok())
+        });
     if genuine { serde_json::from_slice(body).ok() } else { None }
 }
 

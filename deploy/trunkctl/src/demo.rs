@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use trunkctl::stage::{Plan, Stage, cache_dir};
 use trunkline_audio::latency::{self, Analysis, Side};
-use trunkline_wire::{CallRecord, TurnRecord};
+use trunkline_wire::TurnRecord;
 
 /// A call of some ten turns, with room for a slow machine.
 const CALL_WITHIN: Duration = Duration::from_secs(600);
@@ -109,7 +109,8 @@ async fn demo(options: &Options) -> Result<()> {
     }
     let persona = persona_file(options)?;
     let mut request = options.lang.request();
-    let (trunk, customer_wav) = (options.phone.as_deref().map(phone_address).transpose()?, dir.join("customer.wav"));
+    let (trunk, customer_wav) =
+        (options.phone.as_deref().map(phone_address).transpose()?, dir.join("customer.wav"));
     let wav = customer_wav.display().to_string();
     let mut args: Vec<&str> = Vec::new();
     if let Some(phone) = &options.phone {
@@ -119,7 +120,10 @@ async fn demo(options: &Options) -> Result<()> {
     } else {
         args = vec!["--persona", &persona, "--record", &wav];
     }
-    println!("Trunkline demo: everything on this machine, nothing leaves it. Logs: {}", dir.join("logs").display());
+    println!(
+        "Trunkline demo: everything on this machine, nothing leaves it. Logs: {}",
+        dir.join("logs").display()
+    );
     let mut stage = Stage::start(plan, &args, |what| println!("  … {what}")).await?;
     request["callback_url"] = json!(stage.callbacks.url());
 
@@ -161,7 +165,8 @@ async fn demo(options: &Options) -> Result<()> {
 /// Waits for Ctrl-C or SIGTERM, so that what was started is stopped too.
 async fn stop_asked() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -254,8 +259,13 @@ impl Show {
         if let Some(latency) = &turn.latency {
             println!(
                 "           reply after {:.0} ms: pause seen {:.0}, recognised {:.0}, cloud answered {:.0} (computing {:.0}), turn over {:.0}, first packet {:.0}",
-                latency.first_packet_ms, latency.asr_start_ms, latency.asr_done_ms, latency.reply_ms,
-                latency.cloud_ms, latency.turn_end_ms, latency.first_packet_ms
+                latency.first_packet_ms,
+                latency.asr_start_ms,
+                latency.asr_done_ms,
+                latency.reply_ms,
+                latency.cloud_ms,
+                latency.turn_end_ms,
+                latency.first_packet_ms
             );
         }
         for robot in &turn.robot {
@@ -271,7 +281,11 @@ fn summary(stage: &Stage, call: &Value, customer_wav: Option<&Path>) -> Result<(
     println!("  slots         {}", call["slots"]);
     println!("  record        GET /v1/calls/{}", text(&call["id"]));
     let received = stage.callbacks.received();
-    println!("  callbacks     {} delivered with a valid signature, {} refused", received.len(), stage.callbacks.refused());
+    println!(
+        "  callbacks     {} delivered with a valid signature, {} refused",
+        received.len(),
+        stage.callbacks.refused()
+    );
     let recording = call["recording"]["path"].as_str().unwrap_or_default();
     println!("  recording     {recording}  (left the customer, right the robot)");
     if let Some(media) = call.get("media").filter(|media| !media.is_null()) {
@@ -297,7 +311,12 @@ fn text(value: &Value) -> &str {
 
 fn figures(analysis: &Analysis) -> String {
     let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms"));
-    format!("median {}, p95 {}, {} turns", show(analysis.median_ms()), show(analysis.p95_ms()), analysis.turns.len())
+    format!(
+        "median {}, p95 {}, {} turns",
+        show(analysis.median_ms()),
+        show(analysis.p95_ms()),
+        analysis.turns.len()
+    )
 }
 
 /// Prints the median of each stage over the turns.
@@ -306,7 +325,10 @@ fn stages(turns: &[TurnRecord]) {
     if latencies.is_empty() {
         return;
     }
-    println!("Stages, median over {} turns, ms after the end of speech as the detector saw it", latencies.len());
+    println!(
+        "Stages, median over {} turns, ms after the end of speech as the detector saw it",
+        latencies.len()
+    );
     let stage = |name: &str, of: fn(&trunkline_wire::LatencyRecord) -> f32| {
         let mut values: Vec<f32> = latencies.iter().map(of).collect();
         values.sort_by(f32::total_cmp);
@@ -322,6 +344,8 @@ fn stages(turns: &[TurnRecord]) {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_wire::CallRecord;
+
     use super::*;
 
     #[test]

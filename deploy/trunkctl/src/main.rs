@@ -115,7 +115,10 @@ fn recording_latency(
                     })
                 })
                 .collect();
-            println!("{}", serde_json::json!({ "file": file, "turns": turns, "median_ms": analysis.median_ms() }));
+            println!(
+                "{}",
+                serde_json::json!({ "file": file, "turns": turns, "median_ms": analysis.median_ms() })
+            );
         } else {
             println!("{}\n{analysis}", file.display());
         }

@@ -59,7 +59,9 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()
-            .with_context(|| format!("cannot start {}; build it first: cargo build --workspace", program.display()))?;
+            .with_context(|| {
+                format!("cannot start {}; build it first: cargo build --workspace", program.display())
+            })?;
         let stdout = child.stdout.take().context("no standard output")?;
         let lines = Arc::new(Mutex::new(VecDeque::new()));
         let (ready_tx, ready) = mpsc::channel();

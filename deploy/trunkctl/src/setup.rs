@@ -74,8 +74,10 @@ pub fn run(options: &Options) -> Result<()> {
     ] {
         println!("  {name:<24} {what}");
     }
-    println!("\nNext: trunkline-cloud --config {0}/cloud.toml and trunkline-edge run --config {0}/edge.toml",
-        options.dir.display());
+    println!(
+        "\nNext: trunkline-cloud --config {0}/cloud.toml and trunkline-edge run --config {0}/edge.toml",
+        options.dir.display()
+    );
     Ok(())
 }
 
@@ -90,7 +92,11 @@ pub fn make_keys(dir: &Path, box_id: &str, hosts: &[String]) -> Result<Made> {
     if there == 0 {
         make_certificates(dir, box_id, hosts)?;
     } else if there < files.len() {
-        bail!("{} holds only some of {}: remove them or choose another folder", dir.display(), files.join(", "));
+        bail!(
+            "{} holds only some of {}: remove them or choose another folder",
+            dir.display(),
+            files.join(", ")
+        );
     }
     let token_file = dir.join("token");
     if !token_file.exists() {
@@ -144,7 +150,10 @@ fn keep(path: &Path, text: &str, mode: u32) -> Result<()> {
 }
 
 /// Writes a file, with its mode from the first byte on.
-pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     OpenOptions::new()
         .write(true)
         .create(true)

@@ -93,7 +93,8 @@ impl Stage {
     /// # Errors
     /// Whatever keeps one of them from being ready, with the end of its log.
     pub async fn start(plan: Plan, callee_args: &[&str], mut told: impl FnMut(&str)) -> Result<Self> {
-        fs::create_dir_all(plan.dir.join("logs")).with_context(|| format!("cannot create {}", plan.dir.display()))?;
+        fs::create_dir_all(plan.dir.join("logs"))
+            .with_context(|| format!("cannot create {}", plan.dir.display()))?;
         let made = setup::make_keys(&plan.dir, "tl-demo", &[])?;
         for fresh in ["cloud", "box/journal", "box/state"] {
             let _ = fs::remove_dir_all(plan.dir.join(fresh));
@@ -135,12 +136,14 @@ impl Stage {
     /// # Errors
     /// When she is not ready.
     pub fn start_callee(&mut self, args: &[&str]) -> Result<()> {
-        let listen = self.callee_address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
+        let listen =
+            self.callee_address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
         let prompts = self.prompts_dir();
         let prompts = prompts.display().to_string();
         let mut all = vec!["--listen", listen.as_str(), "--events", "--prompts", prompts.as_str()];
         all.extend_from_slice(args);
-        let (program, log) = (self.plan.programs.join("trunkline-callee"), self.plan.dir.join("logs/callee.log"));
+        let (program, log) =
+            (self.plan.programs.join("trunkline-callee"), self.plan.dir.join("logs/callee.log"));
         let (callee, ready) = Process::start("the customer", &program, &all, &log, CALLEE_READY)?;
         let address = ready.split_whitespace().find_map(|word| word.strip_prefix("sip=")?.parse().ok());
         self.callee_address = Some(address.with_context(|| format!("`{ready}` names no address"))?);
@@ -155,7 +158,8 @@ impl Stage {
     pub fn start_edge(&mut self) -> Result<()> {
         let trunk = self.callee_address.or(self.plan.trunk).context("neither a customer nor a trunk")?;
         let bind = SocketAddr::new(local_ip_towards(trunk)?, 0);
-        let port_of = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap_or_default();
+        let port_of =
+            |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap_or_default();
         let config = setup::edge_toml(&Edge {
             box_id: "tl-demo",
             data: "box",
@@ -165,7 +169,11 @@ impl Stage {
             bind: &bind.to_string(),
             channels: self.plan.channels,
             extra_trunk: &self.plan.trunk_extra,
-            extra: &format!("[speech]\nprompts = \"{}\"\n{}", self.prompts_dir().display(), self.plan.edge_extra),
+            extra: &format!(
+                "[speech]\nprompts = \"{}\"\n{}",
+                self.prompts_dir().display(),
+                self.plan.edge_extra
+            ),
         });
         setup::write(&self.plan.dir.join("edge.toml"), &config, 0o644)?;
         let config = self.plan.dir.join("edge.toml").display().to_string();

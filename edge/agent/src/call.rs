@@ -10,9 +10,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use trunkline_call::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
 use trunkline_dialogue::Script;
 use trunkline_dialogue::action::Endpoint;
-use trunkline_line::{
-    Attached, Command, MediaConfig, MediaNews, MediaStats, Recording, SipCommand,
-};
+use trunkline_line::{Attached, Command, MediaConfig, MediaNews, MediaStats, Recording, SipCommand};
 use trunkline_model::Callee;
 use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::{Codec as SdpCodec, LocalMedia, MediaParams};
@@ -222,7 +220,7 @@ impl Driver {
         let task = async move {
             let script = shared.blobs.script(&command.script.version).await.map_err(|e| format!("{e:#}"))?;
             let voice = VoiceOf::script(&script).map_err(|e| format!("{e:#}"))?;
-            let pieces = pieces_ahead(&script, &command.variables);
+            let pieces = pieces_ahead(&script, &command.variables, jiff::Zoned::now().date());
             let missing: Vec<_> = pieces
                 .iter()
                 .map(|piece| voice.request(piece))
@@ -537,7 +535,8 @@ impl Driver {
         tokio::task::spawn_blocking(move || {
             let of = rest.len();
             for (at, request) in rest.iter().enumerate() {
-                let prompt = store.get_or_render(request).inspect_err(|error| warn!(%error, "Not synthesised")).ok();
+                let prompt =
+                    store.get_or_render(request).inspect_err(|error| warn!(%error, "Not synthesised")).ok();
                 let failed = prompt.is_none();
                 let clip = Message::Clip { say, prompt, first: count + at == 0, last: at + 1 == of };
                 if own.send(clip).is_err() || failed {
@@ -638,6 +637,7 @@ async fn resolve(host_port: &str) -> Result<std::net::SocketAddr, String> {
     } else {
         format!("{host_port}:5060")
     };
-    let mut found = tokio::net::lookup_host(&with_port).await.map_err(|error| format!("{with_port}: {error}"))?;
+    let mut found =
+        tokio::net::lookup_host(&with_port).await.map_err(|error| format!("{with_port}: {error}"))?;
     found.next().ok_or_else(|| format!("{with_port} has no address"))
 }

@@ -138,7 +138,8 @@ impl TryFrom<String> for PortRange {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a range of ports such as 40000-40199 with at least 4 of them");
+        let wrong =
+            || format!("`{text}` is not a range of ports such as 40000-40199 with at least 4 of them");
         let (first, last) = text.split_once('-').ok_or_else(wrong)?;
         let first: u16 = first.trim().parse().map_err(|_| wrong())?;
         let last: u16 = last.trim().parse().map_err(|_| wrong())?;
@@ -201,8 +202,8 @@ impl Config {
     /// Reads and checks the file; relative paths are taken from where it lies.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut config: Self =
-            toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))?;
+        let mut config: Self = toml::from_str(&text)
+            .with_context(|| format!("{} is not a valid configuration", path.display()))?;
         let base = path.parent().unwrap_or(Path::new(".")).to_owned();
         config.resolve(&base);
         config.check()?;
@@ -230,7 +231,10 @@ impl Config {
             bail!("[trunk] codecs is empty: name at least one of PCMA and PCMU");
         }
         if self.trunk.bind.ip().is_unspecified() {
-            bail!("[trunk] bind must be the address that the trunk sees, not the wildcard {}", self.trunk.bind.ip());
+            bail!(
+                "[trunk] bind must be the address that the trunk sees, not the wildcard {}",
+                self.trunk.bind.ip()
+            );
         }
         if self.trunk.user.is_some() != self.trunk.password_file.is_some() {
             bail!("[trunk] user and password_file belong together: give both or neither");
@@ -240,7 +244,10 @@ impl Config {
         }
         for (name, path) in [("ca", &self.cloud.ca), ("cert", &self.cloud.cert), ("key", &self.cloud.key)] {
             if !path.is_file() {
-                bail!("[cloud] {name}: there is no file {}; `deploy/setup` makes one for development", path.display());
+                bail!(
+                    "[cloud] {name}: there is no file {}; `deploy/setup` makes one for development",
+                    path.display()
+                );
             }
         }
         check_secret(&self.cloud.key)?;

@@ -109,7 +109,10 @@ async fn run(path: &Path) -> Result<()> {
     let sip = trunkline_line::start_sip(config.trunk.bind, |local| user_agent(&config, local), strangers)
         .await
         .with_context(|| {
-            format!("cannot listen on {} for SIP: is another program using it? ([trunk] bind)", config.trunk.bind)
+            format!(
+                "cannot listen on {} for SIP: is another program using it? ([trunk] bind)",
+                config.trunk.bind
+            )
         })?;
     tokio::spawn(async move {
         while let Some(event) = unclaimed.recv().await {
@@ -182,9 +185,7 @@ fn lock(dir: &Path) -> Result<Flock<File>> {
 }
 
 /// Opens the sound card and plays one call after the other on it.
-fn start_monitor(
-    config: &config::Monitor,
-) -> Result<mpsc::UnboundedSender<Consumer<RecordFrame>>> {
+fn start_monitor(config: &config::Monitor) -> Result<mpsc::UnboundedSender<Consumer<RecordFrame>>> {
     let (monitor, mut feed) = Monitor::open(config.device.as_deref(), Layout::Stereo)?;
     let (sender, mut calls) = mpsc::unbounded_channel::<Consumer<RecordFrame>>();
     std::thread::Builder::new().name("monitor".into()).spawn(move || {
@@ -203,7 +204,8 @@ fn start_monitor(
 
 async fn wait_for_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -233,7 +235,14 @@ async fn report(shared: Arc<Shared>) {
         let (connected, backlog) = shared.uplink.status();
         let late_us = shared.media.worst_lateness().as_micros() as u64;
         let speech = shared.speech.pool.stats();
-        info!(calls = gauges.calls, transactions = gauges.client_transactions + gauges.server_transactions,
-            connected, backlog, late_us, recognitions = speech.done, "State of the box");
+        info!(
+            calls = gauges.calls,
+            transactions = gauges.client_transactions + gauges.server_transactions,
+            connected,
+            backlog,
+            late_us,
+            recognitions = speech.done,
+            "State of the box"
+        );
     }
 }

@@ -12,6 +12,8 @@ use trunkline_speech::synth::{Locale, Prompt, PromptStore, SpeechRequest, Style,
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::SileroModel;
 
+/// Most promises and new appointments lie within so many days.
+const LIKELY_DAYS: usize = 14;
 const PROMPT_MEMORY: usize = 64 * 1024 * 1024;
 
 /// What hears and speaks.
@@ -130,12 +132,22 @@ fn is_abbreviation(before: &str) -> bool {
     matches!(word, "Dr" | "Mr" | "Mrs" | "Ms" | "St" | "No" | "a.m" | "p.m") || word.chars().count() == 1
 }
 
-/// Returns every piece that this call may say and that is known before it is dialled.
-pub(crate) fn pieces_ahead(script: &Script, variables: &Variables) -> Vec<String> {
+/// Returns every piece that this call may say and that is known before it is dialled, and those with a
+/// date or a time that the customer is likely to name: the days from `today` on, and the half hours
+/// of a working day. What she names beyond that is synthesised in the call, and she waits for it.
+pub(crate) fn pieces_ahead(script: &Script, variables: &Variables, today: jiff::civil::Date) -> Vec<String> {
     let mut seen = std::collections::BTreeSet::new();
     let goodbye = trunkline_dialogue::goodbye(script, variables);
+    let dates: Vec<String> = std::iter::successors(Some(today), |day| day.tomorrow().ok())
+        .take(LIKELY_DAYS)
+        .map(|day| day.to_string())
+        .collect();
+    let times: Vec<String> =
+        (8..18).flat_map(|hour| [format!("{hour:02}:00"), format!("{hour:02}:30")]).collect();
+    let likely = trunkline_dialogue::likely_prompts(script, variables, &dates, &times);
     trunkline_dialogue::prompts(script, variables)
         .iter()
+        .chain(&likely)
         .chain(std::iter::once(&goodbye))
         .flat_map(|text| sentences(text))
         .filter(|piece| seen.insert(piece.clone()))
@@ -153,8 +165,14 @@ mod tests {
 
     #[test]
     fn a_text_is_split_at_the_ends_of_sentences_only() {
-        assert_eq!(sentences("好的。我帮您登记为十二月三号，可以吗？"), ["好的。", "我帮您登记为十二月三号，可以吗？"]);
-        assert_eq!(sentences("Hello, Dr. Lee at 3 p.m. today. OK?"), ["Hello, Dr. Lee at 3 p.m. today.", "OK?"]);
+        assert_eq!(
+            sentences("好的。我帮您登记为十二月三号，可以吗？"),
+            ["好的。", "我帮您登记为十二月三号，可以吗？"]
+        );
+        assert_eq!(
+            sentences("Hello, Dr. Lee at 3 p.m. today. OK?"),
+            ["Hello, Dr. Lee at 3 p.m. today.", "OK?"]
+        );
         assert_eq!(sentences("It costs $3.50 now."), ["It costs $3.50 now."]);
         assert_eq!(sentences("……"), Vec::<String>::new());
         assert_eq!(sentences("真的吗？！好"), ["真的吗？！", "好"]);

@@ -188,7 +188,8 @@ fn take(
 pub(crate) fn file(uplink: &Uplink, record: &CallRecord) {
     match uplink.event("call.ended", record) {
         Ok(()) => {
-            if let Err(error) = uplink.with_store(|store| store.close_call(record.call.as_uuid().as_bytes())) {
+            if let Err(error) = uplink.with_store(|store| store.close_call(record.call.as_uuid().as_bytes()))
+            {
                 warn!(call.id = %record.call, "Could not close a call in the store: {error:#}");
             }
         }

@@ -388,7 +388,9 @@ impl Call {
         }
         match news {
             Media::Started { say, at, length } => {
-                let Some(playing) = self.playing.as_mut().filter(|playing| playing.say == say) else { return };
+                let Some(playing) = self.playing.as_mut().filter(|playing| playing.say == say) else {
+                    return;
+                };
                 playing.open_at = match playing.barge_in {
                     BargeIn::Allowed => Some(at),
                     BargeIn::Off => None,
@@ -904,10 +906,13 @@ impl Call {
             local: true,
             ..DecisionRecord::default()
         };
-        self.perform(now, vec![
-            Action::Say(Say { node: "goodbye".to_owned(), text, barge_in: BargeIn::Off }),
-            Action::End { outcome },
-        ]);
+        self.perform(
+            now,
+            vec![
+                Action::Say(Say { node: "goodbye".to_owned(), text, barge_in: BargeIn::Off }),
+                Action::End { outcome },
+            ],
+        );
     }
 
     fn fail(&mut self, now: Instant, disposition: Disposition, cause: String) {
@@ -939,8 +944,7 @@ impl Call {
     }
 
     fn elapsed_s(&self, now: Instant) -> u32 {
-        self.answered.map_or(0, |at| {
-            u32::try_from(now.saturating_duration_since(at).as_secs()).unwrap_or(u32::MAX)
-        })
+        self.answered
+            .map_or(0, |at| u32::try_from(now.saturating_duration_since(at).as_secs()).unwrap_or(u32::MAX))
     }
 }

@@ -12,7 +12,9 @@ mod player;
 mod recorder;
 mod sip;
 
-pub use media::{Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, Received, RtpPorts, RtpSockets};
+pub use media::{
+    Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, Received, RtpPorts, RtpSockets,
+};
 pub use player::{Clip, Command};
 pub use recorder::{RecorderHandle, Recording, RecordingResult};
 pub use sip::{Command as SipCommand, SipHandle, start as start_sip};

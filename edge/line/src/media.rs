@@ -19,11 +19,11 @@ use tracing::{info, warn};
 use trunkline_audio::plc::Plc;
 use trunkline_audio::record::RecordFrame;
 use trunkline_audio::{Codec, FRAME};
+use trunkline_rtp::rtcp::{NtpTime, Reception, RtcpSession};
 use trunkline_rtp::{
     EventReceiver, EventSender, Frame, JitterBuffer, JitterConfig, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc,
     event_digit,
 };
-use trunkline_rtp::rtcp::{NtpTime, Reception, RtcpSession};
 
 use crate::player::{Command, Filled, Player};
 
@@ -224,8 +224,16 @@ impl MediaHandle {
         let (frames, frame_rx) = RingBuffer::new(RING);
         let (news, news_rx) = RingBuffer::new(64);
         let notify = Arc::new(Notify::new());
-        let endpoint =
-            Endpoint { sockets, config, commands, frames, news, notify: Arc::clone(&notify), record, monitor };
+        let endpoint = Endpoint {
+            sockets,
+            config,
+            commands,
+            frames,
+            news,
+            notify: Arc::clone(&notify),
+            record,
+            monitor,
+        };
         // A thread that has ended shows at once: the owner finds its rings abandoned.
         let _ = self.endpoints.send(Box::new(Running::new(endpoint, Instant::now())));
         Attached { commands: command_tx, frames: frame_rx, news: news_rx, notify }
@@ -484,7 +492,8 @@ impl Running {
     fn close(&mut self) {
         self.hold();
         let mut buffer = [0; 256];
-        let bye = self.rtcp.bye_into(Instant::now(), wall(), &self.sender, &mut self.reception, "", &mut buffer);
+        let bye =
+            self.rtcp.bye_into(Instant::now(), wall(), &self.sender, &mut self.reception, "", &mut buffer);
         if let Ok(n) = bye {
             let to = SocketAddr::new(self.remote.ip(), self.remote.port().wrapping_add(1));
             let _ = self.io.sockets.rtcp.send_to(&buffer[..n], to);

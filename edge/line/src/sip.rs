@@ -88,10 +88,10 @@ pub async fn start(
 ) -> io::Result<SipHandle> {
     let socket = UdpSocket::bind(bind).await?;
     // Without this a trunk that is not there is noticed only when the transaction times out.
-    if bind.is_ipv4() {
-        if let Err(error) = setsockopt(&socket.as_fd(), sockopt::Ipv4RecvErr, &true) {
-            debug!(%error, "No ICMP errors on the SIP socket");
-        }
+    if bind.is_ipv4()
+        && let Err(error) = setsockopt(&socket.as_fd(), sockopt::Ipv4RecvErr, &true)
+    {
+        debug!(%error, "No ICMP errors on the SIP socket");
     }
     let local = socket.local_addr()?;
     let agent = UserAgent::new(configure(local), rand::random());
@@ -157,10 +157,8 @@ impl Task {
             let _ = self.incoming.send(event);
             return;
         };
-        let over = matches!(
-            event,
-            SipEvent::Failed { .. } | SipEvent::PeerHungUp { .. } | SipEvent::Ended { .. }
-        );
+        let over =
+            matches!(event, SipEvent::Failed { .. } | SipEvent::PeerHungUp { .. } | SipEvent::Ended { .. });
         match self.calls.get(&key) {
             Some(events) => {
                 if events.send(event).is_err() && !over {

@@ -91,11 +91,7 @@ impl Journal {
         };
         let (records, good) = if path.exists() { read_segment(&path, first)? } else { (Vec::new(), 0) };
         let next_seq = records.last().map_or(first, |record| record.seq + 1);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(err("open", &path))?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(err("open", &path))?;
         file.set_len(good).map_err(err("cut", &path))?;
         file.sync_all().map_err(err("sync", &path))?;
         sync_dir(dir)?;
@@ -167,10 +163,10 @@ impl Journal {
     pub fn forget_before(&mut self, keep_from: u64) -> Result<(), JournalError> {
         let firsts: Vec<u64> = self.segments.keys().copied().collect();
         for pair in firsts.windows(2) {
-            if pair[1] <= keep_from {
-                if let Some(path) = self.segments.remove(&pair[0]) {
-                    fs::remove_file(&path).map_err(err("remove", &path))?;
-                }
+            if pair[1] <= keep_from
+                && let Some(path) = self.segments.remove(&pair[0])
+            {
+                fs::remove_file(&path).map_err(err("remove", &path))?;
             }
         }
         Ok(())
@@ -178,8 +174,7 @@ impl Journal {
 
     fn roll(&mut self) -> Result<(), JournalError> {
         let path = segment_path(&self.dir, self.next_seq);
-        let file =
-            OpenOptions::new().create(true).append(true).open(&path).map_err(err("create", &path))?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(err("create", &path))?;
         // A file of that name can only be the one whose first record failed: nothing in it counts.
         file.set_len(0).map_err(err("cut", &path))?;
         sync_dir(&self.dir)?;
@@ -275,7 +270,12 @@ mod tests {
         let path = journal.path.clone();
         drop(journal);
         let whole = fs::read(&path).unwrap();
-        let ends: Vec<usize> = (0..5).scan(0, |at, n| { *at += HEADER + 10 + n; Some(*at) }).collect();
+        let ends: Vec<usize> = (0..5)
+            .scan(0, |at, n| {
+                *at += HEADER + 10 + n;
+                Some(*at)
+            })
+            .collect();
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
             let mut journal = Journal::open(dir.path()).unwrap();

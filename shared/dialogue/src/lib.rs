@@ -32,7 +32,7 @@ pub use document::{Document, Voice};
 pub use graph::UNIVERSAL;
 pub use interp::{expects, outcome_now, start, step};
 pub use lint::{Finding, Severity, lint};
-pub use prompts::{goodbye, prompts};
+pub use prompts::{goodbye, likely_prompts, prompts};
 pub use scalar::{At, Pause, Pos};
 pub use script::{LoadError, MAX_BYTES, Script, schema};
 pub use state::State;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::action::Variables;
+use crate::document::Type;
 use crate::graph::{Graph, Node, Target};
 use crate::script::Script;
 use crate::wording::Template;
@@ -33,6 +34,52 @@ pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
         .collect()
 }
 
+/// Lists texts with values that are found out in the call, for the values that are likely: each date
+/// slot with each of `dates` (ISO 8601), each time slot with each of `times`. A text with several slots
+/// is listed once for every value of each, not for every combination: whoever renders sentence by
+/// sentence then has all of them. Texts with slots of another kind are left out.
+pub fn likely_prompts(
+    script: &Script,
+    variables: &Variables,
+    dates: &[String],
+    times: &[String],
+) -> Vec<String> {
+    let graph = script.graph();
+    let vars = script.with_defaults(variables);
+    let values = |slot: &str| match script.document().slots.get(slot).map(|slot| slot.kind) {
+        Some(Type::Date) => dates,
+        Some(Type::Time) => times,
+        Some(
+            Type::Text | Type::Person | Type::Money | Type::Number | Type::Phone | Type::Id | Type::Enum,
+        )
+        | None => &[],
+    };
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for template in by_distance(graph).into_iter().flat_map(|node| {
+        node.say.iter().chain(node.edge_texts()).chain(node.ladder_texts()).chain(&node.again)
+    }) {
+        let first: BTreeMap<String, String> = template
+            .slots()
+            .filter_map(|slot| Some((slot.to_owned(), values(slot).first()?.clone())))
+            .collect();
+        if first.is_empty() || template.slots().any(|slot| !first.contains_key(slot)) {
+            continue;
+        }
+        for slot in template.slots() {
+            for value in values(slot) {
+                let mut filled = first.clone();
+                filled.insert(slot.to_owned(), value.clone());
+                let text = template.fill(&vars, &filled);
+                if seen.insert(text.clone()) {
+                    found.push(text);
+                }
+            }
+        }
+    }
+    found
+}
+
 /// Returns what the box says by itself before it hangs up when the cloud is lost.
 pub fn goodbye(script: &Script, variables: &Variables) -> String {
     let lost: &Template = &script.graph().lost;
@@ -61,4 +108,19 @@ fn by_distance(graph: &Graph) -> Vec<&Node> {
         todo.extend(next);
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_a_slot_is_listed_once_for_each_likely_value() {
+        let text = include_str!("../../scripts/repayment-reminder-zh.yaml");
+        let script = Script::load(text).unwrap();
+        let dates = ["2026-11-27".to_owned(), "2026-11-28".to_owned()];
+        let found = likely_prompts(&script, &script.example_variables(), &dates, &[]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[1].contains("2026-11-28"), "{found:?}");
+    }
 }

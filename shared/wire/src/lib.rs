@@ -15,7 +15,7 @@ pub mod topic;
 mod turn;
 
 pub use dial::{CallProgress, CancelCommand, DialCommand, DialReply, ProgressStage, ScriptRef};
-pub use envelope::{Ack, Birth, Envelope, WireError, WIRE_VERSION, parse};
+pub use envelope::{Ack, Birth, Envelope, WIRE_VERSION, WireError, parse};
 pub use record::{
     CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord, RecordingRecord, RobotTurn,
     TurnRecord,

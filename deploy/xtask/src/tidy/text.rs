@@ -49,11 +49,12 @@ pub(super) fn check_leftovers(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in lines(text) {
         for word in LEFTOVERS.map(|halves| halves.concat()) {
-            let after = |rest: &str| rest.chars().next();
             let found = line.match_indices(&word).any(|(at, _)| {
                 let before = line[..at].chars().next_back();
-                let next = after(&line[at + word.len()..]);
-                !before.is_some_and(is_word_char) && !(is_plain(&word) && next.is_some_and(is_word_char))
+                let next = line[at + word.len()..].chars().next();
+                let inside = before.is_some_and(is_word_char);
+                let goes_on = is_plain(&word) && next.is_some_and(is_word_char);
+                !inside && !goes_on
             });
             if found {
                 let message =

@@ -1,0 +1,322 @@
+//! The whole chain over loopback: API, broker, box, SIP, RTP, whisper, understanding, Kokoro.
+//!
+//! The customer is a process of its own that shares nothing with the robot but SIP and RTP. Run one
+//! at a time: what is measured is a machine with nothing else to do.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use trunkctl::process::Usage;
+use trunkctl::stage::{Plan, Stage};
+use trunkline_audio::latency::{self, Options, Side};
+
+const CALL_WITHIN: Duration = Duration::from_secs(600);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn persona(name: &str) -> String {
+    root().join(format!("deploy/personas/{name}.yaml")).display().to_string()
+}
+
+fn plan(dir: &Path) -> Plan {
+    Plan::new(dir, &root().join("shared/scripts")).unwrap()
+}
+
+fn request(lang: &str, number: u32, callback: &str) -> Value {
+    let day = jiff::Zoned::now().date().checked_add(jiff::Span::new().days(3)).unwrap().to_string();
+    match lang {
+        "zh" => json!({
+            "script_id": "repayment-reminder-zh", "callee": format!("+861380013{number:04}"), "callback_url": callback,
+            "variables": { "org": "和顺银行", "name": "王芳", "amount": "1280.50", "due_date": day },
+        }),
+        _ => json!({
+            "script_id": "appointment-confirmation-en", "callee": format!("+120255501{number:02}"),
+            "callback_url": callback,
+            "variables": { "org": "Riverside Clinic", "name": "Anna Miller", "doctor": "Doctor Patel",
+                "date": day, "time": "15:30" },
+        }),
+    }
+}
+
+/// Starts a stage whose customer is `personas[0]`, and each further persona at its own number.
+async fn stage(dir: &Path, personas: &[(&str, &str)], change: impl FnOnce(&mut Plan)) -> Stage {
+    let mut plan = plan(dir);
+    change(&mut plan);
+    let mut args = vec!["--persona".to_owned(), persona(personas[0].1)];
+    for (number, name) in &personas[1..] {
+        args.push("--persona-for".to_owned());
+        args.push(format!("{number}={}", persona(name)));
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Stage::start(plan, &args, |what| println!("… {what}")).await.unwrap()
+}
+
+async fn call(stage: &Stage, request: &Value) -> Value {
+    let id = stage.api.call(request).await.unwrap();
+    stage.api.wait_ended(&id, CALL_WITHIN).await.unwrap()
+}
+
+fn transcript(call: &Value) -> String {
+    let turns = call["turns"].as_array().cloned().unwrap_or_default();
+    let lines = turns.iter().map(|turn| {
+        let robot: Vec<_> =
+            turn["robot"].as_array().into_iter().flatten().map(|said| said["text"].clone()).collect();
+        format!(
+            "{} | {} -> {} {} | {robot:?}",
+            turn["turn"], turn["customer"]["text"], turn["decision"]["node"], turn["decision"]["because"]
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Three customers on one script end with three outcomes; the answers come in time.
+async fn three_customers(lang: &str, numbers: [u32; 3]) {
+    let dir = tempfile::tempdir().unwrap();
+    let full = |number: u32| {
+        if lang == "zh" { format!("+861380013{number:04}") } else { format!("+120255501{number:02}") }
+    };
+    let (declines, optout) = (full(numbers[1]), full(numbers[2]));
+    let names = ["agrees", "declines", "optout"].map(|kind| format!("{lang}-{kind}"));
+    let personas = [
+        ("", names[0].as_str()),
+        (declines.as_str(), names[1].as_str()),
+        (optout.as_str(), names[2].as_str()),
+    ];
+    let mut stage = stage(dir.path(), &personas, |_| {}).await;
+    let url = stage.callbacks.url();
+    let mut latencies = Vec::new();
+    for (number, outcome) in numbers.iter().zip(["agreed", "declined", "opt_out"]) {
+        let call = call(&stage, &request(lang, *number, &url)).await;
+        println!("{outcome}\n{}", transcript(&call));
+        assert_eq!(call["outcome"]["code"], outcome, "{}", transcript(&call));
+        assert_eq!(call["suppress"], outcome == "opt_out");
+        let recording = call["recording"]["path"].as_str().unwrap();
+        let analysis = latency::analyse_file(Path::new(recording), Side::Left, &Options::default()).unwrap();
+        assert!(!analysis.turns.is_empty(), "no answered turn in {recording}");
+        println!("{analysis}");
+        latencies.extend(analysis.turns.iter().map(|turn| turn.latency_ms));
+        if outcome == "agreed" {
+            let linked =
+                call["turns"].as_array().unwrap().iter().filter(|turn| turn["customer"].is_object()).count();
+            assert!(linked >= 5, "{linked} linked turns\n{}", transcript(&call));
+        }
+    }
+    latencies.sort_by(f64::total_cmp);
+    println!("{lang}: median {:.0} ms over {} turns", latencies[latencies.len() / 2], latencies.len());
+
+    // Who asked not to be called again is not called again.
+    let (status, answer) = stage.api.post("/v1/calls", &request(lang, numbers[2], &url)).await.unwrap();
+    assert_eq!((status, answer["code"].as_str()), (422, Some("suppressed")), "{answer}");
+    let ended: Vec<_> =
+        stage.callbacks.received().into_iter().filter(|one| one["type"] == "call.ended").collect();
+    assert_eq!(ended.len(), 3, "each call is reported once");
+    assert_eq!(stage.callbacks.refused(), 0);
+    for process in [stage.callee.take(), stage.edge.take(), stage.cloud.take()].into_iter().flatten() {
+        process.stop().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_customers_end_with_three_outcomes_in_mandarin() {
+    three_customers("zh", [1001, 1002, 1003]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_customers_end_with_three_outcomes_in_english() {
+    three_customers("en", [41, 42, 43]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_outlives_the_cloud_and_its_record_arrives_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stage = stage(dir.path(), &[("", "zh-agrees")], |_| {}).await;
+    let request = request("zh", 2001, &stage.callbacks.url());
+    let id = stage.api.call(&request).await.unwrap();
+    // Killed once the customer has said something: in the middle of the conversation.
+    loop {
+        let call = stage.api.show(&id).await.unwrap();
+        if call["turns"].as_array().is_some_and(|turns| turns.iter().any(|turn| turn["customer"].is_object()))
+        {
+            break;
+        }
+        assert_ne!(call["status"], "ended", "{}", transcript(&call));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stage.cloud.take().unwrap().kill();
+    // The customer hears the call end by the robot's own goodbye.
+    let mut customer = Vec::new();
+    for _ in 0..600 {
+        customer.extend(stage.callee.as_ref().unwrap().take_lines());
+        if customer.iter().any(|line: &String| line.contains("\"hung_up\"")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let hung_up = customer.iter().find(|line| line.contains("\"hung_up\"")).expect("the call never ended");
+    assert!(hung_up.contains("\"robot\""), "{hung_up}");
+    stage.restart_cloud().unwrap();
+    let call = stage.api.wait_ended(&id, Duration::from_secs(90)).await.unwrap();
+    assert_eq!(call["disposition"], "cloud_lost", "{call}");
+    let last = call["turns"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(last["decision"]["node"], "goodbye", "{last}");
+    assert_eq!(last["robot"][0]["heard"], 1.0, "the goodbye was said to its end: {last}");
+    let ended = stage.callbacks.received().into_iter().filter(|one| one["type"] == "call.ended").count();
+    assert_eq!(ended, 1, "the record counts once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_calls_one_after_another_leak_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = stage(dir.path(), &[("", "hang-up-at-once")], |_| {}).await;
+    let url = stage.callbacks.url();
+    let usage = |stage: &Stage| {
+        [&stage.cloud, &stage.edge, &stage.callee]
+            .map(|process| process.as_ref().map(|p| p.usage()).unwrap_or_default())
+    };
+    // Threads and pools are filled by the first calls.
+    for number in 3000..3003 {
+        call(&stage, &request("zh", number, &url)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let before = usage(&stage);
+    for number in 3003..3013 {
+        let call = call(&stage, &request("zh", number, &url)).await;
+        assert_eq!(call["disposition"], "customer_hung_up", "{call}");
+        assert!(call["outcome"]["code"].is_string(), "{call}");
+    }
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let after = usage(&stage);
+    for (name, (before, after)) in ["cloud", "box", "customer"].iter().zip(before.iter().zip(&after)) {
+        println!("{name}: before {before:?}, after ten calls {after:?}");
+        assert_kept(name, *before, *after);
+    }
+}
+
+fn assert_kept(name: &str, before: Usage, after: Usage) {
+    assert!(after.files <= before.files + 2, "{name} keeps files open");
+    assert!(after.threads <= before.threads + 4, "{name} keeps threads");
+    assert!(after.memory_kib <= before.memory_kib + before.memory_kib / 10 + 20_000, "{name} keeps memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_who_breaks_in_stops_the_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = stage(dir.path(), &[("", "zh-interrupts")], |_| {}).await;
+    let call = call(&stage, &request("zh", 4001, &stage.callbacks.url())).await;
+    println!("{}", transcript(&call));
+    let turns = call["turns"].as_array().unwrap();
+    assert!(turns.iter().any(|turn| turn["customer"]["barged_in"] == true), "{call}");
+    let cut = turns.iter().flat_map(|turn| turn["robot"].as_array().cloned().unwrap_or_default());
+    let cut: Vec<f64> = cut.filter_map(|said| said["heard"].as_f64()).filter(|heard| *heard < 0.95).collect();
+    assert!(!cut.is_empty(), "no prompt was cut: {call}");
+}
+
+/// What goes wrong on the line ends with a disposition that says what it was, on API and callback.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_on_the_line_is_told_as_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let numbers: Vec<String> = (5000..5006).map(|number| format!("+861380013{number:04}")).collect();
+    let personas = [
+        ("", "hang-up-at-once"),
+        (numbers[1].as_str(), "busy"),
+        (numbers[2].as_str(), "reject-488"),
+        (numbers[3].as_str(), "no-answer"),
+    ];
+    let mut stage =
+        stage(dir.path(), &personas, |plan| plan.cloud_extra = "[calls]\nring = \"5s\"\n".to_owned()).await;
+    let url = stage.callbacks.url();
+    for (number, disposition, code) in [
+        (5000, "customer_hung_up", None),
+        (5001, "busy", Some(486)),
+        (5002, "codec_mismatch", Some(488)),
+        (5003, "no_answer", None),
+    ] {
+        let call = call(&stage, &request("zh", number, &url)).await;
+        println!("{disposition}: {}", call["cause"]);
+        assert_eq!(call["disposition"], disposition, "{call}");
+        if let Some(code) = code {
+            assert_eq!(call["sip_code"], code);
+        }
+    }
+    // Nobody is there any more: the same trunk, a dead port.
+    stage.callee.take().unwrap().stop().unwrap();
+    let call = call(&stage, &request("zh", 5004, &url)).await;
+    assert_eq!(call["disposition"], "unreachable", "{call}");
+
+    let told: Vec<_> =
+        stage.callbacks.received().into_iter().filter(|one| one["type"] == "call.ended").collect();
+    let told: Vec<_> =
+        told.iter().map(|one| one["data"]["disposition"].as_str().unwrap_or_default()).collect();
+    assert_eq!(told, ["customer_hung_up", "busy", "codec_mismatch", "no_answer", "unreachable"]);
+
+    // What the API refuses before anything is dialled.
+    for (change, status, code) in [
+        (json!({ "script_id": "no-such-script" }), 422, "unknown_script"),
+        (json!({ "callee": "12345" }), 422, "malformed_number"),
+        (json!({ "variables": { "name": "王芳" } }), 422, "missing_variable"),
+    ] {
+        let mut wrong = request("zh", 5005, &url);
+        for (key, value) in change.as_object().unwrap() {
+            wrong[key] = value.clone();
+        }
+        let (got, answer) = stage.api.post("/v1/calls", &wrong).await.unwrap();
+        assert_eq!((got, answer["code"].as_str()), (status, Some(code)), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_that_refuses_us_is_told_as_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let credentials = dir.path().join("trunk.password");
+    trunkctl::setup::write(&credentials, "not-the-right-one\n", 0o600).unwrap();
+    let stage = stage(dir.path(), &[("", "wrong-password")], |plan| {
+        plan.trunk_extra = "user = \"branch1\"\npassword_file = \"trunk.password\"\n".to_owned();
+    })
+    .await;
+    let call = call(&stage, &request("zh", 6001, &stage.callbacks.url())).await;
+    assert_eq!(call["disposition"], "trunk_refused", "{call}");
+    assert!(matches!(call["sip_code"].as_u64(), Some(401 | 403 | 407)), "{call}");
+}
+
+/// What is wrong with the machine is said at the start, in a sentence that names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_box_is_said_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let no_sound_card =
+        Plan { edge_extra: "[monitor]\ndevice = \"no-such-card\"\n".to_owned(), ..plan(dir.path()) };
+    let models = dir.path().join("models");
+    std::fs::create_dir(&models).unwrap();
+    std::fs::write(models.join("silero-vad.onnx"), b"half a model").unwrap();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let wrong_model = format!("models = \"{}\"\n", models.display());
+    let with_trunk = |mut plan: Plan| {
+        plan.trunk = Some(taken.local_addr().unwrap());
+        plan
+    };
+    for (plan, expected) in [
+        (with_trunk(no_sound_card), "no-such-card"),
+        (with_trunk(Plan { edge_extra: wrong_model, ..plan(dir.path()) }), "silero-vad.onnx"),
+    ] {
+        let error = Stage::start(plan, &[], |_| {}).await.err().expect("it must not start");
+        let text = format!("{error:#}");
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+/// A box without room for recordings takes no call and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_without_disk_space_refuses_the_call_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = stage(dir.path(), &[("", "hang-up-at-once")], |plan| {
+        plan.edge_extra = "[recording]\nmin_free_mib = 1000000000\n".to_owned();
+    })
+    .await;
+    let call = call(&stage, &request("zh", 7001, &stage.callbacks.url())).await;
+    assert_eq!(call["disposition"], "box_fault", "{call}");
+    assert!(call["cause"].as_str().unwrap().contains("disk space"), "{call}");
+}
