@@ -18,3 +18,6 @@ mod hearing;
 mod timeline;
 
 pub use call::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
+
+#[cfg(test)]
+mod tests;

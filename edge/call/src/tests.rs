@@ -1,0 +1,413 @@
+//! Calls from start to record, in virtual time, on the real sample script.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use trunkline_dialogue::action::{Entity, Event, Heard};
+use trunkline_dialogue::{Script, State};
+use trunkline_model::{CallId, Disposition};
+use trunkline_wire::{
+    ActionV1, CallRecord, DialCommand, ScriptRef, TurnEvent, TurnKind, TurnReply, TurnRequest,
+    UnderstandingV1,
+};
+
+use crate::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
+
+const SCRIPT: &str = include_str!("../../../shared/scripts/repayment-reminder-zh.yaml");
+
+fn script() -> Arc<Script> {
+    Arc::new(Script::load(SCRIPT).unwrap())
+}
+
+/// A call with a world around it that does at once what it is asked to.
+struct World {
+    call: Call,
+    script: Arc<Script>,
+    now: Instant,
+    asked: Vec<TurnRequest>,
+    played: Vec<String>,
+    orders: Vec<&'static str>,
+    record: Option<CallRecord>,
+    playing: Option<u32>,
+    pauses: u32,
+    /// How the cloud understands; `None` when it is gone.
+    cloud: Option<fn(&str) -> Option<&'static str>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let script = script();
+        let command = DialCommand {
+            call: CallId::from_u128(1),
+            callee: "+8613800138000".parse().unwrap(),
+            caller_id: None,
+            script: ScriptRef { id: script.id().clone(), version: script.version().clone() },
+            variables: script.example_variables(),
+            before: "2026-11-22T11:00:00Z".parse().unwrap(),
+            ring_s: 30,
+        };
+        let now = Instant::now();
+        let wall: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        let mut world = Self {
+            call: Call::new(command, CallConfig::default(), now, wall),
+            script,
+            now,
+            asked: Vec::new(),
+            played: Vec::new(),
+            orders: Vec::new(),
+            record: None,
+            playing: None,
+            pauses: 0,
+            cloud: Some(understand),
+        };
+        world.settle();
+        world
+    }
+
+    fn answered() -> Self {
+        let mut world = Self::new();
+        world.call.handle_prepared(world.now, Ok(script()));
+        world.settle();
+        world.line(Line::Ringing);
+        world.line(Line::Answered);
+        world
+    }
+
+    fn line(&mut self, news: Line) {
+        self.call.handle_line(self.now, news);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.call.poll_output() {
+            match output {
+                Output::Play { say, text } => {
+                    self.played.push(text);
+                    self.playing = Some(say);
+                    let length = Duration::from_secs(4);
+                    self.call.handle_media(self.now, Media::Started { say, at: self.now, length });
+                }
+                Output::Ask(request) => {
+                    let reply = self.cloud.map(|cloud| answer(&self.script, &request, cloud));
+                    self.asked.push(request);
+                    if let Some(reply) = reply {
+                        self.call.handle_reply(self.now, reply);
+                    }
+                }
+                Output::File => self.call.handle_filed(self.now, None, None),
+                Output::Ended(record) => {
+                    assert!(self.record.replace(*record).is_none(), "a second record");
+                }
+                Output::HangUp => {
+                    self.orders.push("hang up");
+                    self.call.handle_line(self.now, Line::Ended);
+                }
+                Output::Pause => {
+                    self.orders.push("pause");
+                    if let Some(say) = self.playing {
+                        self.call.handle_media(self.now, Media::Held { say, heard: 0.4 });
+                    }
+                }
+                Output::Resume => self.orders.push("resume"),
+                Output::Stop => self.orders.push("stop"),
+                Output::ForgetTurn => self.orders.push("forget"),
+                Output::Dial => self.orders.push("dial"),
+                Output::Prepare
+                | Output::Warm { .. }
+                | Output::Expect { .. }
+                | Output::Recognize { .. }
+                | Output::DropRecognition { .. }
+                | Output::Matched { .. }
+                | Output::Progress(..)
+                | Output::Turn(_) => {}
+            }
+        }
+    }
+
+    /// Lets the prompts that play come to their end.
+    fn hear_out(&mut self) {
+        while let Some(say) = self.playing.take() {
+            self.now += Duration::from_secs(4);
+            self.call.handle_media(self.now, Media::Finished { say });
+            self.settle();
+        }
+    }
+
+    /// The customer says `text`, and her turn ends `silence` after it.
+    fn says(&mut self, text: &str) {
+        let start = self.now;
+        self.call.handle_hearing(self.now, Hearing::SpeechStarted);
+        self.settle();
+        self.now += Duration::from_secs(1);
+        self.pauses += 1;
+        let (pause, speech_end) = (self.pauses, self.now);
+        self.now += Duration::from_millis(120);
+        self.call.handle_hearing(self.now, Hearing::Paused { pause, speech_end });
+        self.settle();
+        self.now += Duration::from_millis(150);
+        let transcript = Transcript { text: text.to_owned(), logprob: -0.2 };
+        self.call.handle_transcript(self.now, pause, transcript);
+        self.settle();
+        self.now += Duration::from_millis(80);
+        self.call.handle_hearing(self.now, Hearing::TurnEnded { pause, speech_start: start, speech_end });
+        self.settle();
+    }
+
+    /// Lets time pass, timer by timer.
+    fn wait(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while let Some((due, _)) = self.call.poll_timeout().filter(|(due, _)| *due <= until) {
+            self.now = self.now.max(due);
+            self.call.handle_timeout(self.now);
+            self.settle();
+            self.hear_out();
+        }
+        self.now = self.now.max(until);
+    }
+}
+
+fn understand(text: &str) -> Option<&'static str> {
+    ["yes", "no", "opt_out", "will_pay", "ask_robot"].into_iter().find(|intent| text.contains(intent))
+}
+
+fn answer(script: &Script, request: &TurnRequest, cloud: fn(&str) -> Option<&'static str>) -> TurnReply {
+    let TurnEvent::Heard { text, .. } = &request.event else {
+        panic!("only what was heard goes to the cloud")
+    };
+    let state: State = serde_json::from_value(request.state.clone().unwrap()).unwrap();
+    let entities = if text.contains("friday") {
+        vec![Entity { kind: "date".into(), value: "2026-11-27".into(), text: "friday".into() }]
+    } else {
+        Vec::new()
+    };
+    let intent = cloud(text).map(str::to_owned);
+    let heard = Heard { text: text.clone(), intent: intent.clone(), score: 0.9, entities };
+    let step = trunkline_dialogue::step(script, &state, &Event::Heard(heard), request.elapsed_s);
+    TurnReply {
+        call: request.call,
+        turn: request.turn,
+        rev: request.rev,
+        mode: request.mode,
+        state: serde_json::to_value(&step.state).unwrap(),
+        node: step.node,
+        because: step.because,
+        actions: step.actions.iter().map(ActionV1::from).collect(),
+        understanding: UnderstandingV1 { intent, ..UnderstandingV1::default() },
+        took_us: 900,
+        error: String::new(),
+    }
+}
+
+#[test]
+fn a_draft_is_asked_at_the_pause_and_confirmed_when_the_turn_is_over() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.says("yes");
+    let modes: Vec<TurnKind> = world.asked.iter().map(|request| request.mode).collect();
+    assert_eq!(modes, [TurnKind::Draft, TurnKind::Final]);
+    assert_eq!(world.asked[0].rev, world.asked[1].rev);
+    assert_eq!(world.played.len(), 2, "the opening and the answer: {:?}", world.played);
+}
+
+#[test]
+fn the_record_says_where_the_time_of_a_turn_went() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.says("yes");
+    world.hear_out();
+    world.line(Line::PeerHungUp);
+    let record = world.record.unwrap();
+    assert_eq!(record.disposition, Disposition::CustomerHungUp);
+    assert!(record.outcome.is_some());
+    let latency = record.turns[1].latency.unwrap();
+    assert!((latency.asr_start_ms - 120.0).abs() < 1.0, "{latency:?}");
+    assert!((latency.asr_done_ms - 270.0).abs() < 1.0, "{latency:?}");
+    assert!((latency.first_packet_ms - 350.0).abs() < 1.0, "{latency:?}");
+}
+
+#[test]
+fn a_customer_who_goes_on_voids_what_was_guessed() {
+    let mut world = World::answered();
+    world.hear_out();
+    let start = world.now;
+    world.call.handle_hearing(world.now, Hearing::SpeechStarted);
+    world.call.handle_hearing(world.now, Hearing::Paused { pause: 1, speech_end: world.now });
+    world.call.handle_transcript(world.now, 1, Transcript { text: "no".into(), logprob: 0.0 });
+    world.settle();
+    world.call.handle_hearing(world.now, Hearing::Resumed { pause: 1 });
+    world.settle();
+    assert_eq!(world.played.len(), 1, "nothing is said on a guess");
+    world.call.handle_hearing(world.now, Hearing::Paused { pause: 2, speech_end: world.now });
+    world.call.handle_transcript(world.now, 2, Transcript { text: "no wait yes".into(), logprob: 0.0 });
+    let ended = Hearing::TurnEnded { pause: 2, speech_start: start, speech_end: world.now };
+    world.call.handle_hearing(world.now, ended);
+    world.settle();
+    let texts: Vec<String> = world
+        .asked
+        .iter()
+        .map(|request| match &request.event {
+            TurnEvent::Heard { text, .. } => text.clone(),
+            TurnEvent::Answered
+            | TurnEvent::NoInput
+            | TurnEvent::TransferFailed { .. }
+            | TurnEvent::HungUp => String::new(),
+        })
+        .collect();
+    assert_eq!(texts, ["no", "no wait yes", "no wait yes"]);
+    assert!(world.asked[1].rev > world.asked[0].rev);
+}
+
+#[test]
+fn a_cloud_that_is_gone_is_asked_again_and_then_the_box_says_goodbye() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.cloud = None;
+    world.says("yes");
+    world.wait(Duration::from_secs(20));
+    let record = world.record.unwrap();
+    assert_eq!(record.disposition, Disposition::CloudLost);
+    assert!(world.asked.len() > 3, "asked only {} times", world.asked.len());
+    assert_eq!(world.played.last(), Some(&trunkline_dialogue::goodbye(&world.script, &Default::default())));
+    assert_eq!(record.turns.last().unwrap().robot[0].heard, 1.0);
+}
+
+#[test]
+fn the_first_words_wait_for_no_cloud() {
+    let mut world = World::new();
+    world.cloud = None;
+    world.call.handle_prepared(world.now, Ok(script()));
+    world.settle();
+    world.line(Line::Answered);
+    assert_eq!(world.played.len(), 1);
+    assert!(world.asked.is_empty());
+}
+
+#[test]
+fn a_noise_over_a_prompt_holds_it_and_lets_it_go_on() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.says("yes");
+    world.now += Duration::from_secs(1);
+    world.call.handle_hearing(world.now, Hearing::SpeechStarted);
+    world.settle();
+    world.call.handle_hearing(world.now, Hearing::FalseStart);
+    world.settle();
+    assert_eq!(world.orders[world.orders.len() - 3..], ["pause", "forget", "resume"]);
+}
+
+#[test]
+fn protected_words_are_said_to_their_end() {
+    let mut world = World::answered();
+    world.call.handle_hearing(world.now, Hearing::SpeechStarted);
+    world.settle();
+    assert!(!world.orders.contains(&"pause"), "the disclosure was cut off");
+}
+
+#[test]
+fn a_silent_customer_is_asked_again_and_the_call_ends() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.wait(Duration::from_secs(120));
+    let record = world.record.expect("the call goes on for ever");
+    assert_eq!(record.disposition, Disposition::Completed);
+    assert!(world.asked.is_empty(), "silence needs no understanding");
+}
+
+#[test]
+fn a_customer_who_wants_no_more_calls_is_suppressed() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.says("opt_out");
+    world.hear_out();
+    let record = world.record.unwrap();
+    assert!(record.suppress);
+    assert_eq!(record.outcome.unwrap().code, "opt_out");
+}
+
+#[test]
+fn what_the_line_refuses_is_filed_with_its_reason() {
+    let mut world = World::new();
+    world.call.handle_prepared(world.now, Ok(script()));
+    world.settle();
+    let cause = "the line is busy (SIP 486)".to_owned();
+    world.line(Line::Failed { disposition: Disposition::Busy, cause: cause.clone(), sip_code: Some(486) });
+    let record = world.record.unwrap();
+    assert_eq!((record.disposition, record.cause, record.sip_code), (Disposition::Busy, cause, Some(486)));
+    assert!(record.outcome.is_none());
+}
+
+#[test]
+fn a_call_that_cannot_be_prepared_in_time_is_not_dialled() {
+    let mut world = World::new();
+    world.now += Duration::from_secs(2 * 3_600);
+    world.call.handle_prepared(world.now, Ok(script()));
+    world.settle();
+    assert_eq!(world.record.unwrap().disposition, Disposition::Expired);
+    assert!(!world.orders.contains(&"dial"));
+}
+
+#[derive(Clone, Debug)]
+enum Chance {
+    Says(&'static str),
+    Speech,
+    FalseStart,
+    Finish,
+    Wait(u16),
+    PeerHangsUp,
+    Cancel,
+    CloudGone,
+    CloudBack,
+    MediaLost,
+}
+
+fn chance() -> impl Strategy<Value = Chance> {
+    prop_oneof![
+        6 => prop::sample::select(vec!["yes", "no", "will_pay friday", "opt_out", "", "ask_robot", "xyz"])
+            .prop_map(Chance::Says),
+        2 => Just(Chance::Speech),
+        2 => Just(Chance::FalseStart),
+        6 => Just(Chance::Finish),
+        4 => any::<u16>().prop_map(Chance::Wait),
+        1 => Just(Chance::PeerHangsUp),
+        1 => Just(Chance::Cancel),
+        1 => Just(Chance::CloudGone),
+        1 => Just(Chance::CloudBack),
+        1 => Just(Chance::MediaLost),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever happens in whatever order, there is one record, and the call does not go on for ever.
+    #[test]
+    fn every_call_ends_with_one_record(chances in prop::collection::vec(chance(), 0..60)) {
+        let mut world = World::answered();
+        for chance in chances {
+            match chance {
+                Chance::Says(text) => world.says(text),
+                Chance::Speech => world.call.handle_hearing(world.now, Hearing::SpeechStarted),
+                Chance::FalseStart => world.call.handle_hearing(world.now, Hearing::FalseStart),
+                Chance::Finish => world.hear_out(),
+                Chance::Wait(ms) => world.wait(Duration::from_millis(u64::from(ms))),
+                Chance::PeerHangsUp => world.line(Line::PeerHungUp),
+                Chance::Cancel => world.call.handle_cancel(world.now),
+                Chance::CloudGone => world.cloud = None,
+                Chance::CloudBack => world.cloud = Some(understand),
+                Chance::MediaLost => world.call.handle_media(world.now, Media::Lost),
+            }
+            world.settle();
+        }
+        // The ear always tells how a sound ended; then silence.
+        world.call.handle_hearing(world.now, Hearing::FalseStart);
+        world.settle();
+        for _ in 0..40 {
+            world.hear_out();
+            world.wait(Duration::from_secs(60));
+        }
+        prop_assert!(world.record.is_some(), "no record: {:?}", world.call);
+        prop_assert!(world.call.is_done());
+    }
+}
