@@ -302,7 +302,7 @@ async fn what_is_wrong_with_the_box_is_said_at_the_start() {
         (with_trunk(no_sound_card), "no-such-card"),
         (with_trunk(Plan { edge_extra: wrong_model, ..plan(dir.path()) }), "silero-vad.onnx"),
     ] {
-        let error = Stage::start(plan, &[], |_| {}).await.err().expect("it must not start");
+        let error = Stage::start(plan, &[], |_| {}).await.expect_err("it must not start");
         let text = format!("{error:#}");
         assert!(text.contains(expected), "{text}");
     }

@@ -248,7 +248,7 @@ async fn connection(
     loop {
         pump(uplink, &mut queue);
         while let Some(message) = queue.front() {
-            if message.publish(&client).is_err() {
+            if !message.publish(&client) {
                 break;
             }
             queue.pop_front();
@@ -320,14 +320,16 @@ struct Message {
 }
 
 impl Message {
-    fn publish(&self, client: &AsyncClient) -> Result<(), rumqttc::v5::ClientError> {
+    /// Hands it to the client; false when the client's queue is full, or its connection over.
+    fn publish(&self, client: &AsyncClient) -> bool {
         let (topic, payload) = (self.topic.clone(), self.payload.clone());
-        match &self.properties {
+        let published = match &self.properties {
             None => client.try_publish(topic, self.qos, self.retain, payload),
             Some(properties) => {
                 client.try_publish_with_properties(topic, self.qos, self.retain, payload, properties.clone())
             }
-        }
+        };
+        published.is_ok()
     }
 }
 

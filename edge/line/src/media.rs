@@ -242,11 +242,9 @@ impl MediaHandle {
 
 fn raise_priority() {
     use thread_priority::unix::{
-        NormalThreadSchedulePolicy, RealtimeThreadSchedulePolicy, ScheduleParams, ThreadSchedulePolicy,
-        set_thread_priority_and_policy, thread_native_id,
+        RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
     };
     use thread_priority::{ThreadPriority, ThreadPriorityValue};
-    let _ = (NormalThreadSchedulePolicy::Other, ScheduleParams { sched_priority: 0 });
     let Ok(value) = ThreadPriorityValue::try_from(10u8) else { return };
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
     match set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(value), policy) {
