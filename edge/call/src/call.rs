@@ -651,6 +651,9 @@ impl Call {
         if self.playing.take().is_some() {
             self.out.push_back(Output::Stop);
         }
+        // A refusal counts from the moment it was understood: whatever is said over its confirmation,
+        // and however the call ends, must not undo it.
+        self.suppress |= actions.contains(&Action::Suppress);
         self.queue = actions.into();
         self.listen = self.queue.iter().find_map(|action| match action {
             Action::Listen(listen) => Some(listen.clone()),
@@ -671,7 +674,7 @@ impl Call {
                     self.no_input_at = Some(now + listen.no_input);
                     return;
                 }
-                Action::Suppress => self.suppress = true,
+                Action::Suppress => {}
                 Action::Transfer { .. } => {
                     // This box has no agent's line yet: the script's own way out is taken.
                     let reason = "refused".to_owned();

@@ -327,6 +327,28 @@ fn a_customer_who_wants_no_more_calls_is_suppressed() {
 }
 
 #[test]
+fn a_refusal_counts_even_when_its_confirmation_is_talked_over() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.says("opt_out");
+    world.now += Duration::from_secs(1);
+    world.says("yes");
+    world.hear_out();
+    let record = world.record.unwrap();
+    assert!(record.suppress);
+    assert_eq!(record.outcome.unwrap().code, "opt_out");
+}
+
+#[test]
+fn a_refusal_counts_even_when_the_customer_hangs_up_at_once() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.says("opt_out");
+    world.line(Line::PeerHungUp);
+    assert!(world.record.unwrap().suppress);
+}
+
+#[test]
 fn what_the_line_refuses_is_filed_with_its_reason() {
     let mut world = World::new();
     world.call.handle_prepared(world.now, Ok(script()));
