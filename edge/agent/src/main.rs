@@ -14,6 +14,7 @@ mod uplink;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +67,17 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match start(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trunkline-edge: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: Args) -> Result<()> {
     trunkline_telemetry::init("info,rumqttc=warn,whisper_rs=warn,ort=warn,sled=warn,pagecache=warn");
     rustls::crypto::ring::default_provider()
         .install_default()
