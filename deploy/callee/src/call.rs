@@ -208,13 +208,15 @@ async fn accept(
 
 fn begin_recording(shared: &Shared, incoming: &Incoming, report: &mut Report) -> Option<Recording> {
     let path = shared.recording_path(incoming.number)?;
+    // A recorder never writes over a file; here the file of the last run is what was asked for.
+    let _ = std::fs::remove_file(&path);
     match shared.recorder.begin(&path, &incoming.number.to_string(), &Timestamp::now().to_string()) {
         Ok(recording) => {
             report.recording = Some(path);
             Some(recording)
         }
         Err(error) => {
-            warn!(call = incoming.number, error, "No recording of this call");
+            warn!(error, "No recording of this call");
             None
         }
     }

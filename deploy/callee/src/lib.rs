@@ -50,7 +50,7 @@
 //! without the cost of ears.
 //!
 //! **say** is a text; a list of texts, of which one is drawn; or texts with `{pause: 0.6s}` between
-//! them, said in one go: `say: ["嗯……", {pause: 0.6s}, "下周五吧"]`. Lists inside the list make several
+//! them, said in one go: `say: ["Well,", {pause: 0.6s}, "Friday, then."]`. Lists inside the list make several
 //! such ways. **then** is `wait` or `hangup`; **once** uses a rule a single time in a call.
 
 mod call;
