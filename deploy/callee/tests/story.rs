@@ -58,9 +58,8 @@ fn talk(name: &str, script: &Script, engine: &Engine, slips: bool) -> (String, u
     let variables = required.map(|(name, _)| (name.clone(), example(name).to_owned())).collect();
     let mut state = start(script, &variables).unwrap();
     let mut event = Event::Answered;
-    let mut said = 0;
-    for turn in 0..20 {
-        let done = step(script, &state, &event, turn * 8);
+    for said in 0..20 {
+        let done = step(script, &state, &event, u32::try_from(said).unwrap() * 8);
         state = done.state;
         let mut robot = String::new();
         for action in &done.actions {
@@ -80,7 +79,6 @@ fn talk(name: &str, script: &Script, engine: &Engine, slips: bool) -> (String, u
         let slip = SLIPS.iter().find(|(text, _)| slips && *text == words);
         let words = slip.map_or(words.clone(), |(_, written)| (*written).to_owned());
         println!("{name}: {words}");
-        said += 1;
         let expected = expects(script, &state);
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         let understood = engine.understand("v", &words, &expected, now).unwrap();
