@@ -25,7 +25,7 @@ pub(super) fn check_machine(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in lines(text) {
         for folder in FOLDERS.map(|halves| halves.concat()) {
-            // `target/work/x` and `$DIR/root/x` are below some other folder.
+            // A folder of that name below some other folder is no folder of this machine.
             if occurrences(line, &folder).any(|before| !before.is_some_and(is_path_char)) {
                 findings.push(Finding::new(
                     path,
