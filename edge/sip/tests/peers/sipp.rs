@@ -1,134 +1,21 @@
-//! Calls with SIPp as the other side: a peer that was not written here.
-//!
-//! The scenarios are in `tests/sipp/`. Without `sipp` (Debian: sip-tester) the tests say so and pass, unless
-//! `TRUNKLINE_REQUIRE_PEERS=1` demands it.
+//! Calls with SIPp. The scenarios are in `scenarios/`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use trunkline_sip::digest::Credentials;
-use trunkline_sip::message::Uri;
-use trunkline_sip::sdp::{Codec, Direction, LocalMedia};
-use trunkline_sip::{DialogKey, FailureCause, InviteRequest, Output, SipEvent, UaConfig, UserAgent};
+use trunkline_sip::sdp::{Codec, Direction};
+use trunkline_sip::{FailureCause, SipEvent};
 
-/// The smallest shell there is: one socket, one thread.
-struct Shell {
-    socket: UdpSocket,
-    agent: UserAgent,
-    unread: Vec<SipEvent>,
-}
-
-impl Shell {
-    /// `peer`: the trunk to call, if any; otherwise local callers are let in.
-    fn new(peer: Option<SocketAddr>, password: &str) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut config = UaConfig::new(socket.local_addr().unwrap());
-        config.trunk = peer;
-        config.allowed_peers = Some(vec!["127.0.0.1".parse().unwrap()]);
-        config.credentials = Some(Credentials::new("branch", password));
-        Self { socket, agent: UserAgent::new(config, [5; 32]), unread: Vec::new() }
-    }
-
-    fn local(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap()
-    }
-
-    fn media(&self) -> LocalMedia {
-        LocalMedia::new("127.0.0.1:40000".parse().unwrap())
-    }
-
-    fn call(&mut self, peer: SocketAddr, ring: Duration) -> DialogKey {
-        let mut request = InviteRequest::new("4000", Uri::at("1001", peer), self.media());
-        request.ring_timeout = ring;
-        self.agent.invite(Instant::now(), request).unwrap()
-    }
-
-    fn flush(&mut self) {
-        while let Some(output) = self.agent.poll_output() {
-            match output {
-                Output::Send { to, bytes } => {
-                    if let Err(error) = self.socket.send_to(&bytes, to) {
-                        self.agent.handle_send_error(Instant::now(), to, error.kind());
-                    }
-                }
-                Output::Event(event) => self.unread.push(event),
-            }
-        }
-    }
-
-    /// Moves bytes and time once, for at most `longest`.
-    fn turn(&mut self, longest: Duration) {
-        self.flush();
-        let due = self.agent.poll_timeout().map(|(due, _)| due.saturating_duration_since(Instant::now()));
-        let wait = due.unwrap_or(longest).min(longest).max(Duration::from_millis(1));
-        self.socket.set_read_timeout(Some(wait)).unwrap();
-        let mut buffer = [0; 65_535];
-        if let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
-            self.agent.handle_datagram(Instant::now(), from, &buffer[..length]);
-        }
-        self.agent.handle_timeout(Instant::now());
-        self.flush();
-    }
-
-    fn until<T>(&mut self, wanted: impl Fn(&SipEvent) -> Option<T>) -> T {
-        let limit = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(at) = self.unread.iter().position(|event| wanted(event).is_some()) {
-                let event = self.unread.remove(at);
-                return wanted(&event).unwrap();
-            }
-            assert!(Instant::now() < limit, "never came; still unread: {:#?}", self.unread);
-            self.turn(Duration::from_millis(50));
-        }
-    }
-
-    /// Serves until SIPp has ended; it must be content.
-    fn serve_until_done(&mut self, peer: &mut Peer) {
-        let limit = Instant::now() + Duration::from_secs(60);
-        loop {
-            if let Some(status) = peer.0.try_wait().unwrap() {
-                assert!(status.success(), "sipp ended with {status}; unread: {:#?}", self.unread);
-                return;
-            }
-            assert!(Instant::now() < limit, "sipp does not end; unread: {:#?}", self.unread);
-            self.turn(Duration::from_millis(20));
-        }
-    }
-}
-
-/// A SIPp process, ended with the test.
-struct Peer(Child);
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::shell::{Peer, Shell, answered, failed, free_port, incoming, installed};
 
 fn has_sipp() -> bool {
-    let found = Command::new("sipp").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        assert_ne!(
-            std::env::var("TRUNKLINE_REQUIRE_PEERS").as_deref(),
-            Ok("1"),
-            "sipp is required and missing"
-        );
-        println!("skipped: sipp is not installed (Debian package sip-tester)");
-    }
-    found
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    installed("sipp", "-v", "sip-tester")
 }
 
 fn sipp(scenario: &str, port: u16, more: &[&str]) -> Peer {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sipp").join(scenario);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/scenarios").join(scenario);
     let child = Command::new("sipp")
         .arg("-sf")
         .arg(file)
@@ -156,18 +43,6 @@ fn caller(scenario: &str, shell: &Shell, more: &[&str]) -> Peer {
     let mut all = vec![target.as_str()];
     all.extend_from_slice(more);
     sipp(scenario, free_port(), &all)
-}
-
-fn incoming(event: &SipEvent) -> Option<DialogKey> {
-    if let SipEvent::Incoming { key, .. } = event { Some(*key) } else { None }
-}
-
-fn answered(event: &SipEvent) -> Option<trunkline_sip::sdp::MediaParams> {
-    if let SipEvent::Answered { media, .. } = event { Some(media.clone()) } else { None }
-}
-
-fn failed(event: &SipEvent) -> Option<trunkline_sip::Failure> {
-    if let SipEvent::Failed { failure, .. } = event { Some(failure.clone()) } else { None }
 }
 
 const LONG: Duration = Duration::from_secs(30);

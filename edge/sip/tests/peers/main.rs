@@ -1,0 +1,11 @@
+//! Calls with peers that were not written here: SIPp (Debian: sip-tester) and baresip.
+//!
+//! Without a peer its tests say so and pass, unless `TRUNKLINE_REQUIRE_PEERS=1` demands it. Everything runs on
+//! loopback, and every process is ended with the test that began it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod baresip;
+mod shell;
+mod sipp;
+mod sound;
