@@ -1,7 +1,8 @@
 //! A SIP user agent without I/O: messages, SDP, digest, transactions, calls and a registration.
 //!
 //! Sources: RFC 3261 (SIP), RFC 6026 (accepted INVITEs), RFC 3264 and RFC 8866 (offer and answer, SDP), RFC 7616
-//! and RFC 8760 (digest), RFC 3311 (UPDATE), RFC 3326 (Reason), RFC 3581 (rport), RFC 4475 (torture messages).
+//! and RFC 8760 (digest), RFC 3262 (reliable provisional answers), RFC 3311 (UPDATE), RFC 3326 (Reason), RFC 3515,
+//! RFC 3891 (transfer, Replaces), RFC 3581 (rport), RFC 4028 (session timers), RFC 4475 (torture messages).
 //!
 //! Datagrams, time and randomness come in as arguments; datagrams, events and the next deadline are polled out
 //! of [`UserAgent`]. The shell owns the socket and the clock:
@@ -25,7 +26,7 @@
 //!     loop {
 //!         while let Some(output) = agent.poll_output() {
 //!             match output {
-//!                 Output::Send { to, bytes } => {
+//!                 Output::Send { to, bytes, .. } => {
 //!                     if let Err(error) = socket.send_to(&bytes, to) {
 //!                         agent.handle_send_error(Instant::now(), to, error.kind());
 //!                     }
@@ -36,7 +37,7 @@
 //!                 }
 //!                 Output::Event(SipEvent::Failed { failure, .. }) => return Err(failure.into()),
 //!                 Output::Event(SipEvent::Ended { .. }) => return Ok(()),
-//!                 Output::Event(_) => {}
+//!                 Output::Event(_) | Output::News { .. } => {}
 //!             }
 //!         }
 //!         let due = agent.poll_timeout().map(|(due, _why)| due.saturating_duration_since(Instant::now()));
@@ -55,16 +56,22 @@
 //! **Invariant:** every table is bounded, and a call ends with exactly one event.
 //! **Invariant:** `Debug` of what may hold a number or a name shows its last two characters at most.
 //!
-//! Absent on purpose: names are not resolved (a target with a name for a host is reached through the trunk);
-//! TCP and TLS, reliable provisional answers, session timers and REFER are not spoken yet.
+//! TCP and TLS look the same from here: an [`Output::Send`] names the transport, and what a connection brings
+//! is cut into messages by [`stream::Framer`] and handed to [`UserAgent::handle_message`].
+//!
+//! Absent on purpose: names are not resolved (a target with a name for a host is reached through the trunk), and
+//! a transfer that others ask for is only told, never carried out by itself.
 
 pub mod agent;
 pub mod digest;
+pub mod identity;
 pub mod message;
 pub mod sdp;
+pub mod stream;
 pub mod transaction;
 
 pub use agent::{
-    CommandError, DialogKey, Failure, FailureCause, Gauges, HangupReason, InboundAuth, InviteRequest, Output,
-    RegisterRequest, SipEvent, Stats, UaConfig, UserAgent,
+    Account, CallNews, CommandError, DialogKey, Failure, FailureCause, Gauges, HangupReason, InboundAuth,
+    InviteRequest, Output, RegisterRequest, Reliability, Replaces, SessionTimers, SipEvent, Stats,
+    TransferStep, UaConfig, UserAgent,
 };

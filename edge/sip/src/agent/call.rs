@@ -1,13 +1,15 @@
 //! One call: what is remembered of it in each phase.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::dialog::Dialog;
 use super::event::{Failure, HangupReason};
-use crate::digest::ClientAuth;
+use super::reliable::ReliableSide;
+use super::session::{Again, Asked, Exchange, Timer};
+use crate::digest::{ClientAuth, Credentials};
+use crate::message::Hop;
 use crate::sdp::{LocalMedia, MediaParams, SdpOrigin};
 
 /// One call, ours or theirs.
@@ -20,7 +22,10 @@ pub(super) struct Call {
     pub(super) media: LocalMedia,
     pub(super) origin: SdpOrigin,
     /// Where requests go whose target has a name for a host.
-    pub(super) next_hop: SocketAddr,
+    pub(super) next_hop: Hop,
+    /// Whether the Call-ID is ours.
+    pub(super) began_here: bool,
+    pub(super) credentials: Option<Credentials>,
     pub(super) auth: ClientAuth,
     /// Our INVITE, until its transaction has ended.
     pub(super) invite: Option<u64>,
@@ -33,8 +38,10 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) struct SentAck {
     pub(super) remote_tag: String,
+    /// The number of the INVITE it belongs to.
+    pub(super) number: u32,
     pub(super) bytes: Bytes,
-    pub(super) to: SocketAddr,
+    pub(super) to: Hop,
 }
 
 #[derive(Debug)]
@@ -75,6 +82,8 @@ pub(super) struct Withdrawn {
 pub(super) struct Early {
     pub(super) dialog: Dialog,
     pub(super) media: Option<MediaParams>,
+    /// The number of their last reliable provisional answer.
+    pub(super) reliable: Option<u32>,
 }
 
 /// Their INVITE waits for our answer.
@@ -86,6 +95,13 @@ pub(super) struct Offered {
     /// What a 183 said already, which the 200 repeats.
     pub(super) answered_early: Option<(String, MediaParams)>,
     pub(super) give_up_at: Instant,
+    pub(super) reliable: ReliableSide,
+    /// What they ask for about the session's timer.
+    pub(super) asked: Asked,
+    /// Whether they take UPDATE.
+    pub(super) peer_updates: bool,
+    /// The call that this one takes the place of.
+    pub(super) replaces: Option<u64>,
 }
 
 /// Answered.
@@ -97,6 +113,34 @@ pub(super) struct Up {
     pub(super) unacked: Option<Unacked>,
     /// A BYE that waits for that ACK (RFC 3261 §15).
     pub(super) bye_wanted: Option<HangupReason>,
+    /// Our change under way.
+    pub(super) exchange: Option<Exchange>,
+    /// Our change that waits.
+    pub(super) again: Option<Again>,
+    pub(super) timer: Option<Timer>,
+    /// Whether they take UPDATE.
+    pub(super) peer_updates: bool,
+    /// Whether we asked them to call somebody else, so that news of it are expected.
+    pub(super) transferring: bool,
+    /// The number of the REFER that they wait for news about.
+    pub(super) asked_transfer: Option<u32>,
+}
+
+impl Up {
+    pub(super) fn new(dialog: Dialog, media: Option<MediaParams>, peer_updates: bool) -> Self {
+        Self {
+            dialog,
+            media,
+            unacked: None,
+            bye_wanted: None,
+            exchange: None,
+            again: None,
+            timer: None,
+            peer_updates,
+            transferring: false,
+            asked_transfer: None,
+        }
+    }
 }
 
 /// A 2xx of ours without its ACK yet (RFC 3261 §13.3.1.4).
@@ -104,7 +148,7 @@ pub(super) struct Up {
 pub(super) struct Unacked {
     pub(super) cseq: u32,
     pub(super) bytes: Bytes,
-    pub(super) to: SocketAddr,
+    pub(super) to: Hop,
     pub(super) resend_at: Instant,
     pub(super) interval: Duration,
     pub(super) give_up_at: Instant,
@@ -112,6 +156,12 @@ pub(super) struct Unacked {
     pub(super) wants_answer: bool,
     /// It answers the INVITE that began the call.
     pub(super) first: bool,
+}
+
+impl Unacked {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now >= self.resend_at.min(self.give_up_at)
+    }
 }
 
 impl Call {
@@ -122,10 +172,21 @@ impl Call {
                 Some(withdrawn) => (withdrawn.until, "answer to a withdrawn INVITE"),
                 None => (calling.give_up_at, "ring limit"),
             }),
-            Phase::Offered(offered) => Some((offered.give_up_at, "incoming ring limit")),
-            Phase::Up(up) => {
-                up.unacked.as_ref().map(|unacked| (unacked.resend_at.min(unacked.give_up_at), "ACK of a 2xx"))
+            Phase::Offered(offered) => {
+                let progress = offered.reliable.unacked.as_ref();
+                let progress = progress.map(|unacked| (unacked.resend_at.min(unacked.give_up_at), "PRACK"));
+                [Some((offered.give_up_at, "incoming ring limit")), progress].into_iter().flatten().min()
             }
+            Phase::Up(up) => [
+                up.unacked
+                    .as_ref()
+                    .map(|unacked| (unacked.resend_at.min(unacked.give_up_at), "ACK of a 2xx")),
+                up.again.as_ref().map(|again| (again.at, "change of media")),
+                up.timer.map(|timer| (timer.next(), "session timer")),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             Phase::Leaving { .. } => None,
             Phase::Lingering { until, .. } => until.map(|until| (until, "late answers")),
         }

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::transfer::Replaces;
 use crate::digest::{Algorithm, Credentials};
-use crate::message::Uri;
+use crate::message::{Hop, Transport, Uri};
 use crate::sdp::{LocalMedia, SdpError};
 use crate::transaction::Timers;
 
@@ -23,6 +24,10 @@ pub struct UaConfig {
     pub credentials: Option<Credentials>,
     /// Where requests go that have no better address.
     pub trunk: Option<SocketAddr>,
+    /// Over what the trunk is reached, and everything that does not say otherwise.
+    pub transport: Transport,
+    /// The address of our TLS listener, if it is not [`Self::local`].
+    pub local_tls: Option<SocketAddr>,
     /// Who may call us. `None`: nobody; a stranger's request is refused, and beyond a rate ignored.
     pub allowed_peers: Option<Vec<IpAddr>>,
     /// Asks incoming INVITEs for a password.
@@ -33,6 +38,50 @@ pub struct UaConfig {
     pub timers: Timers,
     /// How long an incoming call rings before it is turned away with 480.
     pub incoming_ring_limit: Duration,
+    /// Whether provisional answers are acknowledged (RFC 3262).
+    pub reliable: Reliability,
+    /// Session timers (RFC 4028); `None` switches them off.
+    pub session_timers: Option<SessionTimers>,
+    /// Takes REFER within a call and tells it as [`super::CallNews::TransferAsked`]; otherwise it is declined,
+    /// because whoever may send us elsewhere may make us pay for it.
+    pub accept_refer: bool,
+}
+
+/// Whether provisional answers are acknowledged (RFC 3262).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reliability {
+    /// Not unless they demand it of us.
+    Never,
+    /// Where both sides know it: every answer with a session description.
+    #[default]
+    Supported,
+    /// Demanded of the other side in our INVITEs, and used for every answer of ours that they can take.
+    Required,
+}
+
+/// How a dead call is noticed (RFC 4028): one side refreshes it, or it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimers {
+    /// What we ask for.
+    pub interval: Duration,
+    /// The shortest that we accept; at least 90 s by the standard.
+    pub shortest: Duration,
+}
+
+impl Default for SessionTimers {
+    /// Half an hour, and no less than 90 s.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1_800), shortest: Duration::from_secs(90) }
+    }
+}
+
+/// With whom and as whom: what a trunk needs that differs from the agent's own settings.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// What answers a 401 or 407 there.
+    pub credentials: Option<Credentials>,
+    /// Host of our From there.
+    pub domain: Option<String>,
 }
 
 impl UaConfig {
@@ -45,11 +94,24 @@ impl UaConfig {
             user_agent: "Trunkline".to_owned(),
             credentials: None,
             trunk: None,
+            transport: Transport::Udp,
+            local_tls: None,
             allowed_peers: None,
             inbound_auth: None,
             max_calls: 1_000,
             timers: Timers::default(),
             incoming_ring_limit: Duration::from_secs(180),
+            reliable: Reliability::Supported,
+            session_timers: Some(SessionTimers::default()),
+            accept_refer: false,
+        }
+    }
+
+    /// Returns where we are reached over `transport`.
+    pub fn local_for(&self, transport: Transport) -> SocketAddr {
+        match transport {
+            Transport::Udp | Transport::Tcp => self.local,
+            Transport::Tls => self.local_tls.unwrap_or(self.local),
         }
     }
 }
@@ -74,8 +136,16 @@ pub struct InviteRequest {
     pub from_display: Option<String>,
     /// Whom to call.
     pub to: Uri,
+    /// Host of our From, if it differs from what the account or the agent says.
+    pub from_host: Option<String>,
     /// Where to send it; else the trunk, else the literal address in `to`.
     pub next_hop: Option<SocketAddr>,
+    /// Over what; else as `to` says, else as the agent's settings say.
+    pub transport: Option<Transport>,
+    /// As whom; else as the agent's settings say.
+    pub account: Option<Account>,
+    /// The call of theirs that this one takes the place of.
+    pub replaces: Option<Replaces>,
     /// What we offer.
     pub media: LocalMedia,
     /// How long to let it ring.
@@ -90,8 +160,12 @@ impl InviteRequest {
         Self {
             from_user: from_user.into(),
             from_display: None,
+            from_host: None,
             to,
             next_hop: None,
+            transport: None,
+            account: None,
+            replaces: None,
             media,
             ring_timeout: Duration::from_secs(60),
             extra_headers: Vec::new(),
@@ -107,7 +181,11 @@ pub struct RegisterRequest {
     /// Whom to ask, such as `sip:pbx.example.com`.
     pub registrar: Uri,
     /// Where to send it; else the trunk, else the literal address in `registrar`.
-    pub next_hop: Option<SocketAddr>,
+    pub next_hop: Option<Hop>,
+    /// As whom; else as the agent's settings say.
+    pub account: Option<Account>,
+    /// Tells this binding from others; a binding with the same number is replaced.
+    pub trunk: u16,
     /// For how long to ask; it is refreshed in time.
     pub expires: Duration,
 }

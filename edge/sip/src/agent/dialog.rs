@@ -1,10 +1,8 @@
 //! A dialog: the two tags, the way to the other side, and the request counters (RFC 3261 §12).
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 
-use crate::message::{CSeq, Headers, Method, NameAddr, Params, Request, Response, Uri};
+use crate::message::{CSeq, Headers, Hop, Method, NameAddr, Params, Request, Response, Uri};
 
 /// One dialog, early or confirmed.
 #[derive(Clone, Debug)]
@@ -102,15 +100,30 @@ impl Dialog {
     }
 
     /// Returns where requests go: the first route or the target, or `otherwise` if that has a name for a host.
-    pub(super) fn next_hop(&self, otherwise: SocketAddr) -> SocketAddr {
+    pub(super) fn next_hop(&self, otherwise: Hop) -> Hop {
         let first = self.routes.first().map_or(&self.target, |route| &route.uri);
-        first.socket_addr().unwrap_or(otherwise)
+        Hop::of_uri(first, Some(otherwise)).unwrap_or(otherwise)
+    }
+
+    /// Takes over what was counted in the early dialog that this one confirms.
+    pub(super) fn confirm(&mut self, early: &Self) {
+        self.local_cseq = self.local_cseq.max(early.local_cseq);
+        self.remote_cseq = early.remote_cseq;
+    }
+
+    /// Returns our address without tag.
+    pub(super) fn local_uri(&self) -> Uri {
+        self.local.uri.clone()
     }
 }
 
 /// Makes Contact out of our address.
-pub(super) fn contact(user: &str, local: SocketAddr) -> NameAddr {
-    NameAddr { display: None, uri: Uri::at(user, local), params: Params::default() }
+pub(super) fn contact(user: &str, local: Hop) -> NameAddr {
+    let mut uri = Uri::at(user, local.addr);
+    if local.transport.is_reliable() {
+        uri.params.set("transport", Some(local.transport.param()));
+    }
+    NameAddr { display: None, uri, params: Params::default() }
 }
 
 #[cfg(test)]
@@ -142,7 +155,10 @@ mod tests {
             bye.headers.list("Route").collect::<Vec<_>>(),
             ["<sip:192.0.2.1;lr>", "<sip:192.0.2.2:5080;lr>"]
         );
-        assert_eq!(dialog.next_hop("127.0.0.1:1".parse().unwrap()), "192.0.2.1:5060".parse().unwrap());
+        assert_eq!(
+            dialog.next_hop(Hop::udp("127.0.0.1:1".parse().unwrap())).to_string(),
+            "UDP/192.0.2.1:5060"
+        );
     }
 
     #[test]

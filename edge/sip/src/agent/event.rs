@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::message::{Headers, NameAddr, Params, Response, Uri};
+use super::transfer::Replaces;
+use crate::message::{Headers, NameAddr, Params, Response, Transport, Uri};
 use crate::sdp::MediaParams;
 
 /// One call, from its INVITE to its end, with all the dialogs that a forking proxy may make of it.
@@ -15,15 +16,58 @@ pub struct DialogKey(pub(crate) u64);
 /// What comes out of a [`super::UserAgent`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// A datagram to send.
+    /// A message to send: as one datagram, or on a connection to or from there.
     Send {
+        /// Over what.
+        transport: Transport,
         /// Where to.
         to: SocketAddr,
-        /// The datagram.
+        /// The message.
         bytes: Bytes,
     },
     /// Something happened.
     Event(SipEvent),
+    /// Something happened within a call that only some owners of calls act on.
+    News {
+        /// The call.
+        key: DialogKey,
+        /// What.
+        news: CallNews,
+    },
+}
+
+/// What happens within a call beside its beginning, its media and its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallNews {
+    /// Our change of the media was refused; the call goes on as it was.
+    MediaRefused {
+        /// The code of the refusal, or of the 2xx that could not be read.
+        code: u16,
+    },
+    /// How a transfer goes that we asked for.
+    Transfer(TransferStep),
+    /// The other side asks us to call somebody else. Report with [`super::UserAgent::report_transfer`].
+    TransferAsked {
+        /// Whom.
+        target: Box<NameAddr>,
+        /// The call of theirs to take the place of, in an attended transfer.
+        replaces: Option<Box<Replaces>>,
+    },
+}
+
+/// The steps of a transfer that we asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferStep {
+    /// The other side tries.
+    Accepted,
+    /// How far their call is: the code of a provisional answer to it.
+    Progress(u16),
+    /// Their call is up; ours can be hung up.
+    Done(u16),
+    /// Their call failed, with its code if they say so; ours goes on.
+    Failed(Option<u16>),
+    /// They do not do it at all, or did not answer; our own bridge is the way then.
+    Refused(Option<u16>),
 }
 
 /// What happened.
@@ -44,6 +88,8 @@ pub enum SipEvent {
         to: Box<Uri>,
         /// Whether the INVITE had an offer; without one, ours goes out with the answer.
         has_offer: bool,
+        /// The call that this one takes the place of once it is accepted (RFC 3891); that one is then hung up.
+        replaces: Option<DialogKey>,
     },
     /// The next hop has the INVITE.
     Trying {
@@ -103,11 +149,15 @@ pub enum SipEvent {
     },
     /// The binding holds.
     Registered {
+        /// Which, as [`super::RegisterRequest::trunk`] said.
+        trunk: u16,
         /// For so long; it is refreshed before.
         expires: Duration,
     },
     /// The binding could not be made or refreshed.
     RegistrationFailed {
+        /// Which, as [`super::RegisterRequest::trunk`] said.
+        trunk: u16,
         /// Why.
         failure: Failure,
         /// When it is tried again; `None` if it is not.
@@ -129,6 +179,33 @@ pub enum SipEvent {
         /// By whom.
         to: SocketAddr,
     },
+}
+
+impl SipEvent {
+    /// Returns the call that it belongs to, if it belongs to one.
+    pub fn key(&self) -> Option<DialogKey> {
+        match self {
+            Self::Incoming { key, .. }
+            | Self::Trying { key }
+            | Self::Ringing { key, .. }
+            | Self::Answered { key, .. }
+            | Self::MediaChanged { key, .. }
+            | Self::Digit { key, .. }
+            | Self::Failed { key, .. }
+            | Self::PeerHungUp { key, .. }
+            | Self::Ended { key } => Some(*key),
+            Self::Registered { .. }
+            | Self::RegistrationFailed { .. }
+            | Self::Unregistered
+            | Self::OptionsAnswered { .. }
+            | Self::OptionsUnanswered { .. } => None,
+        }
+    }
+
+    /// Tells whether it is the last one of its call.
+    pub fn ends_call(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::PeerHungUp { .. } | Self::Ended { .. })
+    }
 }
 
 /// Why a call failed.
@@ -317,6 +394,8 @@ pub struct Gauges {
     pub client_transactions: usize,
     /// Requests of others that are not done.
     pub server_transactions: usize,
+    /// Sources of unwanted requests that are remembered for their rate.
+    pub strangers: usize,
 }
 
 /// What an agent has seen so far.

@@ -1,6 +1,5 @@
 //! Requests sent and answered: the transactions of an agent, with credentials and alarms.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,7 +8,7 @@ use super::UserAgent;
 use super::event::{DialogKey, Failure, FailureCause, SipEvent};
 use super::tables::{Client, Owner, Purpose, Server, ServerKey};
 use crate::digest::{Advice, Attempts, ClientAuth, Credentials, Subject};
-use crate::message::{CSeq, Headers, Method, Request, Response, Via};
+use crate::message::{CSeq, Headers, Hop, Method, Request, Response, Transport, Via};
 use crate::transaction::{ClientTx, OnServerTimeout, OnTimeout, ServerTx};
 
 impl UserAgent {
@@ -18,7 +17,7 @@ impl UserAgent {
         &mut self,
         now: Instant,
         request: Request,
-        to: SocketAddr,
+        to: Hop,
         purpose: Purpose,
         attempts: Attempts,
     ) -> u64 {
@@ -31,16 +30,17 @@ impl UserAgent {
         now: Instant,
         mut request: Request,
         branch: String,
-        to: SocketAddr,
+        to: Hop,
         purpose: Purpose,
         attempts: Attempts,
     ) -> u64 {
-        request.headers.push_front("Via", Via::new("UDP", self.config.local, &branch).to_wire());
+        request.headers.push_front("Via", self.via(to.transport, &branch).to_wire());
         let bytes = request.to_bytes();
+        let reliable = to.transport.is_reliable();
         let tx = if request.method == Method::Invite {
-            ClientTx::invite(now, self.config.timers, false)
+            ClientTx::invite(now, self.config.timers, reliable)
         } else {
-            ClientTx::other(now, self.config.timers, false)
+            ClientTx::other(now, self.config.timers, reliable)
         };
         let id = self.id();
         self.send(to, bytes.clone());
@@ -52,6 +52,20 @@ impl UserAgent {
         id
     }
 
+    /// Makes our Via for a request over `transport`.
+    pub(super) fn via(&self, transport: Transport, branch: &str) -> Via {
+        Via::new(transport.via_name(), self.config.local_for(transport), branch)
+    }
+
+    /// Puts a Via on an ACK and sends it. Returns its bytes, for the copies of what it acknowledges.
+    pub(super) fn send_ack(&mut self, mut ack: Request, to: Hop) -> Bytes {
+        let branch = format!("z9hG4bK{}", self.token(12));
+        ack.headers.push_front("Via", self.via(to.transport, &branch).to_wire());
+        let bytes = ack.to_bytes();
+        self.send(to, bytes.clone());
+        bytes
+    }
+
     /// Sends a refused request again with the credentials asked for, if that makes sense.
     ///
     /// Returns the new transaction, or `None` when the refusal stands.
@@ -59,11 +73,12 @@ impl UserAgent {
         &mut self,
         now: Instant,
         id: u64,
+        credentials: &Option<Credentials>,
         auth: &mut ClientAuth,
         response: &Response,
         number: u32,
     ) -> Option<u64> {
-        let credentials = self.config.credentials.clone()?;
+        let credentials = credentials.as_ref().or(self.config.credentials.as_ref())?.clone();
         let cnonce = self.token(8);
         let client = self.clients.get_mut(id)?;
         let mut attempts = client.attempts.clone();
@@ -83,8 +98,13 @@ impl UserAgent {
     }
 
     /// Puts credentials for every challenge of the call so far into a request.
-    pub(super) fn authorize(&self, auth: &mut ClientAuth, request: &mut Request) {
-        if let Some(credentials) = &self.config.credentials {
+    pub(super) fn authorize(
+        &self,
+        credentials: &Option<Credentials>,
+        auth: &mut ClientAuth,
+        request: &mut Request,
+    ) {
+        if let Some(credentials) = credentials.as_ref().or(self.config.credentials.as_ref()) {
             authorize(auth, credentials, request);
         }
     }
@@ -113,10 +133,15 @@ impl UserAgent {
         match (client.purpose, failure) {
             (Purpose::Invite(key), failure) => self.handle_invite_end(now, id, key, failure),
             (Purpose::Bye(key), Some(_)) => self.finish(key, SipEvent::Ended { key: DialogKey(key) }),
-            (Purpose::Options, Some(_)) => self.tell(SipEvent::OptionsUnanswered { to: client.to }),
-            (Purpose::Register, Some(failure)) => self.handle_register_failure(now, id, failure, None),
-            (Purpose::Bye(_) | Purpose::Options | Purpose::Register, None) => {}
-            (Purpose::Cancel | Purpose::StrayBye, _) => {}
+            (Purpose::Options, Some(_)) => self.tell(SipEvent::OptionsUnanswered { to: client.to.addr }),
+            (Purpose::Register(trunk), Some(failure)) => {
+                self.handle_register_failure(now, trunk, id, failure, None);
+            }
+            (Purpose::Exchange(key), Some(_)) => self.handle_exchange_lost(now, id, key),
+            (Purpose::Refer(key), Some(_)) => self.handle_refer_response(now, id, key, None),
+            (Purpose::Bye(_) | Purpose::Options | Purpose::Register(_), None) => {}
+            (Purpose::Exchange(_) | Purpose::Refer(_), None) => {}
+            (Purpose::Cancel | Purpose::StrayBye | Purpose::Prack(_) | Purpose::Notify, _) => {}
         }
     }
 
@@ -126,14 +151,14 @@ impl UserAgent {
     }
 
     /// Begins to answer a request.
-    pub(super) fn open_server(&mut self, from: SocketAddr, key: ServerKey, request: Request) -> u64 {
+    pub(super) fn open_server(&mut self, from: Hop, key: ServerKey, request: Request) -> u64 {
         let id = self.id();
-        let reply_to = request.headers.top_via().map_or(from, |via| via.reply_to(from));
-        let timers = self.config.timers;
+        let reply_to = reply_to(&request.headers, from);
+        let (timers, reliable) = (self.config.timers, from.transport.is_reliable());
         let tx = if request.method == Method::Invite {
-            ServerTx::invite(timers, false)
+            ServerTx::invite(timers, reliable)
         } else {
-            ServerTx::other(timers, false)
+            ServerTx::other(timers, reliable)
         };
         self.servers.insert(id, Server { tx, key, request, last: None, reply_to, call: None });
         id
@@ -147,12 +172,7 @@ impl UserAgent {
     }
 
     /// Sends an answer. Returns its bytes and where they went, unless a final one went out before.
-    pub(super) fn respond(
-        &mut self,
-        now: Instant,
-        id: u64,
-        response: &Response,
-    ) -> Option<(Bytes, SocketAddr)> {
+    pub(super) fn respond(&mut self, now: Instant, id: u64, response: &Response) -> Option<(Bytes, Hop)> {
         let server = self.servers.get_mut(id)?;
         if !server.tx.respond(now, response.code) {
             return None;
@@ -160,8 +180,14 @@ impl UserAgent {
         let bytes = response.to_bytes();
         server.last = Some(bytes.clone());
         let to = server.reply_to;
+        let over = server.tx.is_terminated();
         self.send(to, bytes.clone());
-        self.rearm_server(id);
+        if over {
+            self.servers.remove(id);
+            self.alarms.set(Owner::Server(id), None);
+        } else {
+            self.rearm_server(id);
+        }
         Some((bytes, to))
     }
 
@@ -169,13 +195,27 @@ impl UserAgent {
     pub(super) fn answer(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Hop,
         key: ServerKey,
         request: Request,
         answer: Answer<'_>,
     ) {
+        self.answer_with_body(now, from, key, request, answer, Bytes::new());
+    }
+
+    /// As [`Self::answer`], with a body.
+    pub(super) fn answer_with_body(
+        &mut self,
+        now: Instant,
+        from: Hop,
+        key: ServerKey,
+        request: Request,
+        answer: Answer<'_>,
+        body: Bytes,
+    ) {
         let id = self.open_server(from, key, request);
         let Some(mut response) = self.response(id, answer.code, answer.phrase) else { return };
+        response.body = body;
         for (name, value) in answer.headers {
             response.headers.push(name, value);
         }
@@ -188,7 +228,7 @@ impl UserAgent {
     pub(super) fn answer_without_state(
         &mut self,
         headers: &Headers,
-        from: SocketAddr,
+        from: Hop,
         code: u16,
         phrase: &str,
         more: &[(&str, &str)],
@@ -199,7 +239,7 @@ impl UserAgent {
         for (name, value) in more {
             response.headers.push(name, value);
         }
-        let to = headers.top_via().map_or(from, |via| via.reply_to(from));
+        let to = reply_to(headers, from);
         let bytes = response.to_bytes();
         // A forged source must not turn us into an amplifier.
         if bytes.len() > self.heard_bytes && !self.is_known(from) {
@@ -230,6 +270,14 @@ impl UserAgent {
     }
 }
 
+/// Returns where an answer goes: by datagram as Via says, on a connection back the way it came (§18.2.2).
+fn reply_to(headers: &Headers, from: Hop) -> Hop {
+    match (from.transport.is_reliable(), headers.top_via()) {
+        (false, Some(via)) => Hop::udp(via.reply_to(from.addr)),
+        (true, _) | (_, None) => from,
+    }
+}
+
 /// What to answer at once.
 pub(super) struct Answer<'a> {
     pub(super) code: u16,
@@ -245,8 +293,8 @@ fn authorize(auth: &mut ClientAuth, credentials: &Credentials, request: &mut Req
 }
 
 /// Writes into the topmost Via where the request came from, so that every answer carries it.
-pub(super) fn note_source(headers: &mut Headers, mut via: Via, from: SocketAddr) {
-    via.note_source(from);
+pub(super) fn note_source(headers: &mut Headers, mut via: Via, from: Hop) {
+    via.note_source(from.addr);
     let below: Vec<String> = headers.list("Via").skip(1).map(str::to_owned).collect();
     headers.remove("Via");
     for via in below.iter().rev() {

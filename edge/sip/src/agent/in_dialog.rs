@@ -1,6 +1,5 @@
 //! Requests within a call: BYE, re-INVITE, UPDATE, INFO, OPTIONS (RFC 3261 §12.2.2, §14.2, §15.1.2, RFC 3311).
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -8,27 +7,29 @@ use bytes::Bytes;
 use super::call::{Call, Phase};
 use super::event::{DialogKey, Failure, FailureCause, HangupReason, SipEvent};
 use super::exchange::Answer;
+use super::session::Asked;
 use super::tables::ServerKey;
 use super::uac::sdp_body;
 use super::{ALLOW, UserAgent};
-use crate::message::{Method, Request};
+use crate::message::{Hop, Method, Request};
 use crate::sdp::{MediaParams, SdpError};
 
-const OK: Answer<'_> = Answer { code: 200, phrase: "OK", headers: &[] };
-const NO_SUCH_CALL: Answer<'_> =
+pub(super) const OK: Answer<'_> = Answer { code: 200, phrase: "OK", headers: &[] };
+pub(super) const NO_SUCH_CALL: Answer<'_> =
     Answer { code: 481, phrase: "Call/Transaction Does Not Exist", headers: &[] };
 const NOT_NOW: Answer<'_> = Answer { code: 491, phrase: "Request Pending", headers: &[] };
 /// An INVITE or offer came while the one before it waits for our answer (§14.2, RFC 3311 §5.2).
 const TOO_EARLY: Answer<'_> =
     Answer { code: 500, phrase: "Server Internal Error", headers: &[("Retry-After", "2")] };
-const NOT_ACCEPTABLE: Answer<'_> = Answer { code: 488, phrase: "Not Acceptable Here", headers: &[] };
+pub(super) const NOT_ACCEPTABLE: Answer<'_> =
+    Answer { code: 488, phrase: "Not Acceptable Here", headers: &[] };
 
 impl UserAgent {
     /// Takes in a request with a To tag.
     pub(super) fn handle_in_dialog(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Hop,
         key: ServerKey,
         to_tag: &str,
         request: Request,
@@ -44,7 +45,9 @@ impl UserAgent {
         match (taken, in_order) {
             (Some(mut call), Some(true)) => {
                 self.handle_call_request(now, from, key, &mut call, &remote_tag, request);
+                let id = call.key;
                 self.keep_or_forget(call);
+                self.go_on_after_prack(now, id);
             }
             (Some(call), Some(false)) => {
                 let out_of_order = Answer { code: 500, phrase: "Request out of order", headers: &[] };
@@ -71,16 +74,15 @@ impl UserAgent {
     fn handle_call_request(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Hop,
         key: ServerKey,
         call: &mut Call,
         remote_tag: &str,
         request: Request,
     ) {
-        let required: Vec<_> = request.headers.list("Require").collect();
+        let required = super::unknown_extensions(&request.headers);
         if !required.is_empty() {
-            let unsupported = required.join(", ");
-            let headers = [("Unsupported", unsupported.as_str())];
+            let headers = [("Unsupported", required.as_str())];
             self.answer(
                 now,
                 from,
@@ -99,11 +101,13 @@ impl UserAgent {
                 let headers = [("Allow", ALLOW), ("Accept", "application/sdp")];
                 self.answer(now, from, key, request, Answer { headers: &headers, ..OK });
             }
-            Method::Prack => self.answer(now, from, key, request, NO_SUCH_CALL),
-            Method::Notify | Method::Subscribe | Method::Publish => {
+            Method::Prack => self.handle_prack(now, from, key, call, request),
+            Method::Notify => self.handle_notify(now, from, key, call, request),
+            Method::Refer => self.handle_refer(now, from, key, call, request),
+            Method::Subscribe | Method::Publish => {
                 self.answer(now, from, key, request, Answer { code: 489, phrase: "Bad Event", headers: &[] });
             }
-            Method::Refer | Method::Register | Method::Message | Method::Other(_) => {
+            Method::Register | Method::Message | Method::Other(_) => {
                 let headers = [("Allow", ALLOW)];
                 let answer = Answer { code: 405, phrase: "Method Not Allowed", headers: &headers };
                 self.answer(now, from, key, request, answer);
@@ -113,14 +117,7 @@ impl UserAgent {
         }
     }
 
-    fn handle_bye(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        key: ServerKey,
-        call: &mut Call,
-        request: Request,
-    ) {
+    fn handle_bye(&mut self, now: Instant, from: Hop, key: ServerKey, call: &mut Call, request: Request) {
         let reason = HangupReason::read(&request.headers);
         self.answer(now, from, key, request, OK);
         let dialog_key = DialogKey(call.key);
@@ -150,7 +147,7 @@ impl UserAgent {
     fn handle_reinvite(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Hop,
         key: ServerKey,
         call: &mut Call,
         request: Request,
@@ -167,8 +164,14 @@ impl UserAgent {
                 return;
             }
         };
-        if up.unacked.is_some() {
+        // Ours is under way, or the one before waits for its ACK: glare (§14.2).
+        if up.unacked.is_some() || up.exchange.is_some() {
             self.answer(now, from, key, request, NOT_NOW);
+            return;
+        }
+        let asked = Asked::read(&request.headers);
+        if asked.is_too_short(self.config.session_timers) {
+            self.answer_too_short(now, from, key, request);
             return;
         }
         let (body, agreed) = match sdp_body(&request.headers, &request.body) {
@@ -189,6 +192,7 @@ impl UserAgent {
         let Some(mut response) = self.dialog_response(server, 200, "OK", &call.local_tag) else { return };
         response.headers.push("Content-Type", "application/sdp");
         response.body = Bytes::from(body);
+        up.timer = self.answer_timer(now, asked, &mut response);
         let sent = self.respond(now, server, &response);
         up.unacked = sent.map(|(bytes, to)| self.unacked(now, number, bytes, to, agreed.is_none(), false));
         if let Some(media) = agreed
@@ -202,7 +206,7 @@ impl UserAgent {
     fn handle_update(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Hop,
         key: ServerKey,
         call: &mut Call,
         remote_tag: &str,
@@ -212,12 +216,23 @@ impl UserAgent {
         // An offer needs the one before it to be answered.
         let blocked = match &call.phase {
             Phase::Up(up) => up.unacked.as_ref().is_some_and(|unacked| unacked.wants_answer),
+            Phase::Offered(offered) => offered.answered_early.is_none() || offered.reliable.unacked.is_some(),
             Phase::Calling(calling) => !calling
                 .early
                 .iter()
                 .any(|early| early.dialog.remote_tag() == remote_tag && early.media.is_some()),
-            Phase::Offered(_) | Phase::Leaving { .. } | Phase::Lingering { .. } => true,
+            Phase::Leaving { .. } | Phase::Lingering { .. } => true,
         };
+        // Two offers at once (RFC 3311 §5.2).
+        if offer.is_some() && matches!(&call.phase, Phase::Up(up) if up.exchange.is_some()) {
+            self.answer(now, from, key, request, NOT_NOW);
+            return;
+        }
+        let asked = Asked::read(&request.headers);
+        if asked.is_too_short(self.config.session_timers) {
+            self.answer_too_short(now, from, key, request);
+            return;
+        }
         if offer.is_some() && blocked {
             self.answer(now, from, key, request, TOO_EARLY);
             return;
@@ -233,11 +248,15 @@ impl UserAgent {
         }
         let server = self.open_server(from, key, request);
         let Some(mut response) = self.dialog_response(server, 200, "OK", &call.local_tag) else { return };
+        if let Phase::Up(up) = &mut call.phase {
+            up.timer = self.answer_timer(now, asked, &mut response);
+        }
         let Some((answer, media)) = answered else {
             self.respond(now, server, &response);
             return;
         };
         response.headers.push("Content-Type", "application/sdp");
+        let text = answer.clone();
         response.body = Bytes::from(answer);
         self.respond(now, server, &response);
         let known = match &mut call.phase {
@@ -246,7 +265,15 @@ impl UserAgent {
                 let mine = calling.early.iter_mut().find(|early| early.dialog.remote_tag() == remote_tag);
                 mine.map(|early| &mut early.media)
             }
-            Phase::Offered(_) | Phase::Leaving { .. } | Phase::Lingering { .. } => None,
+            Phase::Offered(offered) => {
+                let changed = offered.answered_early.as_ref().map(|(_, media)| media) != Some(&media);
+                offered.answered_early = Some((text, media.clone()));
+                if changed {
+                    self.tell(SipEvent::MediaChanged { key: DialogKey(call.key), media });
+                }
+                return;
+            }
+            Phase::Leaving { .. } | Phase::Lingering { .. } => None,
         };
         if let Some(known) = known
             && known.as_ref() != Some(&media)
@@ -256,15 +283,15 @@ impl UserAgent {
         }
     }
 
+    fn answer_too_short(&mut self, now: Instant, from: Hop, key: ServerKey, request: Request) {
+        let shortest = self.config.session_timers.unwrap_or_default().shortest.as_secs().to_string();
+        let headers = [("Min-SE", shortest.as_str())];
+        let answer = Answer { code: 422, phrase: "Session Interval Too Small", headers: &headers };
+        self.answer(now, from, key, request, answer);
+    }
+
     /// Digits are the only thing that INFO is taken for.
-    fn handle_info(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        key: ServerKey,
-        call: &mut Call,
-        request: Request,
-    ) {
+    fn handle_info(&mut self, now: Instant, from: Hop, key: ServerKey, call: &mut Call, request: Request) {
         let kind = request.headers.get("Content-Type").map(|kind| kind.trim().to_ascii_lowercase());
         match kind.as_deref() {
             None => self.answer(now, from, key, request, OK),

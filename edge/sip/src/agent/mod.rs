@@ -7,7 +7,11 @@ mod event;
 mod exchange;
 mod in_dialog;
 mod register;
+mod reliable;
+mod session;
+mod strangers;
 mod tables;
+mod transfer;
 mod uac;
 mod uas;
 
@@ -20,27 +24,33 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-pub use config::{CommandError, InboundAuth, InviteRequest, RegisterRequest, UaConfig};
-pub use event::{DialogKey, Failure, FailureCause, Gauges, HangupReason, Output, SipEvent, Stats};
+pub use config::{
+    Account, CommandError, InboundAuth, InviteRequest, RegisterRequest, Reliability, SessionTimers, UaConfig,
+};
+pub use event::{
+    CallNews, DialogKey, Failure, FailureCause, Gauges, HangupReason, Output, SipEvent, Stats, TransferStep,
+};
+pub use transfer::Replaces;
 
 use call::{Call, Phase};
 use exchange::note_source;
 use register::Registration;
+use strangers::Strangers;
 use tables::{Alarms, Clients, Owner, Purpose, ServerKey, Servers};
 
 use crate::digest::{Attempts, Verifier};
-use crate::message::{CSeq, Headers, Message, Method, NameAddr, ParseError, Request, Response, Uri, Via};
+use crate::message::{
+    CSeq, Headers, Hop, Message, Method, NameAddr, ParseError, Request, Response, Uri, Via,
+};
 use crate::transaction::{OnAck, OnResponse};
 
 /// Methods that are answered with more than a 405.
-const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY";
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
+/// Extensions that a request may require of us.
+const SUPPORTED: &str = "100rel, replaces, timer";
 /// Requests of others under way at most; beyond it new ones are ignored.
 const MAX_SERVERS: usize = 8_192;
-/// Answers to strangers: so many at once, and so many a second.
-const REFUSAL_BURST: f64 = 20.0;
-const REFUSALS_PER_SECOND: f64 = 10.0;
-
-/// A SIP endpoint on one socket: calls out and in, pings, one registration.
+/// A SIP endpoint: calls out and in, pings, registrations.
 ///
 /// After every `handle_*` call and every command, drain [`Self::poll_output`]; then wait for a datagram or for
 /// [`Self::poll_timeout`], whichever comes first. The crate's front page has the loop.
@@ -58,33 +68,13 @@ pub struct UserAgent {
     by_dialog: HashMap<(String, String), u64>,
     /// Call-ID, their tag and number of each INVITE that rings here, to notice one that came two ways.
     ringing_here: HashMap<(String, String, u32), u64>,
-    registration: Option<Registration>,
+    registrations: BTreeMap<u16, Registration>,
     verifier: Option<Verifier>,
-    refusals: Refusals,
+    strangers: Strangers,
     next_id: u64,
     stats: Stats,
     /// Bytes of the datagram being taken in: a stranger gets no more back.
     heard_bytes: usize,
-}
-
-/// A bucket of answers for strangers.
-#[derive(Debug)]
-struct Refusals {
-    left: f64,
-    at: Option<Instant>,
-}
-
-impl Refusals {
-    fn take(&mut self, now: Instant) -> bool {
-        let since = self.at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
-        self.at = Some(now);
-        self.left = (self.left + since * REFUSALS_PER_SECOND).min(REFUSAL_BURST);
-        let some = self.left >= 1.0;
-        if some {
-            self.left -= 1.0;
-        }
-        some
-    }
 }
 
 impl UserAgent {
@@ -101,9 +91,9 @@ impl UserAgent {
             live_calls: 0,
             by_dialog: HashMap::new(),
             ringing_here: HashMap::new(),
-            registration: None,
+            registrations: BTreeMap::new(),
             verifier: None,
-            refusals: Refusals { left: REFUSAL_BURST, at: None },
+            strangers: Strangers::new(),
             next_id: 0,
             stats: Stats::default(),
             heard_bytes: 0,
@@ -112,6 +102,11 @@ impl UserAgent {
 
     /// Takes in a datagram. Whatever is in it, the worst it does is to be counted.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.handle_message(now, Hop::udp(from), bytes);
+    }
+
+    /// Takes in one message from any transport; those of a connection are cut by [`crate::stream::Framer`].
+    pub fn handle_message(&mut self, now: Instant, from: Hop, bytes: &[u8]) {
         self.stats.received += 1;
         self.heard_bytes = bytes.len();
         match Message::parse(bytes) {
@@ -144,18 +139,24 @@ impl UserAgent {
                 Owner::Client(id) => self.handle_client_timeout(now, id),
                 Owner::Server(id) => self.handle_server_timeout(now, id),
                 Owner::Call(key) => self.handle_call_timeout(now, key),
-                Owner::Registration => self.handle_registration_timeout(now),
+                Owner::Registration(trunk) => self.handle_registration_timeout(now, trunk),
             }
         }
     }
 
-    /// Takes in that nothing can be sent to `to` now: every request there without an answer fails at once.
+    /// Takes in that no datagram can be sent to `to` now: every request there without an answer fails at once.
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: io::ErrorKind) {
+        self.handle_transport_error(now, Hop::udp(to), &kind.to_string());
+    }
+
+    /// As [`Self::handle_send_error`], for a connection that could not be made or broke: `what` is why, such as a
+    /// certificate that does not fit.
+    pub fn handle_transport_error(&mut self, now: Instant, to: Hop, what: &str) {
         for id in self.clients.unheard_at(to) {
             let Some(client) = self.clients.get_mut(id) else { continue };
             client.tx.terminate();
             let failure =
-                Failure::here(FailureCause::Unreachable, &format!("the next hop cannot be reached: {kind}"));
+                Failure::here(FailureCause::Unreachable, &format!("the next hop cannot be reached: {what}"));
             self.end_client(now, id, Some(failure));
         }
     }
@@ -172,9 +173,15 @@ impl UserAgent {
 
     /// Asks `to` whether it is alive; [`SipEvent::OptionsAnswered`] or [`SipEvent::OptionsUnanswered`] follows.
     pub fn options(&mut self, now: Instant, to: SocketAddr) {
-        let target = Uri::at("", to);
-        let from = self.from(&self.config.contact_user.clone(), None);
-        let mut request = self.request(Method::Options, target.clone(), from, NameAddr::new(target), 1);
+        self.options_over(now, Hop::new(self.config.transport, to));
+    }
+
+    /// As [`Self::options`], over a transport of choice.
+    pub fn options_over(&mut self, now: Instant, to: Hop) {
+        let target = Uri::at("", to.addr);
+        let domain = self.config.domain.clone();
+        let from = self.from(&self.config.contact_user.clone(), None, domain.as_deref(), to);
+        let mut request = self.request(Method::Options, target.clone(), from, NameAddr::new(target), to, 1);
         request.headers.push("Accept", "application/sdp");
         self.start(now, request, to, Purpose::Options, Attempts::default());
     }
@@ -186,6 +193,7 @@ impl UserAgent {
             lingering_calls: self.calls.len() - self.live_calls,
             client_transactions: self.clients.len(),
             server_transactions: self.servers.len(),
+            strangers: self.strangers.len(),
         }
     }
 
@@ -227,11 +235,24 @@ impl UserAgent {
             Purpose::Invite(key) => self.handle_invite_response(now, id, key, &response),
             Purpose::Options if response.code >= 200 => {
                 let rtt = now.saturating_duration_since(sent_at);
-                self.tell(SipEvent::OptionsAnswered { to, code: response.code, rtt });
+                self.tell(SipEvent::OptionsAnswered { to: to.addr, code: response.code, rtt });
             }
             Purpose::Bye(key) if response.code >= 200 => self.handle_bye_response(now, id, key, &response),
-            Purpose::Register if response.code >= 200 => self.handle_register_response(now, id, &response),
-            Purpose::Cancel | Purpose::StrayBye | Purpose::Options | Purpose::Bye(_) | Purpose::Register => {}
+            Purpose::Register(trunk) if response.code >= 200 => {
+                self.handle_register_response(now, trunk, id, &response);
+            }
+            Purpose::Exchange(key) => self.handle_exchange_response(now, id, key, &response),
+            Purpose::Prack(key) => self.handle_prack_response(now, id, key, &response),
+            Purpose::Refer(key) if response.code >= 200 => {
+                self.handle_refer_response(now, id, key, Some(&response));
+            }
+            Purpose::Cancel
+            | Purpose::StrayBye
+            | Purpose::Options
+            | Purpose::Bye(_)
+            | Purpose::Register(_)
+            | Purpose::Refer(_)
+            | Purpose::Notify => {}
         }
         if self.clients.get(id).is_some_and(|client| client.tx.is_terminated()) {
             self.end_client(now, id, None);
@@ -262,7 +283,7 @@ impl UserAgent {
 
     // --- requests ----------------------------------------------------------------------------------------
 
-    fn handle_request(&mut self, now: Instant, from: SocketAddr, mut request: Request) {
+    fn handle_request(&mut self, now: Instant, from: Hop, mut request: Request) {
         let Some(via) = request.headers.top_via() else { return };
         let matched = if request.method == Method::Ack { Method::Invite } else { request.method.clone() };
         let key = ServerKey::of(&request, &via, &matched);
@@ -300,7 +321,7 @@ impl UserAgent {
         self.handle_out_of_dialog(now, from, key, request);
     }
 
-    fn handle_copy(&mut self, now: Instant, from: SocketAddr, id: u64, request: Request) {
+    fn handle_copy(&mut self, now: Instant, from: Hop, id: u64, request: Request) {
         let Some(server) = self.servers.get_mut(id) else { return };
         if request.method == Method::Ack {
             if server.tx.handle_ack(now) == OnAck::Deliver {
@@ -318,24 +339,23 @@ impl UserAgent {
         }
     }
 
-    fn handle_out_of_dialog(&mut self, now: Instant, from: SocketAddr, key: ServerKey, request: Request) {
-        // Nothing that a request may require is spoken, so all of it is refused (RFC 3261 §8.2.2.3).
-        let required: Vec<_> = request.headers.list("Require").collect();
+    fn handle_out_of_dialog(&mut self, now: Instant, from: Hop, key: ServerKey, request: Request) {
+        // What is required and not spoken is refused by name (RFC 3261 §8.2.2.3).
+        let required = unknown_extensions(&request.headers);
         if !required.is_empty() {
-            let unsupported = required.join(", ");
             self.answer_without_state(
                 &request.headers,
                 from,
                 420,
                 "Bad Extension",
-                &[("Unsupported", &unsupported)],
+                &[("Unsupported", &required)],
             );
             return;
         }
         match &request.method {
             Method::Invite => self.handle_invite(now, from, key, request),
             Method::Options => {
-                let more = [("Allow", ALLOW), ("Accept", "application/sdp")];
+                let more = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", SUPPORTED)];
                 self.answer_without_state(&request.headers, from, 200, "OK", &more);
             }
             Method::Bye | Method::Update | Method::Info | Method::Prack | Method::Notify => {
@@ -359,21 +379,21 @@ impl UserAgent {
     }
 
     /// Tells whether requests out of the blue are taken from there.
-    fn is_known(&self, from: SocketAddr) -> bool {
-        let listed = self.config.allowed_peers.as_ref().is_some_and(|peers| peers.contains(&from.ip()));
-        listed || self.config.trunk.is_some_and(|trunk| trunk.ip() == from.ip())
+    fn is_known(&self, from: Hop) -> bool {
+        let listed = self.config.allowed_peers.as_ref().is_some_and(|peers| peers.contains(&from.addr.ip()));
+        listed || self.config.trunk.is_some_and(|trunk| trunk.ip() == from.addr.ip())
     }
 
     /// Tells whether a faulty or unwanted request is answered at all: a stranger's only so often.
-    fn may_answer(&mut self, now: Instant, from: SocketAddr) -> bool {
-        let may = self.is_known(from) || self.refusals.take(now);
+    fn may_answer(&mut self, now: Instant, from: Hop) -> bool {
+        let may = self.is_known(from) || self.strangers.take(now, from.addr.ip());
         self.stats.dropped += u64::from(!may);
         may
     }
 
     /// Tells whether calls are taken from there: the trunk must be listed for that, too.
-    fn may_call(&self, from: SocketAddr) -> bool {
-        self.config.allowed_peers.as_ref().is_some_and(|peers| peers.contains(&from.ip()))
+    fn may_call(&self, from: Hop) -> bool {
+        self.config.allowed_peers.as_ref().is_some_and(|peers| peers.contains(&from.addr.ip()))
     }
 
     // --- calls -------------------------------------------------------------------------------------------
@@ -422,24 +442,31 @@ impl UserAgent {
     // --- small things ------------------------------------------------------------------------------------
 
     /// Begins a request outside a dialog, without Via.
-    fn request(&mut self, method: Method, uri: Uri, from: NameAddr, to: NameAddr, number: u32) -> Request {
+    fn request(
+        &mut self,
+        method: Method,
+        uri: Uri,
+        from: NameAddr,
+        to: NameAddr,
+        next_hop: Hop,
+        number: u32,
+    ) -> Request {
         let mut headers = Headers::default();
         headers.push("Max-Forwards", "70");
         headers.push("From", from.to_wire());
         headers.push("To", to.to_wire());
         headers.push("Call-ID", self.token(16));
         headers.push("CSeq", CSeq { number, method: method.clone() }.to_wire());
-        headers.push("Contact", dialog::contact(&self.config.contact_user, self.config.local).to_wire());
+        headers.push("Contact", self.contact(next_hop.transport).to_wire());
         headers.push("User-Agent", &self.config.user_agent);
         Request { method, uri, headers, body: Bytes::new() }
     }
 
-    /// Makes our From with a fresh tag.
-    fn from(&mut self, user: &str, display: Option<String>) -> NameAddr {
-        let place = self.config.trunk.unwrap_or(self.config.local);
-        let named = self.config.domain.as_deref().and_then(|domain| Uri::sip(user, domain).ok());
+    /// Makes our From with a fresh tag, at `host` or else at the next hop.
+    fn from(&mut self, user: &str, display: Option<String>, host: Option<&str>, next_hop: Hop) -> NameAddr {
+        let named = host.and_then(|host| Uri::sip(user, host).ok());
         let uri = named.unwrap_or_else(|| {
-            let mut uri = Uri::at(user, place);
+            let mut uri = Uri::at(user, next_hop.addr);
             uri.port = None;
             uri
         });
@@ -447,18 +474,22 @@ impl UserAgent {
         NameAddr { display, uri, params: Default::default() }.with_tag(&tag)
     }
 
-    fn send(&mut self, to: SocketAddr, bytes: Bytes) {
+    fn send(&mut self, to: Hop, bytes: Bytes) {
         self.stats.sent += 1;
-        self.outputs.push_back(Output::Send { to, bytes });
+        self.outputs.push_back(Output::Send { transport: to.transport, to: to.addr, bytes });
     }
 
-    fn send_again(&mut self, to: SocketAddr, bytes: Bytes) {
+    fn send_again(&mut self, to: Hop, bytes: Bytes) {
         self.stats.resent += 1;
         self.send(to, bytes);
     }
 
     fn tell(&mut self, event: SipEvent) {
         self.outputs.push_back(Output::Event(event));
+    }
+
+    fn tell_news(&mut self, key: DialogKey, news: CallNews) {
+        self.outputs.push_back(Output::News { key, news });
     }
 
     fn token(&mut self, bytes: usize) -> String {
@@ -469,6 +500,12 @@ impl UserAgent {
         self.next_id += 1;
         self.next_id
     }
+}
+
+/// Returns what a request requires and we do not speak, as Unsupported names it.
+fn unknown_extensions(headers: &Headers) -> String {
+    let known = |wanted: &str| SUPPORTED.split(", ").any(|have| have.eq_ignore_ascii_case(wanted));
+    headers.list("Require").filter(|wanted| !known(wanted)).collect::<Vec<_>>().join(", ")
 }
 
 fn no_via() -> Via {

@@ -1,22 +1,22 @@
 //! Keeping one binding at a registrar (RFC 3261 §10).
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 
+use super::UserAgent;
 use super::config::{CommandError, RegisterRequest};
 use super::event::{Failure, FailureCause, SipEvent};
 use super::tables::{Owner, Purpose};
-use super::{UserAgent, dialog};
-use crate::digest::{Attempts, ClientAuth};
-use crate::message::{Headers, Method, NameAddr, Response};
+use crate::digest::{Attempts, ClientAuth, Credentials};
+use crate::message::{Headers, Hop, Method, NameAddr, Response};
 
 /// The binding and where it stands.
 #[derive(Debug)]
 pub(super) struct Registration {
     request: RegisterRequest,
-    next_hop: SocketAddr,
+    next_hop: Hop,
+    credentials: Option<Credentials>,
     call_id: String,
     from: NameAddr,
     cseq: u32,
@@ -39,18 +39,23 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 
 impl UserAgent {
     /// Makes a binding and keeps it fresh; [`SipEvent::Registered`] or [`SipEvent::RegistrationFailed`] follows
-    /// each time. A binding made before is replaced.
+    /// each time. A binding made before with the same [`RegisterRequest::trunk`] is replaced.
     ///
     /// # Errors
     /// When nothing says where to send it.
     pub fn register(&mut self, now: Instant, mut request: RegisterRequest) -> Result<(), CommandError> {
-        let literal = request.registrar.socket_addr();
-        let next_hop = request.next_hop.or(self.config.trunk).or(literal).ok_or(CommandError::NoRoute)?;
+        let next_hop = match request.next_hop {
+            Some(hop) => hop,
+            None => self.route(&request.registrar, None, None)?,
+        };
         request.expires = request.expires.clamp(SHORTEST, LONGEST);
         let from = NameAddr::new(request.aor.clone()).with_tag(&self.token(8));
-        self.registration = Some(Registration {
+        let trunk = request.trunk;
+        let credentials = request.account.as_ref().and_then(|account| account.credentials.clone());
+        let registration = Registration {
             request,
             next_hop,
+            credentials,
             call_id: self.token(16),
             from,
             cseq: 0,
@@ -59,41 +64,51 @@ impl UserAgent {
             next_at: None,
             failures: 0,
             leaving: false,
-        });
-        self.send_register(now);
+        };
+        self.registrations.insert(trunk, registration);
+        self.send_register(now, trunk);
         Ok(())
     }
 
-    /// Takes the binding back; [`SipEvent::Unregistered`] follows, whether or not the registrar answers.
+    /// Takes every binding back; one [`SipEvent::Unregistered`] for each follows, whether or not the registrar answers.
     pub fn unregister(&mut self, now: Instant) {
-        if let Some(registration) = &mut self.registration {
-            registration.leaving = true;
-            self.send_register(now);
+        let trunks: Vec<u16> = self.registrations.keys().copied().collect();
+        for trunk in trunks {
+            if let Some(registration) = self.registrations.get_mut(&trunk) {
+                registration.leaving = true;
+                self.send_register(now, trunk);
+            }
         }
     }
 
-    fn send_register(&mut self, now: Instant) {
-        let Some(mut registration) = self.registration.take() else { return };
+    fn send_register(&mut self, now: Instant, trunk: u16) {
+        let Some(mut registration) = self.registrations.remove(&trunk) else { return };
         registration.cseq += 1;
         registration.next_at = None;
         let to = NameAddr::new(registration.request.aor.clone());
         let (uri, from, number) =
             (registration.request.registrar.clone(), registration.from.clone(), registration.cseq);
-        let mut request = self.request(Method::Register, uri, from, to, number);
+        let mut request = self.request(Method::Register, uri, from, to, registration.next_hop, number);
         let expires = if registration.leaving { Duration::ZERO } else { registration.request.expires };
         request.headers.set("Call-ID", &registration.call_id);
         request.headers.push("Expires", expires.as_secs().to_string());
-        self.authorize(&mut registration.auth, &mut request);
-        registration.tx =
-            Some(self.start(now, request, registration.next_hop, Purpose::Register, Attempts::default()));
-        self.registration = Some(registration);
-        self.rearm_registration();
+        self.authorize(&registration.credentials, &mut registration.auth, &mut request);
+        let purpose = Purpose::Register(trunk);
+        registration.tx = Some(self.start(now, request, registration.next_hop, purpose, Attempts::default()));
+        self.registrations.insert(trunk, registration);
+        self.rearm_registration(trunk);
     }
 
-    pub(super) fn handle_register_response(&mut self, now: Instant, id: u64, response: &Response) {
-        let Some(mut registration) = self.registration.take() else { return };
+    pub(super) fn handle_register_response(
+        &mut self,
+        now: Instant,
+        trunk: u16,
+        id: u64,
+        response: &Response,
+    ) {
+        let Some(mut registration) = self.registrations.remove(&trunk) else { return };
         if registration.tx != Some(id) {
-            self.registration = Some(registration);
+            self.registrations.insert(trunk, registration);
             return;
         }
         match response.code {
@@ -108,21 +123,35 @@ impl UserAgent {
                 // Refresh between 70 % and 90 % of the way, so that a fleet does not come all at once.
                 let share = self.rng.random_range(0.7..0.9);
                 registration.next_at = Some(now + expires.mul_f64(share));
-                self.registration = Some(registration);
-                self.rearm_registration();
-                self.tell(SipEvent::Registered { expires });
+                self.registrations.insert(trunk, registration);
+                self.rearm_registration(trunk);
+                self.tell(SipEvent::Registered { trunk, expires });
             }
             401 | 407 => {
                 let number = registration.cseq + 1;
-                match self.retry_with_credentials(now, id, &mut registration.auth, response, number) {
+                let retried = self.retry_with_credentials(
+                    now,
+                    id,
+                    &registration.credentials,
+                    &mut registration.auth,
+                    response,
+                    number,
+                );
+                match retried {
                     Some(tx) => {
                         registration.cseq = number;
                         registration.tx = Some(tx);
-                        self.registration = Some(registration);
+                        self.registrations.insert(trunk, registration);
                     }
                     None => {
-                        self.registration = Some(registration);
-                        self.handle_register_failure(now, id, Failure::of_response(response, true), None);
+                        self.registrations.insert(trunk, registration);
+                        self.handle_register_failure(
+                            now,
+                            trunk,
+                            id,
+                            Failure::of_response(response, true),
+                            None,
+                        );
                     }
                 }
             }
@@ -133,15 +162,15 @@ impl UserAgent {
                 if longer {
                     registration.request.expires = wanted;
                 }
-                self.registration = Some(registration);
+                self.registrations.insert(trunk, registration);
                 if longer {
-                    self.send_register(now);
+                    self.send_register(now, trunk);
                 } else {
-                    self.handle_register_failure(now, id, Failure::of_response(response, false), None);
+                    self.handle_register_failure(now, trunk, id, Failure::of_response(response, false), None);
                 }
             }
             _ => {
-                self.registration = Some(registration);
+                self.registrations.insert(trunk, registration);
                 let sent_credentials = self.clients.get(id).is_some_and(|client| client.attempts.any());
                 let after = response.headers.get("Retry-After").and_then(|text| {
                     let digits = text.trim().split(|c: char| !c.is_ascii_digit()).next()?;
@@ -149,6 +178,7 @@ impl UserAgent {
                 });
                 self.handle_register_failure(
                     now,
+                    trunk,
                     id,
                     Failure::of_response(response, sent_credentials),
                     after,
@@ -159,7 +189,7 @@ impl UserAgent {
 
     /// Returns how long the registrar keeps our binding: as our Contact says, else Expires, else as asked.
     fn granted(&self, registration: &Registration, headers: &Headers) -> Duration {
-        let ours = dialog::contact(&self.config.contact_user, self.config.local).uri;
+        let ours = self.contact(registration.next_hop.transport).uri;
         let mut contacts = headers.list("Contact").filter_map(|text| NameAddr::parse(text).ok());
         let of_contact = contacts
             .find(|contact| {
@@ -176,18 +206,19 @@ impl UserAgent {
     pub(super) fn handle_register_failure(
         &mut self,
         now: Instant,
+        trunk: u16,
         id: u64,
         failure: Failure,
         retry_after: Option<Duration>,
     ) {
-        let Some(registration) = &mut self.registration else { return };
+        let Some(registration) = self.registrations.get_mut(&trunk) else { return };
         if registration.tx != Some(id) {
             return;
         }
         registration.tx = None;
         if registration.leaving {
-            self.registration = None;
-            self.rearm_registration();
+            self.registrations.remove(&trunk);
+            self.rearm_registration(trunk);
             self.tell(SipEvent::Unregistered);
             return;
         }
@@ -207,19 +238,21 @@ impl UserAgent {
         };
         let retry_in = base.mul_f64(self.rng.random_range(0.8..1.2));
         registration.next_at = Some(now + retry_in);
-        self.rearm_registration();
-        self.tell(SipEvent::RegistrationFailed { failure, retry_in: Some(retry_in) });
+        self.rearm_registration(trunk);
+        self.tell(SipEvent::RegistrationFailed { trunk, failure, retry_in: Some(retry_in) });
     }
 
-    pub(super) fn handle_registration_timeout(&mut self, now: Instant) {
-        match &self.registration {
-            Some(registration) if registration.next_at.is_some_and(|at| now >= at) => self.send_register(now),
-            _ => self.rearm_registration(),
+    pub(super) fn handle_registration_timeout(&mut self, now: Instant, trunk: u16) {
+        match self.registrations.get(&trunk) {
+            Some(registration) if registration.next_at.is_some_and(|at| now >= at) => {
+                self.send_register(now, trunk);
+            }
+            _ => self.rearm_registration(trunk),
         }
     }
 
-    fn rearm_registration(&mut self) {
-        let at = self.registration.as_ref().and_then(|registration| registration.next_at);
-        self.alarms.set(Owner::Registration, at.map(|at| (at, "registration")));
+    fn rearm_registration(&mut self, trunk: u16) {
+        let at = self.registrations.get(&trunk).and_then(|registration| registration.next_at);
+        self.alarms.set(Owner::Registration(trunk), at.map(|at| (at, "registration")));
     }
 }

@@ -1,13 +1,12 @@
 //! The agent's tables: transactions with the bytes they resend, and one alarm for each thing that waits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::digest::Attempts;
-use crate::message::{Method, Request, Via};
+use crate::message::{Hop, Method, Request, Via};
 use crate::transaction::{ClientTx, ServerTx};
 
 /// Something that waits for a moment.
@@ -16,7 +15,7 @@ pub(super) enum Owner {
     Client(u64),
     Server(u64),
     Call(u64),
-    Registration,
+    Registration(u16),
 }
 
 /// At most one alarm for each owner, the next one first.
@@ -63,7 +62,12 @@ pub(super) enum Purpose {
     /// BYE for a dialog that nobody wants, such as a second fork's.
     StrayBye,
     Options,
-    Register,
+    Register(u16),
+    /// A re-INVITE or a refreshing UPDATE.
+    Exchange(u64),
+    Prack(u64),
+    Refer(u64),
+    Notify,
 }
 
 /// A request of ours under way.
@@ -73,7 +77,7 @@ pub(super) struct Client {
     pub(super) request: Request,
     pub(super) branch: String,
     pub(super) bytes: Bytes,
-    pub(super) to: SocketAddr,
+    pub(super) to: Hop,
     pub(super) purpose: Purpose,
     /// The ACK of a refused INVITE, for its copies.
     pub(super) ack: Option<Bytes>,
@@ -115,7 +119,7 @@ impl Clients {
     }
 
     /// Returns the requests to `to` that nothing was heard about.
-    pub(super) fn unheard_at(&self, to: SocketAddr) -> Vec<u64> {
+    pub(super) fn unheard_at(&self, to: Hop) -> Vec<u64> {
         self.by_id.iter().filter(|(_, c)| c.to == to && c.tx.is_unheard()).map(|(id, _)| *id).collect()
     }
 
@@ -154,7 +158,7 @@ pub(super) struct Server {
     pub(super) key: ServerKey,
     pub(super) request: Request,
     pub(super) last: Option<Bytes>,
-    pub(super) reply_to: SocketAddr,
+    pub(super) reply_to: Hop,
     /// The call that a first INVITE began.
     pub(super) call: Option<u64>,
 }

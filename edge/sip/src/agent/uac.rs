@@ -3,19 +3,19 @@
 use std::time::Instant;
 
 use super::call::{Call, Calling, Early, Phase, SentAck, Up, Withdrawn};
-use super::config::{CommandError, InviteRequest};
+use super::config::{CommandError, InviteRequest, Reliability};
 use super::dialog::Dialog;
 use super::event::{DialogKey, Failure, FailureCause, HangupReason, SipEvent};
 use super::tables::{Owner, Purpose};
 use super::{ALLOW, UserAgent};
 use crate::digest::{Attempts, ClientAuth};
-use crate::message::{Headers, Method, NameAddr, Request, Response};
+use crate::message::{Headers, Hop, Method, NameAddr, Request, Response, Uri};
 use crate::sdp::{MediaParams, SdpError, SdpOrigin};
 
 /// Early dialogs, and 2xx answers, that one INVITE may bring at most.
 const MAX_FORKS: usize = 8;
 /// Headers that a caller of [`UserAgent::invite`] may not set, because the protocol does.
-const RESERVED: [&str; 16] = [
+const RESERVED: [&str; 20] = [
     "Via",
     "From",
     "To",
@@ -32,6 +32,10 @@ const RESERVED: [&str; 16] = [
     "Allow",
     "Require",
     "User-Agent",
+    "Supported",
+    "Session-Expires",
+    "Min-SE",
+    "Replaces",
 ];
 
 impl UserAgent {
@@ -44,13 +48,30 @@ impl UserAgent {
         if self.live_calls >= self.config.max_calls || self.calls.len() >= 8 * self.config.max_calls + 64 {
             return Err(CommandError::TooManyCalls);
         }
-        let literal = request.to.socket_addr();
-        let next_hop = request.next_hop.or(self.config.trunk).or(literal).ok_or(CommandError::NoRoute)?;
-        let from = self.from(&request.from_user, request.from_display);
+        let next_hop = self.route(&request.to, request.next_hop, request.transport)?;
+        let account = request.account.unwrap_or_default();
+        let host = request.from_host.or(account.domain).or(self.config.domain.clone());
+        let from = self.from(&request.from_user, request.from_display, host.as_deref(), next_hop);
         let mut origin = SdpOrigin::new(rand::Rng::random(&mut self.rng));
         let local_tag = from.tag().unwrap_or_default();
-        let mut invite = self.request(Method::Invite, request.to.clone(), from, NameAddr::new(request.to), 1);
+        let to = NameAddr::new(request.to.clone());
+        let mut invite = self.request(Method::Invite, request.to, from, to, next_hop, 1);
         invite.headers.push("Allow", ALLOW);
+        let mut supported = vec!["replaces"];
+        match self.config.reliable {
+            Reliability::Never => {}
+            Reliability::Supported => supported.push("100rel"),
+            Reliability::Required => invite.headers.push("Require", "100rel"),
+        }
+        if self.config.session_timers.is_some() {
+            supported.push("timer");
+        }
+        invite.headers.push("Supported", supported.join(", "));
+        self.ask_timer(&mut invite);
+        if let Some(replaces) = &request.replaces {
+            invite.headers.push("Require", "replaces");
+            invite.headers.push("Replaces", replaces.to_wire());
+        }
         for (name, value) in &request.extra_headers {
             if !RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
                 invite.headers.push(name, value);
@@ -69,6 +90,8 @@ impl UserAgent {
             media: request.media,
             origin,
             next_hop,
+            began_here: true,
+            credentials: account.credentials,
             auth: ClientAuth::default(),
             invite: Some(tx),
             acks: Vec::new(),
@@ -80,6 +103,29 @@ impl UserAgent {
             }),
         });
         Ok(DialogKey(key))
+    }
+
+    /// Returns where a request for `to` goes first.
+    pub(super) fn route(
+        &self,
+        to: &Uri,
+        next_hop: Option<std::net::SocketAddr>,
+        transport: Option<crate::message::Transport>,
+    ) -> Result<Hop, CommandError> {
+        let trunk = next_hop.or(self.config.trunk);
+        let usual = transport.unwrap_or(self.config.transport);
+        match trunk {
+            Some(addr) => Ok(Hop::new(usual, addr)),
+            None => {
+                let mut hop = Hop::of_uri(to, None).ok_or(CommandError::NoRoute)?;
+                if let Some(transport) = transport {
+                    hop.transport = transport;
+                } else if !to.params.has("transport") && to.scheme == crate::message::Scheme::Sip {
+                    hop.transport = usual;
+                }
+                Ok(hop)
+            }
+        }
     }
 
     /// Withdraws a call that is not answered yet; [`SipEvent::Failed`] follows.
@@ -150,7 +196,7 @@ impl UserAgent {
         let Phase::Up(up) = &call.phase else { return };
         let mut dialog = Box::new(up.dialog.clone());
         let to = dialog.next_hop(call.next_hop);
-        let mut bye = self.bye_request(&mut dialog, &mut call.auth);
+        let mut bye = self.bye_request(&mut dialog, call);
         if let Some(reason) = reason {
             reason.write_to(&mut bye.headers);
         }
@@ -158,10 +204,10 @@ impl UserAgent {
         self.start(now, bye, to, Purpose::Bye(call.key), Attempts::default());
     }
 
-    fn bye_request(&mut self, dialog: &mut Dialog, auth: &mut ClientAuth) -> Request {
+    fn bye_request(&mut self, dialog: &mut Dialog, call: &mut Call) -> Request {
         let mut bye = dialog.next_request(Method::Bye);
         bye.headers.push("User-Agent", &self.config.user_agent);
-        self.authorize(auth, &mut bye);
+        self.authorize(&call.credentials, &mut call.auth, &mut bye);
         bye
     }
 
@@ -172,7 +218,10 @@ impl UserAgent {
             && matches!(response.code, 401 | 407)
         {
             let number = dialog.local_cseq + 1;
-            if self.retry_with_credentials(now, id, &mut call.auth, response, number).is_some() {
+            if self
+                .retry_with_credentials(now, id, &call.credentials, &mut call.auth, response, number)
+                .is_some()
+            {
                 dialog.local_cseq = number;
                 self.put_back(call);
                 return;
@@ -215,18 +264,25 @@ impl UserAgent {
             return;
         }
         let tag = response.headers.to().and_then(|to| to.tag());
-        let mut early_media = None;
+        let mut found = None;
         if let (Some(tag), Some(client)) = (tag, self.clients.get(id)) {
             let known = calling.early.iter().position(|early| early.dialog.remote_tag() == tag);
             let at = match known {
                 Some(at) => Some(at),
                 None if calling.early.len() >= MAX_FORKS => None,
                 None => Dialog::of_response(&client.request, response).map(|dialog| {
-                    calling.early.push(Early { dialog, media: None });
+                    calling.early.push(Early { dialog, media: None, reliable: None });
                     calling.early.len() - 1
                 }),
             };
-            if let Some(at) = at {
+            found = at;
+        }
+        let mut early_media = None;
+        if let Some(at) = found {
+            if !self.take_in_progress(now, call, at, response) {
+                return;
+            }
+            if let Phase::Calling(calling) = &mut call.phase {
                 let early = &mut calling.early[at];
                 if let Some(answer) = sdp_body(&response.headers, &response.body)
                     && let Ok(media) = call.origin.read_answer(&call.media, &answer)
@@ -241,14 +297,17 @@ impl UserAgent {
 
     fn handle_2xx(&mut self, now: Instant, id: u64, call: &mut Call, response: &Response) {
         let remote_tag = response.headers.to().and_then(|to| to.tag()).unwrap_or_default();
-        if let Some(ack) = call.acks.iter().find(|ack| ack.remote_tag == remote_tag) {
+        let number = response.headers.cseq().map(|cseq| cseq.number);
+        if let Some(ack) =
+            call.acks.iter().find(|ack| ack.remote_tag == remote_tag && Some(ack.number) == number)
+        {
             let (to, bytes) = (ack.to, ack.bytes.clone());
             self.send_again(to, bytes);
             return;
         }
         let Some(client) = self.clients.get(id) else { return };
         let invite = client.request.clone();
-        let Some(dialog) = Dialog::of_response(&invite, response) else { return };
+        let Some(mut dialog) = Dialog::of_response(&invite, response) else { return };
         if call.acks.len() >= MAX_FORKS {
             self.stats.dropped += 1;
             return;
@@ -267,11 +326,15 @@ impl UserAgent {
             return;
         }
         let early = calling.early.iter().find(|early| early.dialog.remote_tag() == remote_tag);
+        if let Some(early) = early {
+            dialog.confirm(&early.dialog);
+        }
         let early = early.and_then(|early| early.media.clone());
         match agreed(call, response, early) {
             Ok(media) => {
-                let up = Up { dialog, media: Some(media.clone()), unacked: None, bye_wanted: None };
-                call.phase = Phase::Up(Box::new(up));
+                let updates = response.headers.lists("Allow", "UPDATE");
+                call.phase = Phase::Up(Box::new(Up::new(dialog, Some(media.clone()), updates)));
+                self.note_timer(now, call, &response.headers, true);
                 self.tell(SipEvent::Answered { key, media });
             }
             Err(error) => {
@@ -289,16 +352,13 @@ impl UserAgent {
 
     /// Sends the ACK of a 2xx and keeps it for the copies of the 2xx (RFC 3261 §13.2.2.4).
     fn acknowledge(&mut self, call: &mut Call, dialog: &Dialog, invite: &Request) {
-        let mut ack = dialog.request(Method::Ack, dialog.local_cseq);
-        let branch = format!("z9hG4bK{}", self.token(12));
-        let via = crate::message::Via::new("UDP", self.config.local, &branch);
-        ack.headers.push_front("Via", via.to_wire());
+        let number = invite.headers.cseq().map(|cseq| cseq.number).unwrap_or_default();
+        let mut ack = dialog.request(Method::Ack, number);
         ack.headers.copy(&invite.headers, "Authorization");
         ack.headers.copy(&invite.headers, "Proxy-Authorization");
-        let bytes = ack.to_bytes();
         let to = dialog.next_hop(call.next_hop);
-        self.send(to, bytes.clone());
-        call.acks.push(SentAck { remote_tag: dialog.remote_tag(), bytes, to });
+        let bytes = self.send_ack(ack, to);
+        call.acks.push(SentAck { remote_tag: dialog.remote_tag(), number, bytes, to });
     }
 
     fn send_stray_bye(
@@ -309,7 +369,7 @@ impl UserAgent {
         reason: Option<HangupReason>,
     ) {
         let to = dialog.next_hop(call.next_hop);
-        let mut bye = self.bye_request(&mut dialog, &mut call.auth);
+        let mut bye = self.bye_request(&mut dialog, call);
         if let Some(reason) = reason {
             reason.write_to(&mut bye.headers);
         }
@@ -323,11 +383,28 @@ impl UserAgent {
         if matches!(response.code, 401 | 407) && calling.withdrawn.is_none() {
             let number = self.clients.get(id).and_then(|client| client.request.headers.cseq());
             let number = number.map_or(1, |cseq| cseq.number) + 1;
-            if let Some(tx) = self.retry_with_credentials(now, id, &mut call.auth, response, number) {
+            let retried =
+                self.retry_with_credentials(now, id, &call.credentials, &mut call.auth, response, number);
+            if let Some(tx) = retried {
                 calling.early.clear();
                 call.invite = Some(tx);
                 return;
             }
+        }
+        // The timer asked for is too short for a hop on the way (RFC 4028 §7.3).
+        if response.code == 422
+            && calling.withdrawn.is_none()
+            && let Some(mut invite) = self.clients.get(id).map(|client| client.request.clone())
+            && self.raise_timer(&mut invite, response)
+        {
+            let number = invite.headers.cseq().map_or(1, |cseq| cseq.number) + 1;
+            invite.headers.remove("Via");
+            invite.headers.set("CSeq", crate::message::CSeq { number, method: Method::Invite }.to_wire());
+            self.authorize(&call.credentials, &mut call.auth, &mut invite);
+            calling.early.clear();
+            let (to, purpose) = (call.next_hop, Purpose::Invite(call.key));
+            call.invite = Some(self.start(now, invite, to, purpose, attempts));
+            return;
         }
         let after_credentials = attempts.any() && calling.early.is_empty();
         let failure = Failure::of_response(response, after_credentials);
@@ -435,7 +512,13 @@ impl UserAgent {
             Phase::Offered(offered) if now >= offered.give_up_at => {
                 let _ = self.reject(now, DialogKey(key), 480);
             }
-            Phase::Up(_) => self.handle_unacked(now, key),
+            Phase::Offered(offered) if offered.reliable.unacked.is_some() => {
+                self.handle_unacked_progress(now, key);
+            }
+            Phase::Up(up) if up.unacked.as_ref().is_some_and(|unacked| unacked.is_due(now)) => {
+                self.handle_unacked(now, key);
+            }
+            Phase::Up(_) => self.handle_session_timeout(now, key),
             Phase::Calling(_) | Phase::Offered(_) | Phase::Leaving { .. } | Phase::Lingering { .. } => {
                 let alarm = call.alarm();
                 self.alarms.set(Owner::Call(key), alarm);

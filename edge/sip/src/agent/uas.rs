@@ -1,25 +1,27 @@
 //! Calls that others make: INVITE, our answers, their CANCEL and ACK (RFC 3261 §8.2, §9.2, §13.3).
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::call::{Call, Offered, Phase, Unacked, Up};
 use super::config::CommandError;
-use super::dialog::{self, Dialog};
+use super::dialog::Dialog;
 use super::event::{DialogKey, Failure, FailureCause, HangupReason, SipEvent};
 use super::exchange::Answer;
+use super::reliable::ReliableSide;
+use super::session::Asked;
 use super::tables::ServerKey;
+use super::transfer::Replaced;
 use super::uac::sdp_body;
-use super::{ALLOW, UserAgent};
+use super::{ALLOW, SUPPORTED, UserAgent};
 use crate::digest::{ClientAuth, Subject, Verdict, Verifier};
-use crate::message::{Method, Request, Response};
+use crate::message::{Hop, Method, Request, Response};
 use crate::sdp::{LocalMedia, MediaParams, SdpError, SdpOrigin};
 
 impl UserAgent {
     /// Takes in an INVITE that begins a call.
-    pub(super) fn handle_invite(&mut self, now: Instant, from: SocketAddr, key: ServerKey, request: Request) {
+    pub(super) fn handle_invite(&mut self, now: Instant, from: Hop, key: ServerKey, request: Request) {
         if !self.may_call(from) {
             self.stats.refused += 1;
             self.answer_without_state(&request.headers, from, 403, "Forbidden", &[]);
@@ -37,6 +39,21 @@ impl UserAgent {
             self.answer_without_state(&request.headers, from, 482, "Loop Detected", &[]);
             return;
         }
+        let asked = Asked::read(&request.headers);
+        if asked.is_too_short(self.config.session_timers) {
+            let shortest = self.config.session_timers.unwrap_or_default().shortest.as_secs().to_string();
+            let more = [("Min-SE", shortest.as_str())];
+            self.answer_without_state(&request.headers, from, 422, "Session Interval Too Small", &more);
+            return;
+        }
+        let replaces = match self.find_replaced(&request.headers) {
+            Replaced::Nothing => None,
+            Replaced::Call(key) => Some(key),
+            Replaced::No(code, phrase) => {
+                self.answer_without_state(&request.headers, from, code, phrase, &[]);
+                return;
+            }
+        };
         if self.live_calls >= self.config.max_calls {
             self.answer_without_state(&request.headers, from, 503, "Service Unavailable", &[]);
             return;
@@ -55,6 +72,8 @@ impl UserAgent {
             return;
         };
 
+        let reliable = ReliableSide::of_invite(&request.headers, self.config.reliable);
+        let peer_updates = request.headers.lists("Allow", "UPDATE");
         let server = self.open_server(from, key, request);
         let id = self.id();
         if let Some(open) = self.servers.get_mut(server) {
@@ -73,6 +92,8 @@ impl UserAgent {
             media: LocalMedia::new(self.config.local),
             origin,
             next_hop: from,
+            began_here: false,
+            credentials: None,
             auth: ClientAuth::default(),
             invite: None,
             acks: Vec::new(),
@@ -82,19 +103,24 @@ impl UserAgent {
                 offer,
                 answered_early: None,
                 give_up_at: now + self.config.incoming_ring_limit,
+                reliable,
+                asked,
+                peer_updates,
+                replaces,
             })),
         });
         self.tell(SipEvent::Incoming {
             key: DialogKey(id),
-            source: from,
+            source: from.addr,
             from: Box::new(caller),
             to: Box::new(callee.uri),
             has_offer,
+            replaces: replaces.map(DialogKey),
         });
     }
 
     /// Checks the caller's password, if one is asked for; answers the request when it fails.
-    fn is_authorised(&mut self, now: Instant, from: SocketAddr, request: &Request) -> bool {
+    fn is_authorised(&mut self, now: Instant, from: Hop, request: &Request) -> bool {
         let Some(auth) = self.config.inbound_auth.clone() else { return true };
         if self.verifier.is_none() {
             let key = rand::Rng::random(&mut self.rng);
@@ -132,6 +158,11 @@ impl UserAgent {
             self.put_back(call);
             return Err(CommandError::WrongState);
         };
+        if offered.reliable.queue_ringing(early.as_ref()) {
+            let agreed = offered.answered_early.as_ref().map(|(_, media)| media.clone());
+            self.put_back(call);
+            return Ok(agreed);
+        }
         let mut agreed = None;
         if let Some(media) = early {
             call.media = media;
@@ -152,7 +183,11 @@ impl UserAgent {
                 response.headers.push("Content-Type", "application/sdp");
                 response.body = Bytes::from(answer.clone());
             }
-            self.respond(now, server, &response);
+            if offered.reliable.applies(agreed.is_some(), self.config.reliable) {
+                self.respond_reliably(now, offered, response);
+            } else {
+                self.respond(now, server, &response);
+            }
         }
         self.put_back(call);
         Ok(agreed.map(|(_, media)| media))
@@ -176,10 +211,17 @@ impl UserAgent {
             self.put_back(call);
             return Err(CommandError::WrongState);
         };
+        if offered.reliable.queue_accept(&media) {
+            let agreed = offered.answered_early.as_ref().map(|(_, media)| media.clone());
+            self.put_back(call);
+            return Ok(agreed);
+        }
         if offered.answered_early.is_none() {
             call.media = media;
         }
         let (body, agreed) = match (&offered.offer, offered.answered_early.take()) {
+            // What a PRACK acknowledged is agreed and need not be said twice (RFC 3262 §5).
+            (_, Some((_, agreed))) if offered.reliable.answer_arrived => (String::new(), Some(agreed)),
             (_, Some((answer, agreed))) => (answer, Some(agreed)),
             (Some(offer), None) => match call.origin.answer(&call.media, offer) {
                 Ok((answer, agreed)) => (answer, Some(agreed)),
@@ -188,17 +230,27 @@ impl UserAgent {
             (None, None) => (call.origin.offer(&call.media), None),
         };
         let (server, dialog) = (offered.server, offered.dialog.clone());
+        let (asked, peer_updates, replaces) = (offered.asked, offered.peer_updates, offered.replaces);
+        let mut timer = None;
         let cseq = self.servers.get(server).and_then(|open| open.request.headers.cseq());
         let cseq = cseq.map(|cseq| cseq.number).unwrap_or_default();
         let sent = self.dialog_response(server, 200, "OK", &call.local_tag).and_then(|mut response| {
-            response.headers.push("Content-Type", "application/sdp");
-            response.body = Bytes::from(body);
+            if !body.is_empty() {
+                response.headers.push("Content-Type", "application/sdp");
+                response.body = Bytes::from(body);
+            }
+            timer = self.answer_timer(now, asked, &mut response);
             self.respond(now, server, &response)
         });
         self.forget_ringing(server);
         let unacked = sent.map(|(bytes, to)| self.unacked(now, cseq, bytes, to, agreed.is_none(), true));
-        call.phase = Phase::Up(Box::new(Up { dialog, media: agreed.clone(), unacked, bye_wanted: None }));
+        let up = Up { unacked, timer, ..Up::new(dialog, agreed.clone(), peer_updates) };
+        call.phase = Phase::Up(Box::new(up));
         self.put_back(call);
+        if let Some(replaced) = replaces {
+            // It may have ended in the meantime, which is as good.
+            let _ = self.bye(now, DialogKey(replaced), None);
+        }
         Ok(agreed)
     }
 
@@ -240,6 +292,7 @@ impl UserAgent {
         if let Some(mut response) = self.dialog_response(server, code, phrase(code), &call.local_tag) {
             response.headers.remove("Contact");
             response.headers.remove("Record-Route");
+            response.headers.remove("Supported");
             self.respond(now, server, &response);
         }
     }
@@ -265,10 +318,11 @@ impl UserAgent {
         response.tag_to(tag);
         let asked = &self.servers.get(server)?.request;
         response.headers.copy(&asked.headers, "Record-Route");
-        let contact = dialog::contact(&self.config.contact_user, self.config.local);
-        response.headers.push("Contact", contact.to_wire());
+        let transport = self.servers.get(server)?.reply_to.transport;
+        response.headers.push("Contact", self.contact(transport).to_wire());
+        response.headers.push("Allow", ALLOW);
         if code >= 200 {
-            response.headers.push("Allow", ALLOW);
+            response.headers.push("Supported", SUPPORTED);
         }
         Some(response)
     }
@@ -278,7 +332,7 @@ impl UserAgent {
         now: Instant,
         cseq: u32,
         bytes: Bytes,
-        to: SocketAddr,
+        to: Hop,
         wants_answer: bool,
         first: bool,
     ) -> Unacked {
@@ -308,7 +362,7 @@ impl UserAgent {
     pub(super) fn handle_cancel(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Hop,
         key: ServerKey,
         invite: &ServerKey,
         request: Request,
@@ -376,7 +430,7 @@ impl UserAgent {
                 Err(_) if !unacked.first => {}
                 Err(error) => {
                     let failure = Failure::here(FailureCause::NotAcceptable, &error.to_string());
-                    self.break_off(now, call, failure);
+                    self.break_off(now, call, failure, None);
                     return;
                 }
             }
@@ -393,14 +447,23 @@ impl UserAgent {
     }
 
     /// Hangs up a call whose signalling broke, and tells it as a failure.
-    fn break_off(&mut self, now: Instant, call: &mut Call, failure: Failure) {
+    pub(super) fn break_off(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        failure: Failure,
+        reason: Option<HangupReason>,
+    ) {
         let key = DialogKey(call.key);
         if let Phase::Up(up) = &call.phase {
             let mut dialog = up.dialog.clone();
             let to = dialog.next_hop(call.next_hop);
             let mut bye = dialog.next_request(Method::Bye);
             bye.headers.push("User-Agent", &self.config.user_agent);
-            self.authorize(&mut call.auth, &mut bye);
+            if let Some(reason) = reason {
+                reason.write_to(&mut bye.headers);
+            }
+            self.authorize(&call.credentials, &mut call.auth, &mut bye);
             self.start(now, bye, to, super::tables::Purpose::StrayBye, Default::default());
         }
         self.end_call(call, SipEvent::Failed { key, failure });
@@ -420,7 +483,7 @@ impl UserAgent {
                     None => {
                         let failure =
                             Failure::here(FailureCause::Protocol, "the answer was never acknowledged");
-                        self.break_off(now, &mut call, failure);
+                        self.break_off(now, &mut call, failure, None);
                     }
                 }
             } else if now >= unacked.resend_at {
@@ -435,8 +498,13 @@ impl UserAgent {
 }
 
 /// Returns the usual phrase of a code that we send.
-fn phrase(code: u16) -> &'static str {
+pub(super) fn phrase(code: u16) -> &'static str {
     match code {
+        100 => "Trying",
+        180 => "Ringing",
+        183 => "Session Progress",
+        200..=299 => "OK",
+        504 => "Server Time-out",
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",

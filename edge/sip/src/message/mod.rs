@@ -8,6 +8,7 @@
 //! Absent on purpose: the grammar of headers that nothing here acts on. They are kept as text.
 
 mod address;
+mod hop;
 mod text;
 mod uri;
 
@@ -17,9 +18,11 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use address::{CSeq, NameAddr, Via};
+pub use hop::{Hop, Transport};
 pub use uri::{Params, Scheme, Uri, UriError};
 
 pub(crate) use text::{find_outside_quotes, one_line, quote, split_outside_quotes, unquote};
+pub(crate) use uri::{escape, unescape};
 
 /// The method of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod baresip;
+mod scenario;
 mod shell;
 mod sipp;
+mod sipp_suite;
 mod sound;

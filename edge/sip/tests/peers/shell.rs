@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use trunkline_sip::digest::Credentials;
 use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::LocalMedia;
-use trunkline_sip::{DialogKey, InviteRequest, Output, SipEvent, UaConfig, UserAgent};
+use trunkline_sip::{CallNews, DialogKey, InviteRequest, Output, SipEvent, UaConfig, UserAgent};
 
 use crate::sound::Sound;
 
 pub(crate) struct Shell {
+    pub(crate) config: UaConfig,
     pub(crate) socket: UdpSocket,
     pub(crate) agent: UserAgent,
     pub(crate) unread: Vec<SipEvent>,
+    pub(crate) news: Vec<CallNews>,
     pub(crate) sound: Option<Sound>,
 }
 
@@ -26,7 +28,14 @@ impl Shell {
         config.trunk = peer;
         config.allowed_peers = Some(vec!["127.0.0.1".parse().unwrap()]);
         config.credentials = Some(Credentials::new("branch", password));
-        Self { socket, agent: UserAgent::new(config, [5; 32]), unread: Vec::new(), sound: None }
+        Self {
+            agent: UserAgent::new(config.clone(), [5; 32]),
+            config,
+            socket,
+            unread: Vec::new(),
+            news: Vec::new(),
+            sound: None,
+        }
     }
 
     pub(crate) fn local(&self) -> SocketAddr {
@@ -50,12 +59,13 @@ impl Shell {
     fn flush(&mut self) {
         while let Some(output) = self.agent.poll_output() {
             match output {
-                Output::Send { to, bytes } => {
+                Output::Send { to, bytes, .. } => {
                     if let Err(error) = self.socket.send_to(&bytes, to) {
                         self.agent.handle_send_error(Instant::now(), to, error.kind());
                     }
                 }
                 Output::Event(event) => self.unread.push(event),
+                Output::News { news, .. } => self.news.push(news),
             }
         }
     }
@@ -95,6 +105,18 @@ impl Shell {
                 return wanted(&event).unwrap();
             }
             assert!(Instant::now() < limit, "never came; still unread: {:#?}", self.unread);
+            self.turn(Duration::from_millis(50));
+        }
+    }
+
+    /// Lets time run until `wanted` likes news of a call.
+    pub(crate) fn until_news(&mut self, wanted: impl Fn(&CallNews) -> bool) -> CallNews {
+        let limit = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(at) = self.news.iter().position(&wanted) {
+                return self.news.remove(at);
+            }
+            assert!(Instant::now() < limit, "never came; so far {:#?} and {:#?}", self.news, self.unread);
             self.turn(Duration::from_millis(50));
         }
     }

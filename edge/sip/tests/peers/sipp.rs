@@ -10,12 +10,16 @@ use trunkline_sip::{FailureCause, SipEvent};
 
 use crate::shell::{Peer, Shell, answered, failed, free_port, incoming, installed};
 
-fn has_sipp() -> bool {
+pub(crate) fn has_sipp() -> bool {
     installed("sipp", "-v", "sip-tester")
 }
 
 fn sipp(scenario: &str, port: u16, more: &[&str]) -> Peer {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/scenarios").join(scenario);
+    sipp_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/scenarios").join(scenario), port, more)
+}
+
+/// Starts SIPp with the scenario in `file`.
+pub(crate) fn sipp_file(file: &Path, port: u16, more: &[&str]) -> Peer {
     let child = Command::new("sipp")
         .arg("-sf")
         .arg(file)

@@ -242,7 +242,7 @@ fn a_stranger_is_refused_and_beyond_a_rate_ignored() {
     let failure = pair.until(Side::Caller, failed);
     assert_eq!((failure.cause, failure.sip_code), (FailureCause::Forbidden, Some(403)));
     pair.run_for(Duration::from_millis(20));
-    assert_eq!((pair.callee.stats().refused, pair.callee.stats().dropped), (20, 10));
+    assert_eq!((pair.callee.stats().refused, pair.callee.stats().dropped), (5, 25));
     assert!(pair.callee.is_idle(), "strangers cost no state");
     pair.settle();
 }

@@ -5,6 +5,9 @@ mod chaos;
 mod lossy;
 mod peer;
 mod registration;
+mod reliable;
+mod session;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,13 +45,14 @@ pub(super) struct Pair {
     pub(super) callee: UserAgent,
     pub(super) weather: Weather,
     pub(super) rng: StdRng,
-    wire: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Bytes)>,
+    wire: BTreeMap<(Instant, u64), (Hop, SocketAddr, Bytes)>,
     sequence: u64,
     /// Start lines with the millisecond they were sent at.
     pub(super) sent: Vec<(u128, Side, String)>,
     pub(super) events: Vec<(u128, Side, SipEvent)>,
     /// Events the test has not looked at.
     unread: Vec<(Side, SipEvent)>,
+    pub(super) news: Vec<(Side, CallNews)>,
 }
 
 pub(super) fn addr(side: Side) -> SocketAddr {
@@ -95,6 +99,7 @@ impl Pair {
             sent: Vec::new(),
             events: Vec::new(),
             unread: Vec::new(),
+            news: Vec::new(),
         }
     }
 
@@ -103,7 +108,7 @@ impl Pair {
         self.caller.invite(self.now, request).unwrap()
     }
 
-    fn agent(&mut self, side: Side) -> &mut UserAgent {
+    pub(super) fn agent(&mut self, side: Side) -> &mut UserAgent {
         match side {
             Side::Caller => &mut self.caller,
             Side::Callee => &mut self.callee,
@@ -123,7 +128,8 @@ impl Pair {
                         self.events.push((at, side, event.clone()));
                         self.unread.push((side, event));
                     }
-                    Output::Send { to, bytes } => {
+                    Output::News { news, .. } => self.news.push((side, news)),
+                    Output::Send { transport, to, bytes } => {
                         let text = String::from_utf8_lossy(&bytes);
                         let first = text.lines().next().unwrap();
                         self.sent.push((at, side, first.split(" sip:").next().unwrap().to_owned()));
@@ -135,7 +141,8 @@ impl Pair {
                             let delay = self.rng.random_range(1..=self.weather.longest_delay_ms);
                             self.sequence += 1;
                             let due = self.now + Duration::from_millis(delay);
-                            self.wire.insert((due, self.sequence), (addr(side), to, bytes.clone()));
+                            let from = Hop::new(transport, addr(side));
+                            self.wire.insert((due, self.sequence), (from, to, bytes.clone()));
                         }
                     }
                 }
@@ -159,7 +166,7 @@ impl Pair {
             for side in [Side::Caller, Side::Callee] {
                 if addr(side) == to {
                     let now = self.now;
-                    self.agent(side).handle_datagram(now, from, &bytes);
+                    self.agent(side).handle_message(now, from, &bytes);
                 }
             }
         }
@@ -181,6 +188,23 @@ impl Pair {
             }
             assert!(self.step(limit), "never came; so far {:#?}", self.events);
         }
+    }
+
+    /// Lets time run until the other side of a call tells `wanted`; panics after ten minutes.
+    pub(super) fn until_news(&mut self, side: Side, wanted: impl Fn(&CallNews) -> bool) -> CallNews {
+        let limit = self.now + Duration::from_secs(600);
+        loop {
+            self.drain();
+            if let Some(at) = self.news.iter().position(|(at, news)| *at == side && wanted(news)) {
+                return self.news.remove(at).1;
+            }
+            assert!(self.step(limit), "never came; so far {:#?}", self.news);
+        }
+    }
+
+    /// Loses everything that is sent from now on.
+    pub(super) fn cut(&mut self) {
+        self.weather.loss = 1.0;
     }
 
     /// Lets time run for so long.
@@ -228,6 +252,10 @@ pub(super) fn hung_up(event: &SipEvent) -> Option<HangupReason> {
     if let SipEvent::PeerHungUp { reason, .. } = event { Some(reason.clone()) } else { None }
 }
 
+pub(super) fn changed(event: &SipEvent) -> Option<crate::sdp::Direction> {
+    if let SipEvent::MediaChanged { media, .. } = event { Some(media.direction) } else { None }
+}
+
 pub(super) fn ended(event: &SipEvent) -> Option<()> {
     matches!(event, SipEvent::Ended { .. }).then_some(())
 }
@@ -271,6 +299,7 @@ impl Solo {
                     messages.push(Message::parse(&bytes).expect("we print what we can read"))
                 }
                 Output::Event(event) => events.push(event),
+                Output::News { .. } => {}
             }
         }
         (messages, events)

@@ -78,7 +78,7 @@ fn requests_in_a_call_follow_the_recorded_route_to_the_contact() {
     solo.agent.bye(solo.now, key, None).unwrap();
     let mut sent = Vec::new();
     while let Some(output) = solo.agent.poll_output() {
-        if let Output::Send { to, bytes } = output {
+        if let Output::Send { to, bytes, .. } = output {
             sent.push((to.to_string(), Message::parse(&bytes).unwrap()));
         }
     }
@@ -146,7 +146,7 @@ fn a_peer_that_never_finally_answers_a_withdrawn_invite_is_forgotten_after_32_s(
 // --- a call that came in -----------------------------------------------------------------------------------
 
 /// A request of the peer, in the dialog `tag` if there is one.
-fn ask(method: &str, number: u32, tag: &str, more: &str, body: &str) -> String {
+pub(super) fn ask(method: &str, number: u32, tag: &str, more: &str, body: &str) -> String {
     let to_tag = if tag.is_empty() { String::new() } else { format!(";tag={tag}") };
     format!(
         "{method} sip:trunkline@192.0.2.2 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.1;rport;branch=z9hG4bK{method}{number}\n\
@@ -253,8 +253,9 @@ fn requests_in_a_call_get_the_answer_that_fits() {
         (response.code, events)
     };
     assert_eq!(code("OPTIONS", "", "").0, 200);
-    assert_eq!(code("NOTIFY", "Event: refer\n", "").0, 489);
-    assert_eq!(code("REFER", "", "").0, 405);
+    assert_eq!(code("NOTIFY", "Event: refer\n", "").0, 481);
+    assert_eq!(code("NOTIFY", "Event: weather\n", "").0, 489);
+    assert_eq!(code("REFER", "", "").0, 603);
     assert_eq!(code("PRACK", "", "").0, 481);
     assert_eq!(code("FROBNICATE", "", "").0, 405);
     assert_eq!(code("INFO", "", "").0, 200);
@@ -318,7 +319,10 @@ fn an_invite_that_cannot_be_served_is_told_so() {
         response.code
     };
     assert_eq!(code(ask("INVITE", 1, "", "Content-Type: text/html\n", "<p>")), 415);
-    assert_eq!(code(ask("INVITE", 1, "", "Require: 100rel\nContent-Type: application/sdp\n", &offer)), 420);
+    assert_eq!(
+        code(ask("INVITE", 1, "", "Require: teleportation\nContent-Type: application/sdp\n", &offer)),
+        420
+    );
     assert_eq!(code(ask("INVITE", 1, "", "", "").replace("Contact: <sip:4000@192.0.2.1:5060>\n", "")), 400);
     assert_eq!(code(ask("REGISTER", 1, "", "", "")), 405);
     assert_eq!(code(ask("SUBSCRIBE", 1, "", "", "")), 489);

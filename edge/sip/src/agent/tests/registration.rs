@@ -10,6 +10,8 @@ fn solo() -> (Solo, Request) {
         aor: Uri::sip("1001", "pbx.example.com").unwrap(),
         registrar: Uri::sip("", "pbx.example.com").unwrap(),
         next_hop: None,
+        account: None,
+        trunk: 0,
         expires: Duration::from_secs(3_600),
     };
     solo.agent.register(solo.now, request).unwrap();
@@ -34,7 +36,7 @@ fn a_binding_is_made_with_a_password_and_refreshed_before_it_ends() {
     assert!(second.headers.get("Authorization").unwrap().contains("nc=00000001"));
     solo.hear(&reply(&second, 200, "r", "Contact: <sip:trunkline@192.0.2.1:5060>;expires=600", ""));
     let events = solo.take().1;
-    assert_eq!(events, [SipEvent::Registered { expires: Duration::from_secs(600) }]);
+    assert_eq!(events, [SipEvent::Registered { trunk: 0, expires: Duration::from_secs(600) }]);
 
     solo.wait(Duration::from_secs(400));
     assert!(solo.requests().is_empty());
@@ -57,7 +59,8 @@ fn failures_are_told_and_tried_again_ever_more_slowly() {
     let mut waits = Vec::new();
     for _ in 0..9 {
         solo.hear(&reply(&request, 503, "r", "", ""));
-        let Some(SipEvent::RegistrationFailed { failure, retry_in: Some(wait) }) = solo.take().1.pop() else {
+        let Some(SipEvent::RegistrationFailed { failure, retry_in: Some(wait), .. }) = solo.take().1.pop()
+        else {
             panic!("not told");
         };
         assert_eq!(failure.cause, FailureCause::ServerError);
@@ -76,7 +79,7 @@ fn a_wrong_password_is_not_insisted_on() {
     solo.hear(&reply(&first, 401, "r", challenge, ""));
     let second = solo.requests().remove(0);
     solo.hear(&reply(&second, 401, "r", challenge, ""));
-    let Some(SipEvent::RegistrationFailed { failure, retry_in: Some(wait) }) = solo.take().1.pop() else {
+    let Some(SipEvent::RegistrationFailed { failure, retry_in: Some(wait), .. }) = solo.take().1.pop() else {
         panic!("not told");
     };
     assert_eq!(failure.cause, FailureCause::Unauthorized);
