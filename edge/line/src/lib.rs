@@ -1,6 +1,6 @@
 //! A telephone line: the shells that turn the sans-IO cores `sip` and `rtp` into calls with sound.
 //!
-//! [`SipHandle`] owns the signalling socket in one task; [`MediaHandle`] owns every RTP socket in
+//! [`SipHandle`] owns the signalling socket, and the TCP and TLS connections, in one task; [`MediaHandle`] owns every RTP socket in
 //! one thread of its own, ticking each call every 20 ms in one of 20 phases; [`RecorderHandle`]
 //! writes recordings in another, so that a slow disk holds up neither.
 //!
@@ -17,4 +17,7 @@ pub use media::{
 };
 pub use player::{Clip, Command};
 pub use recorder::{RecorderHandle, Recording, RecordingResult};
-pub use sip::{Command as SipCommand, SipHandle, start as start_sip};
+pub use sip::{
+    Command as SipCommand, SipHandle, SipTransports, TlsSettings, start as start_sip,
+    start_with as start_sip_with,
+};

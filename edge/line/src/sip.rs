@@ -1,4 +1,6 @@
-//! The task that owns the signalling socket.
+//! The task that owns the signalling socket and the signalling connections.
+
+mod streams;
 
 use std::collections::HashMap;
 use std::io;
@@ -7,13 +9,19 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
+use trunkline_sip::message::{Hop, Transport, Uri};
 use trunkline_sip::sdp::{LocalMedia, MediaParams};
 use trunkline_sip::{
-    CommandError, DialogKey, Gauges, HangupReason, InviteRequest, Output, SipEvent, UaConfig, UserAgent,
+    CallNews, CommandError, DialogKey, Gauges, HangupReason, InviteRequest, Output, RegisterRequest,
+    SipEvent, UaConfig, UserAgent,
 };
+
+pub use streams::TlsSettings;
+use streams::{News, Streams};
 
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -48,6 +56,49 @@ pub enum Command {
     HangUp(DialogKey, Option<HangupReason>),
     /// Asks how much is going on.
     Gauges(oneshot::Sender<Gauges>),
+    /// Rings with early media: the answer to the caller's offer goes out before the call is accepted.
+    RingEarly {
+        /// Which.
+        key: DialogKey,
+        /// Our media.
+        media: LocalMedia,
+        /// What is agreed for early media.
+        answer: oneshot::Sender<Result<Option<MediaParams>, CommandError>>,
+    },
+    /// Wants to hear of a call what only some owners act on: transfers, refused changes.
+    Watch(DialogKey, mpsc::UnboundedSender<CallNews>),
+    /// Puts the other side on hold, or ends that.
+    Hold(DialogKey, bool),
+    /// Offers other media in a call that is up.
+    ChangeMedia(DialogKey, LocalMedia),
+    /// Asks the other side to call somebody else; with a second call, to take our end of that one.
+    Refer {
+        /// The call to hand over.
+        key: DialogKey,
+        /// Whom to call.
+        target: Uri,
+        /// The call to take the place of.
+        replaces: Option<DialogKey>,
+        /// Whether it could be asked.
+        answer: oneshot::Sender<Result<(), CommandError>>,
+    },
+    /// Tells the other side how the call goes that it asked for.
+    ReportTransfer(DialogKey, u16),
+    /// Makes a binding and keeps it; how it goes is told to whoever gets incoming calls.
+    Register(Box<RegisterRequest>),
+    /// Takes all bindings back.
+    Unregister,
+    /// Asks an address whether it is alive.
+    Ping(Hop),
+}
+
+/// Where signalling is heard beside UDP.
+#[derive(Clone, Default)]
+pub struct SipTransports {
+    /// Listens for TCP on the address of the UDP socket.
+    pub tcp: bool,
+    /// How TLS is done.
+    pub tls: TlsSettings,
 }
 
 /// The way to the signalling task. When the last one is dropped the task ends.
@@ -55,12 +106,18 @@ pub enum Command {
 pub struct SipHandle {
     commands: mpsc::UnboundedSender<Command>,
     local: SocketAddr,
+    local_tls: Option<SocketAddr>,
 }
 
 impl SipHandle {
     /// Returns the address that peers reach us at.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Returns the address that peers reach us at over TLS, if we listen there.
+    pub fn local_tls(&self) -> Option<SocketAddr> {
+        self.local_tls
     }
 
     /// Sends a command; false when the task has ended.
@@ -76,13 +133,27 @@ impl SipHandle {
     }
 }
 
-/// Binds `bind` and starts the task. `configure` gets the bound address; incoming calls and events
-/// that belong to no call go to `incoming`.
+/// Binds `bind` for UDP and starts the task; connections of our own can be made, none is taken.
+///
+/// `configure` gets the bound address; incoming calls and events that belong to no call go to `incoming`.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub async fn start(
     bind: SocketAddr,
+    configure: impl FnOnce(SocketAddr) -> UaConfig,
+    incoming: mpsc::UnboundedSender<SipEvent>,
+) -> io::Result<SipHandle> {
+    start_with(bind, SipTransports::default(), configure, incoming).await
+}
+
+/// As [`start`], with TCP and TLS as `transports` says.
+///
+/// # Errors
+/// When an address cannot be bound.
+pub async fn start_with(
+    bind: SocketAddr,
+    transports: SipTransports,
     configure: impl FnOnce(SocketAddr) -> UaConfig,
     incoming: mpsc::UnboundedSender<SipEvent>,
 ) -> io::Result<SipHandle> {
@@ -94,19 +165,53 @@ pub async fn start(
         debug!(%error, "No ICMP errors on the SIP socket");
     }
     let local = socket.local_addr()?;
-    let agent = UserAgent::new(configure(local), rand::random());
+    let (accepted, connections) = mpsc::channel(16);
+    if transports.tcp {
+        let listener = TcpListener::bind(local).await?;
+        tokio::spawn(streams::listen(listener, None, accepted.clone()));
+    }
+    let mut config = configure(local);
+    if let Some((bind, server)) = &transports.tls.server {
+        let listener = TcpListener::bind(*bind).await?;
+        config.local_tls = config.local_tls.or(Some(listener.local_addr()?));
+        let acceptor = TlsAcceptor::from(std::sync::Arc::clone(server));
+        tokio::spawn(streams::listen(listener, Some(acceptor), accepted.clone()));
+    }
+    let local_tls = config.local_tls;
+    let agent = UserAgent::new(config, rand::random());
     let (commands, inbox) = mpsc::unbounded_channel();
-    let task = Task { socket, agent, inbox, incoming, calls: HashMap::new(), last_sent: None };
+    let (streams, news) = Streams::new(transports.tls);
+    let task = Task {
+        socket,
+        streams,
+        news,
+        connections,
+        _accepted: accepted,
+        agent,
+        inbox,
+        incoming,
+        calls: HashMap::new(),
+        watchers: HashMap::new(),
+        last_sent: None,
+    };
     tokio::spawn(task.run());
-    Ok(SipHandle { commands, local })
+    Ok(SipHandle { commands, local, local_tls })
 }
+
+type Accepted = (TcpStream, SocketAddr, Option<TlsAcceptor>);
 
 struct Task {
     socket: UdpSocket,
+    streams: Streams,
+    news: mpsc::UnboundedReceiver<News>,
+    connections: mpsc::Receiver<Accepted>,
+    /// Keeps `connections` open where nobody listens.
+    _accepted: mpsc::Sender<Accepted>,
     agent: UserAgent,
     inbox: mpsc::UnboundedReceiver<Command>,
     incoming: mpsc::UnboundedSender<SipEvent>,
     calls: HashMap<DialogKey, mpsc::UnboundedSender<SipEvent>>,
+    watchers: HashMap<DialogKey, mpsc::UnboundedSender<CallNews>>,
     last_sent: Option<SocketAddr>,
 }
 
@@ -122,6 +227,10 @@ impl Task {
                     Ok((n, from)) => self.agent.handle_datagram(Instant::now(), from, &buffer[..n]),
                     Err(error) => self.on_socket_error(&error),
                 },
+                Some(news) = self.news.recv() => self.on_stream(news),
+                Some((stream, peer, acceptor)) = self.connections.recv() => {
+                    self.streams.accept(stream, peer, acceptor);
+                }
                 command = self.inbox.recv() => match command {
                     Some(command) => self.on_command(command),
                     None => return,
@@ -137,10 +246,30 @@ impl Task {
         }
     }
 
+    fn on_stream(&mut self, news: News) {
+        let now = Instant::now();
+        match news {
+            News::Message { from, bytes } => self.agent.handle_message(now, from, &bytes),
+            News::Closed { at, number, why } => {
+                self.streams.remove(at, number);
+                if let Some(why) = why {
+                    debug!(%at, why, open = self.streams.len(), "Connection lost: {why}");
+                    self.agent.handle_transport_error(now, at, &why);
+                }
+            }
+        }
+    }
+
     async fn drain(&mut self) {
         while let Some(output) = self.agent.poll_output() {
             match output {
-                Output::Send { to, bytes } => {
+                Output::Send { transport: transport @ (Transport::Tcp | Transport::Tls), to, bytes } => {
+                    let to = Hop::new(transport, to);
+                    if let Err(why) = self.streams.send(to, bytes) {
+                        self.agent.handle_transport_error(Instant::now(), to, &why);
+                    }
+                }
+                Output::Send { transport: Transport::Udp, to, bytes } => {
                     self.last_sent = Some(to);
                     if let Err(error) = self.socket.send_to(&bytes, to).await {
                         // The pending error of an earlier packet is reported here instead of sending.
@@ -148,17 +277,24 @@ impl Task {
                     }
                 }
                 Output::Event(event) => self.deliver(event),
+                Output::News { key, news } => {
+                    if let Some(watcher) = self.watchers.get(&key) {
+                        let _ = watcher.send(news);
+                    }
+                }
             }
         }
     }
 
     fn deliver(&mut self, event: SipEvent) {
-        let Some(key) = key_of(&event) else {
+        let Some(key) = event.key() else {
             let _ = self.incoming.send(event);
             return;
         };
-        let over =
-            matches!(event, SipEvent::Failed { .. } | SipEvent::PeerHungUp { .. } | SipEvent::Ended { .. });
+        let over = event.ends_call();
+        if over {
+            self.watchers.remove(&key);
+        }
         match self.calls.get(&key) {
             Some(events) => {
                 if events.send(event).is_err() && !over {
@@ -208,29 +344,41 @@ impl Task {
                     self.calls.remove(&key);
                 }
             }
+            Command::RingEarly { key, media, answer } => {
+                let _ = answer.send(self.agent.ringing(now, key, Some(media)));
+            }
+            Command::Watch(key, watcher) => {
+                self.watchers.insert(key, watcher);
+            }
+            Command::Hold(key, held) => {
+                let done = if held { self.agent.hold(now, key) } else { self.agent.resume(now, key) };
+                if let Err(error) = done {
+                    debug!(%error, "Could not hold or resume");
+                }
+            }
+            Command::ChangeMedia(key, media) => {
+                if let Err(error) = self.agent.change_media(now, key, media) {
+                    debug!(%error, "Could not change the media");
+                }
+            }
+            Command::Refer { key, target, replaces, answer } => {
+                let _ = answer.send(self.agent.refer(now, key, &target, replaces));
+            }
+            Command::ReportTransfer(key, code) => {
+                if let Err(error) = self.agent.report_transfer(now, key, code) {
+                    debug!(%error, "Could not report a transfer");
+                }
+            }
+            Command::Register(request) => {
+                if let Err(error) = self.agent.register(now, *request) {
+                    warn!(%error, "Could not register");
+                }
+            }
+            Command::Unregister => self.agent.unregister(now),
+            Command::Ping(to) => self.agent.options_over(now, to),
             Command::Gauges(answer) => {
                 let _ = answer.send(self.agent.gauges());
             }
         }
-    }
-}
-
-/// Returns the call that an event belongs to, if it belongs to one.
-fn key_of(event: &SipEvent) -> Option<DialogKey> {
-    match event {
-        SipEvent::Incoming { key, .. }
-        | SipEvent::Trying { key }
-        | SipEvent::Ringing { key, .. }
-        | SipEvent::Answered { key, .. }
-        | SipEvent::MediaChanged { key, .. }
-        | SipEvent::Digit { key, .. }
-        | SipEvent::Failed { key, .. }
-        | SipEvent::PeerHungUp { key, .. }
-        | SipEvent::Ended { key } => Some(*key),
-        SipEvent::Registered { .. }
-        | SipEvent::RegistrationFailed { .. }
-        | SipEvent::Unregistered
-        | SipEvent::OptionsAnswered { .. }
-        | SipEvent::OptionsUnanswered { .. } => None,
     }
 }
