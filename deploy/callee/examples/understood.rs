@@ -11,7 +11,7 @@ use trunkline_audio::channel::telephone_channel;
 use trunkline_callee::{Persona, sound};
 use trunkline_speech::ort_rt::model_dir;
 use trunkline_speech::recognise::{
-    Guards, Language, RecognizeOptions, Recognizer, Utterance, Whisper, WhisperConfig,
+    Language, RecognizeOptions, Recognizer, Utterance, Whisper, WhisperConfig,
 };
 
 fn main() -> Result<ExitCode> {
@@ -21,7 +21,7 @@ fn main() -> Result<ExitCode> {
     let prompts = models.parent().context("the models lie in no folder")?.join("prompts");
     let casts = sound::rehearse(personas, &models, &prompts)?;
     let path = models.join("whisper-base-q8_0.bin");
-    let whisper = Whisper::load(&path, WhisperConfig { states: 1, guards: Guards::default() })?;
+    let whisper = Whisper::load(&path, WhisperConfig { states: 1, ..WhisperConfig::default() })?;
     let mut all = true;
     for cast in &casts {
         let persona = cast.persona();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::info;
 use trunkline_audio::{channel, level, resample, wav};
 use trunkline_line::Clip;
-use trunkline_speech::recognise::{Guards, LoadError, PoolConfig, RecognizerPool, Whisper, WhisperConfig};
+use trunkline_speech::recognise::{LoadError, PoolConfig, RecognizerPool, Whisper, WhisperConfig};
 use trunkline_speech::synth::{
     Locale, PromptError, PromptStore, SpeechRequest, SynthError, open_synthesizer,
 };
@@ -135,7 +135,7 @@ pub fn ears(casts: &[&Cast], models: &Path) -> Result<Option<Arc<RecognizerPool>
     let name = "whisper-base-q8_0.bin";
     let path = models.join(name);
     models::check(&path, name)?;
-    let whisper = Whisper::load(&path, WhisperConfig { states: 1, guards: Guards::default() })
+    let whisper = Whisper::load(&path, WhisperConfig { states: 1, ..WhisperConfig::default() })
         .map_err(SoundError::Recogniser)?;
     let config = PoolConfig { workers: 1, ..PoolConfig::default() };
     let pool = RecognizerPool::new(Arc::new(whisper), config).map_err(SoundError::Threads)?;

@@ -17,7 +17,7 @@ use serde_json::Value;
 use trunkline_callee::persona::{Heard, Pattern};
 use trunkline_speech::ort_rt::model_dir;
 use trunkline_speech::recognise::{
-    Guards, Language, RecognizeOptions, Recognizer, Utterance, Whisper, WhisperConfig,
+    Language, RecognizeOptions, Recognizer, Utterance, Whisper, WhisperConfig,
 };
 use trunkline_speech::synth::{Locale, PromptStore, SpeechRequest, open_synthesizer};
 
@@ -96,7 +96,7 @@ async fn converse(persona: &str, locale: Locale, turns: &[(&str, &str)], goodbye
     let said: Vec<_> = turns.iter().map(|(robot, _)| prompt(robot)).collect();
     let goodbye = prompt(goodbye);
     let whisper = model_dir().join("whisper-base-q8_0.bin");
-    let whisper = Whisper::load(&whisper, WhisperConfig { states: 1, guards: Guards::default() }).unwrap();
+    let whisper = Whisper::load(&whisper, WhisperConfig { states: 1, ..WhisperConfig::default() }).unwrap();
 
     let caller = Caller::new(None).await;
     let mut call = caller.call("1001", customer.addr).await.unwrap();

@@ -5,6 +5,7 @@
 
 mod demo;
 mod script;
+mod speech;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,9 @@ enum Command {
     /// Works on scripts, without a server.
     #[command(subcommand)]
     Script(script::Command),
+    /// Measures what this machine hears and carries.
+    #[command(subcommand)]
+    Speech(speech::Command),
     /// Works on recordings.
     #[command(subcommand)]
     Recording(RecordingCommand),
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(options),
         Command::Setup(options) => setup::run(&options),
         Command::Script(command) => script::run(command),
+        Command::Speech(command) => speech::run(command),
         Command::Recording(RecordingCommand::Latency { files, customer, json, max_median }) => {
             recording_latency(&files, customer, json, max_median)
         }

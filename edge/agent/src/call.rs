@@ -180,7 +180,7 @@ impl Driver {
                 self.ear.configure(NodeEar { endpoint, max_turn_ms: MAX_TURN_MS });
             }
             Output::ForgetTurn => self.ear.reset_turn(),
-            Output::Recognize { pause, hot_words } => self.recognize(pause, hot_words),
+            Output::Recognize { pause, hot_words, phrases } => self.recognize(pause, hot_words, phrases),
             Output::DropRecognition { pause } => {
                 if let Some(job) = self.jobs.remove(&pause) {
                     job.cancel();
@@ -383,6 +383,8 @@ impl Driver {
     fn on_media(&mut self) {
         self.on_news();
         while let Some(received) = self.attached.as_mut().and_then(|attached| attached.frames.pop().ok()) {
+            // A guess costs nobody anything while no recogniser works.
+            self.ear.set_eager(self.shared.speech.pool.is_idle());
             self.ear.push(&received.samples);
             let delay = Duration::from_micros(u64::from(received.delay_samples) * 125);
             self.clock = Some(EarClock {
@@ -438,7 +440,7 @@ impl Driver {
         }
     }
 
-    fn recognize(&mut self, pause: u32, hot_words: Vec<String>) {
+    fn recognize(&mut self, pause: u32, hot_words: Vec<String>, phrases: Arc<[String]>) {
         let Some(utterance) = self.ear.utterance() else {
             return self.core.handle_transcript(Instant::now(), pause, Transcript::default());
         };
@@ -448,13 +450,14 @@ impl Driver {
         };
         let mut options = RecognizeOptions::new(language);
         options.hints = hot_words;
+        options.phrases = phrases;
         let own = self.own.clone();
         let job = Job { audio: utterance.clone(), options, waiting_since: Instant::now() };
         let submitted = self.shared.speech.pool.submit(job, move |done| {
             let transcript = match done.result {
                 Ok(found) => {
                     debug!(took_ms = found.took.as_millis() as u64, queued_ms = done.queued.as_millis() as u64,
-                        rejected = ?found.rejected, "Recognised");
+                        rejected = ?found.rejected, choice = ?found.choice, raw_logprob = found.avg_logprob, "Recognised");
                     Transcript { text: found.text, logprob: found.avg_logprob }
                 }
                 Err(error) => {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tracing::info;
 use trunkline_dialogue::Script;
 use trunkline_dialogue::action::Variables;
-use trunkline_speech::recognise::{Guards, PoolConfig, RecognizerPool, Whisper, WhisperConfig};
+use trunkline_speech::recognise::{PoolConfig, RecognizerPool, Whisper, WhisperConfig};
 use trunkline_speech::synth::{Locale, Prompt, PromptStore, SpeechRequest, Style, open_synthesizer};
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::SileroModel;
@@ -69,7 +69,7 @@ impl Speech {
         let silero = SileroModel::load(&checked(models_dir, "silero-vad.onnx")?)?;
         let end_of_turn = EndOfTurn::load(&checked(models_dir, "smart-turn-v3.2.onnx")?)?;
         let whisper_path = checked(models_dir, "whisper-base-q8_0.bin")?;
-        let config = WhisperConfig { states: workers, guards: Guards::default() };
+        let config = WhisperConfig { states: workers, ..WhisperConfig::default() };
         let whisper = Whisper::load(&whisper_path, config)
             .with_context(|| format!("cannot load the recogniser from {}", whisper_path.display()))?;
         let pool = RecognizerPool::new(Arc::new(whisper), PoolConfig { workers, ..PoolConfig::default() })

@@ -14,6 +14,8 @@ use trunkline_wire::{
     ProgressStage, RecordingRecord, RobotTurn, TurnEvent, TurnKind, TurnRecord, TurnReply, TurnRequest,
 };
 
+use crate::expected;
+use crate::floor;
 use crate::hearing::{Asked, Ended, Utterance};
 use crate::timeline::{Timeline, seconds, signed_ms};
 
@@ -175,6 +177,8 @@ pub enum Output {
         pause: u32,
         /// Words that may well be said.
         hot_words: Vec<String>,
+        /// Whole answers that may well be given.
+        phrases: Arc<[String]>,
     },
     /// The recognition of this pause is of no use any more.
     DropRecognition {
@@ -247,6 +251,8 @@ pub struct Call {
     playing: Option<Playing>,
     next_say: u32,
     listen: Option<Listen>,
+    /// What the node expects to hear, for the recogniser.
+    phrases: Arc<[String]>,
     no_input_at: Option<Instant>,
     speaking: bool,
     barged_in: bool,
@@ -282,6 +288,7 @@ impl Call {
             playing: None,
             next_say: 0,
             listen: None,
+            phrases: Arc::default(),
             no_input_at: None,
             speaking: false,
             barged_in: false,
@@ -441,6 +448,7 @@ impl Call {
             Hearing::Resumed { .. } => {
                 self.drop_utterance();
                 self.speaking = true;
+                self.try_barge_in(now);
             }
             Hearing::FalseStart => self.not_heard(now),
             Hearing::TurnEnded { pause, speech_start, speech_end } => {
@@ -659,6 +667,9 @@ impl Call {
             Action::Listen(listen) => Some(listen.clone()),
             Action::Say(_) | Action::Transfer { .. } | Action::Suppress | Action::End { .. } => None,
         });
+        if let (Some(script), Some(listen)) = (&self.script, &self.listen) {
+            self.phrases = expected::phrases(script, listen);
+        }
         self.no_input_at = None;
         self.barged_in = false;
         let endpoint = self.listen.as_ref().map_or(Endpoint::Normal, |listen| listen.endpoint);
@@ -763,7 +774,7 @@ impl Call {
     fn begin_utterance(&mut self, pause: u32, speech_end: Instant, now: Instant) {
         let hot_words = self.listen.as_ref().map(|listen| listen.hot_words.clone()).unwrap_or_default();
         self.utterance = Some(Utterance::new(pause, speech_end, now));
-        self.out.push_back(Output::Recognize { pause, hot_words });
+        self.out.push_back(Output::Recognize { pause, hot_words, phrases: Arc::clone(&self.phrases) });
     }
 
     fn drop_utterance(&mut self) {
@@ -797,6 +808,14 @@ impl Call {
                 self.not_heard(now);
             }
             return;
+        }
+        if self.playing.as_ref().is_some_and(|playing| playing.paused) {
+            let heard = self.turn.robot.last().map_or(0.0, |robot| robot.heard);
+            if !floor::is_taken(&transcript.text, heard) {
+                debug!("A sign of listening; the prompt goes on");
+                self.drop_utterance();
+                return self.not_heard(now);
+            }
         }
         match (utterance.asked, &utterance.reply, utterance.ended) {
             (None, _, _) => self.ask(now),

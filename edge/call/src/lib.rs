@@ -14,10 +14,13 @@
 //! is said, stored or changed.
 
 mod call;
+mod expected;
+mod floor;
 mod hearing;
 mod timeline;
 
 pub use call::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
+pub use expected::phrases as expected_phrases;
 
 #[cfg(test)]
 mod tests;

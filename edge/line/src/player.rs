@@ -5,6 +5,13 @@ use std::sync::Arc;
 
 use trunkline_audio::FRAME;
 
+/// How far a prompt that goes on is taken back at most, to begin at a gap between words: 700 ms.
+const TAKE_BACK: usize = 5_600;
+/// A window that is searched for quiet: 20 ms.
+const WINDOW: usize = 160;
+/// A fade that no ear takes for a click: 5 ms.
+const RAMP: usize = 40;
+
 /// A piece of sound, 8 kHz, 16 bit, mono.
 pub type Clip = Arc<[i16]>;
 
@@ -63,6 +70,10 @@ pub(crate) struct Player {
     active: bool,
     begun: bool,
     paused: bool,
+    /// The next frame is the last before a pause: it fades away.
+    fading: bool,
+    /// The next frame is the first after a pause.
+    rising: bool,
 }
 
 impl Player {
@@ -75,6 +86,7 @@ impl Player {
         self.clips.push_back(clip);
         (self.say, self.at, self.played, self.last) = (say, 0, 0, last);
         (self.active, self.begun, self.paused) = (true, false, false);
+        (self.fading, self.rising) = (false, false);
     }
 
     pub(crate) fn append(&mut self, say: u32, clip: Clip, last: bool) {
@@ -84,8 +96,34 @@ impl Player {
         }
     }
 
+    /// Holds the prompt, or lets it go on from the last gap between words.
     pub(crate) fn set_paused(&mut self, paused: bool) {
+        if paused == self.paused {
+            return;
+        }
         self.paused = paused;
+        self.fading = paused && self.active && self.begun;
+        if !paused && self.begun {
+            self.take_back();
+            self.rising = true;
+        }
+    }
+
+    /// Goes back to the quietest spot of the last words, the nearest of equally quiet ones: half a
+    /// word is not understood. Only within the clip that plays.
+    fn take_back(&mut self) {
+        let Some(clip) = self.clips.front() else { return };
+        let from = self.at.saturating_sub(TAKE_BACK);
+        let energy = |at: usize| -> u64 {
+            clip[at..at + WINDOW].iter().map(|s| u64::from(s.unsigned_abs()).pow(2)).sum()
+        };
+        let spots = (from..self.at.saturating_sub(WINDOW)).step_by(WINDOW / 2).map(|at| (energy(at), at));
+        let Some((least, _)) = spots.clone().min() else { return };
+        // 6 dB above the quietest is as good a gap, and less is said twice.
+        let spot = spots.filter(|(energy, _)| *energy <= least.saturating_mul(4)).map(|(_, at)| at).max();
+        let at = spot.map_or(from, |at| at + WINDOW / 2);
+        self.played -= self.at - at;
+        self.at = at;
     }
 
     pub(crate) fn stop(&mut self) {
@@ -101,7 +139,7 @@ impl Player {
     /// Fills one frame with what is to be sent now.
     pub(crate) fn fill(&mut self, frame: &mut [i16; FRAME]) -> Filled {
         frame.fill(0);
-        if !self.active || self.paused {
+        if !self.active || (self.paused && !self.fading) {
             return Filled::Silence;
         }
         let mut filled = 0;
@@ -117,6 +155,16 @@ impl Player {
             }
         }
         self.played += filled;
+        if std::mem::take(&mut self.fading) {
+            for (n, sample) in frame.iter_mut().enumerate() {
+                *sample = (i32::from(*sample) * (FRAME - n) as i32 / FRAME as i32) as i16;
+            }
+        }
+        if std::mem::take(&mut self.rising) {
+            for (n, sample) in frame.iter_mut().take(RAMP).enumerate() {
+                *sample = (i32::from(*sample) * n as i32 / RAMP as i32) as i16;
+            }
+        }
         let over = self.clips.is_empty() && self.last;
         if over {
             self.active = false;
@@ -153,16 +201,37 @@ mod tests {
     }
 
     #[test]
-    fn a_held_prompt_goes_on_where_it_was() {
+    fn a_held_prompt_fades_and_goes_on_from_the_gap_before_the_word() {
         let mut player = Player::new();
         let mut frame = [0; FRAME];
-        player.play(1, clip(480, 5), true);
-        player.fill(&mut frame);
+        let mut sound = vec![4_000; 3_200];
+        sound[1_280..1_600].fill(3);
+        player.play(1, sound.into(), true);
+        for _ in 0..15 {
+            player.fill(&mut frame);
+        }
+        player.set_paused(true);
+        assert_eq!(player.fill(&mut frame), Filled::Sound);
+        assert!(frame[0] > 3_900 && frame[159] < 100, "{frame:?}");
+        assert_eq!(player.fill(&mut frame), Filled::Silence);
+        assert_eq!(frame, [0; FRAME]);
+        assert_eq!(player.position(), Some((1, 2_560)));
+        player.set_paused(false);
+        let (_, at) = player.position().unwrap();
+        assert!((1_280..1_600).contains(&at), "{at}");
+        assert_eq!(player.fill(&mut frame), Filled::Sound);
+        assert!(frame[0] == 0, "it rises from silence");
+    }
+
+    #[test]
+    fn a_prompt_that_was_held_before_it_began_begins_at_its_beginning() {
+        let mut player = Player::new();
+        let mut frame = [0; FRAME];
+        player.play(1, clip(320, 5), true);
         player.set_paused(true);
         assert_eq!(player.fill(&mut frame), Filled::Silence);
-        assert_eq!(player.position(), Some((1, 160)));
         player.set_paused(false);
-        assert_eq!(player.fill(&mut frame), Filled::Sound);
+        assert_eq!(player.fill(&mut frame), Filled::First(1));
         assert_eq!(player.fill(&mut frame), Filled::Last(1));
     }
 

@@ -16,8 +16,7 @@ use testing::{Clip, clips, model_file, through_telephone};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, NodeEar};
 use trunkline_speech::recognise::text::bare;
 use trunkline_speech::recognise::{
-    AudioContext, Guards, Language, RecognizeOptions, Recognizer, Rejection, Utterance, Whisper,
-    WhisperConfig,
+    AudioContext, Language, RecognizeOptions, Recognizer, Rejection, Utterance, Whisper, WhisperConfig,
 };
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::{DetectorConfig, SileroModel, SileroVad, SpeechDetector};
@@ -41,7 +40,7 @@ fn main() {
     }
     let Some(path) = model_file(&model) else { return };
     let started = Instant::now();
-    let whisper = Whisper::load(&path, WhisperConfig { states: 1, guards: Guards::default() })
+    let whisper = Whisper::load(&path, WhisperConfig { states: 1, ..WhisperConfig::default() })
         .expect("the model loads");
     println!(
         "\n{model}: loaded and warmed up in {} ms, {} MB resident",

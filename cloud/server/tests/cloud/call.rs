@@ -162,9 +162,11 @@ async fn a_call_survives_a_kill_of_the_cloud_and_is_counted_once() {
     let events: Vec<&str> = story.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     assert_eq!(events.iter().filter(|event| **event == "call.ended").count(), 1, "{events:?}");
     assert_eq!(events[..2], ["call.queued", "call.dispatched"]);
-    assert!(
-        events.contains(&"turn.decided") && events.contains(&"call.turn") && events.contains(&"callback")
-    );
+    // A decision is answered first and noted after, so the kill may have cost the note; the box's own
+    // record of the turn is what counts.
+    for kind in ["call.turn", "callback"] {
+        assert!(events.contains(&kind), "no {kind} in {events:?}");
+    }
 
     assert!(cloud.terminate().await, "SIGTERM ends it well: {}", site.log());
     let log = site.log();

@@ -250,3 +250,76 @@ proptest! {
         }
     }
 }
+
+fn turns(events: &[EarEvent]) -> Vec<(u64, u64, u64)> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            EarEvent::TurnEnded { speech_start_ms, speech_end_ms, decided_ms, .. } => {
+                Some((*speech_start_ms, *speech_end_ms, *decided_ms))
+            }
+            EarEvent::SpeechStarted { .. }
+            | EarEvent::PauseDetected { .. }
+            | EarEvent::SpeechResumed { .. }
+            | EarEvent::FalseStart { .. } => None,
+        })
+        .collect()
+}
+
+#[test]
+fn an_eager_ear_calls_the_pause_sooner_and_ends_the_turn_at_the_same_time() {
+    let sound = [hush(1_000), voice(1_200), hush(1_500)].concat();
+    let paused_at = |eager: bool| {
+        let mut ear = ear();
+        ear.set_eager(eager);
+        let at = sound.chunks(160).position(|frame| {
+            ear.push(frame);
+            std::iter::from_fn(|| ear.poll_event()).any(
+                |e| matches!(e, EarEvent::PauseDetected { speech_end_ms, .. } if near(speech_end_ms, 2_200)),
+            )
+        });
+        at.unwrap() * 20
+    };
+    let (eager, certain) = (paused_at(true), paused_at(false));
+    assert!((40..=80).contains(&(certain - eager)), "{eager} ms and {certain} ms");
+}
+
+#[test]
+fn an_eager_pause_that_was_none_is_taken_back_before_the_next_is_called() {
+    let sound = [hush(600), voice(400), hush(90), voice(400), hush(90), voice(500), hush(1_500)].concat();
+    let mut ear = ear();
+    ear.set_eager(true);
+    let events = play(&mut ear, &sound);
+    let mut open = None;
+    for event in &events {
+        match event {
+            EarEvent::PauseDetected { pause, .. } => assert_eq!(open.replace(*pause), None, "{events:?}"),
+            EarEvent::SpeechResumed { pause, .. } => assert_eq!(open.take(), Some(*pause), "{events:?}"),
+            EarEvent::TurnEnded { pause, .. } => assert_eq!(open.take(), Some(*pause), "{events:?}"),
+            EarEvent::SpeechStarted { .. } | EarEvent::FalseStart { .. } => {}
+        }
+    }
+    assert!(events.iter().filter(|e| matches!(e, EarEvent::PauseDetected { .. })).count() >= 3, "{events:?}");
+    assert_eq!(turns(&events).len(), 1, "{events:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn eagerness_never_changes_where_turns_begin_and_end(
+        pieces in prop::collection::vec((100usize..900, 20usize..900), 1..5),
+    ) {
+        let mut sound = hush(500);
+        for (speech, pause) in pieces {
+            sound.extend(voice(speech));
+            sound.extend(hush(pause));
+        }
+        sound.extend(hush(1_500));
+        let heard = |eager: bool| {
+            let mut ear = ear();
+            ear.set_eager(eager);
+            turns(&play(&mut ear, &sound))
+        };
+        prop_assert_eq!(heard(true), heard(false));
+    }
+}

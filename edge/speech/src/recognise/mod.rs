@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+mod greedy;
 pub mod guard;
 mod language;
+mod phrases;
 mod pool;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -22,6 +24,7 @@ mod whisper;
 
 pub use guard::{Guards, Rejection};
 pub use language::Language;
+pub use phrases::{Choice, ChoiceRule};
 pub use pool::{Done, Job, PoolConfig, PoolStats, RecognizerPool};
 pub use whisper::{LoadError, Whisper, WhisperConfig};
 
@@ -142,6 +145,9 @@ pub struct RecognizeOptions {
     /// Words and phrases the node expects. They are put before the text as if they had been said
     /// already.
     pub hints: Vec<String>,
+    /// Whole answers that the node expects, for closed questions: each is weighed against the sound,
+    /// and the likeliest takes the place of free text that is worse. At most some sixty.
+    pub phrases: Arc<[String]>,
 }
 
 impl RecognizeOptions {
@@ -155,6 +161,7 @@ impl RecognizeOptions {
             threads: 0,
             beam: 1,
             hints: Vec::new(),
+            phrases: Arc::default(),
         }
     }
 }
@@ -189,6 +196,8 @@ pub struct Transcript {
     pub took: Duration,
     /// The text piece by piece.
     pub tokens: Vec<Token>,
+    /// The likeliest of the expected phrases, if any were given and the sound was short enough.
+    pub choice: Option<Choice>,
     /// Why the text is empty, if a guard emptied it.
     pub rejected: Option<Rejection>,
 }

@@ -224,6 +224,12 @@ impl RecognizerPool {
         Ok((token, receiver))
     }
 
+    /// Tells whether nothing runs and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        let state = self.shared.lock();
+        state.running.is_empty() && state.queue.is_empty()
+    }
+
     /// Returns the figures of this moment.
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.lock();
@@ -383,6 +389,7 @@ mod tests {
             audio: Duration::ZERO,
             took: Duration::ZERO,
             tokens: Vec::new(),
+            choice: None,
             rejected: None,
         }
     }

@@ -44,6 +44,28 @@ pub fn simplified(text: &str) -> String {
     }
 }
 
+/// Returns the ways in which the engine may write a phrase: in simplified and traditional characters,
+/// or with a capital and without.
+pub(crate) fn wordings(phrase: &str, language: Language) -> Vec<String> {
+    static CONVERTER: OnceLock<Option<OpenCC>> = OnceLock::new();
+    let phrase = phrase.trim();
+    if phrase.is_empty() {
+        return Vec::new();
+    }
+    let mut wordings = if language == Language::ZH {
+        let converter = CONVERTER.get_or_init(|| OpenCC::from_config(BuiltinConfig::S2t).ok());
+        let traditional = converter.as_ref().map(|converter| converter.convert(phrase));
+        std::iter::once(phrase.to_owned()).chain(traditional).collect::<Vec<_>>()
+    } else {
+        let mut chars = phrase.chars();
+        let capital = chars.next().map(|first| first.to_uppercase().chain(chars).collect::<String>());
+        // Words begin with their space in the engine's vocabulary.
+        std::iter::once(phrase.to_owned()).chain(capital).map(|wording| format!(" {wording}")).collect()
+    };
+    wordings.dedup();
+    wordings
+}
+
 /// Reduces text to what counts when two texts are compared: letters, digits and ideographs, lower
 /// case, words one space apart.
 pub fn bare(text: &str) -> String {

@@ -20,7 +20,9 @@ use whisper_rs::{
     FullParams, SamplingStrategy, WhisperContext, WhisperContextParameters, WhisperError, WhisperState,
 };
 
+use super::greedy::{Greedy, Specials, Steps};
 use super::guard::{Evidence, Guards, Rejection, compression_ratio, unloop};
+use super::phrases::{self, Choice, ChoiceRule, NextToken, TokenId, Trie};
 use super::{
     AudioContext, Language, MODEL_RATE, RecognizeError, RecognizeOptions, Recognizer, Token, Transcript,
     Utterance, text,
@@ -45,12 +47,14 @@ pub struct WhisperConfig {
     pub states: usize,
     /// Limits of the guards against invented text.
     pub guards: Guards,
+    /// When an expected phrase takes the place of the free text.
+    pub choice: ChoiceRule,
 }
 
 impl Default for WhisperConfig {
     fn default() -> Self {
         let states = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { states, guards: Guards::default() }
+        Self { states, guards: Guards::default(), choice: ChoiceRule::default() }
     }
 }
 
@@ -83,6 +87,10 @@ pub enum LoadError {
 pub struct Whisper {
     context: WhisperContext,
     guards: Guards,
+    choice: ChoiceRule,
+    specials: Specials,
+    /// Marks that end a phrase as well as the end of the text does.
+    marks: Vec<TokenId>,
     limit: usize,
     states: Mutex<States>,
     returned: Condvar,
@@ -102,7 +110,74 @@ struct Decoded {
     tokens: Vec<Token>,
     avg_logprob: f32,
     no_speech_prob: f32,
+    choice: Option<Choice>,
 }
+
+/// The decoder over sound that is encoded already.
+struct Decoder<'a> {
+    whisper: &'a Whisper,
+    state: &'a mut WhisperState,
+    /// Tokens before the text: the language, and that no timestamps are wanted.
+    past: usize,
+    /// The text whose steps are computed already.
+    known: Vec<TokenId>,
+    threads: usize,
+}
+
+impl NextToken for Decoder<'_> {
+    type Error = RecognizeError;
+
+    fn logprobs(
+        &mut self,
+        before: &[TokenId],
+        wanted: &[TokenId],
+    ) -> Result<(Vec<f32>, f32), RecognizeError> {
+        // Branches share their beginnings, and what is shared is not computed twice. The scores that
+        // are there belong to the last token, so at least one is.
+        let shared = self.known.iter().zip(before).take_while(|(a, b)| a == b).count();
+        if shared < before.len() {
+            advance(self.state, &before[shared..], self.past + shared, self.threads)?;
+        } else if let Some(last) = before.last() {
+            advance(self.state, &[*last], self.past + shared - 1, self.threads)?;
+        }
+        self.known = before.to_vec();
+        let logits = self.state.get_logits().map_err(engine)?;
+        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let total: f32 = logits.iter().map(|logit| (logit - highest).exp()).sum();
+        let norm = highest + total.ln();
+        let at = |token: &TokenId| {
+            let logit = usize::try_from(*token).ok().and_then(|t| logits.get(t)).copied();
+            logit.map_or(f32::NEG_INFINITY, |logit| logit - norm)
+        };
+        let marks: f32 = self.whisper.marks.iter().map(|token| at(token).exp()).sum();
+        let end = (marks + at(&self.whisper.context.token_eot()).exp()).ln();
+        Ok((wanted.iter().map(at).collect(), end))
+    }
+}
+
+/// Steps through the decoder, one token at a time.
+struct Stepper<'a> {
+    state: &'a mut WhisperState,
+    past: usize,
+    threads: usize,
+    stop: &'a Stop<'a>,
+}
+
+impl Steps for Stepper<'_> {
+    type Error = RecognizeError;
+
+    fn after(&mut self, token: TokenId) -> Result<&[f32], RecognizeError> {
+        self.stop.check()?;
+        self.state.decode(&[token], self.past, self.threads).map_err(engine)?;
+        self.past += 1;
+        self.state.get_logits().map_err(engine)
+    }
+}
+
+/// Steps of the decoder that a choice may cost.
+const CHOICE_STEPS: usize = 24;
+/// Phrases that are so much less likely than the best are of no interest, in nats.
+const CHOICE_WINDOW: f32 = 4.0;
 
 impl Whisper {
     /// Loads a model file and computes once, so that the first caller does not pay for it.
@@ -114,9 +189,22 @@ impl Whisper {
         check_magic(path)?;
         let context = WhisperContext::new_with_params(path, WhisperContextParameters::default())
             .map_err(|_| LoadError::Format { path: path.to_owned() })?;
+        let marks = [".", ",", "!", "?", "。", "，", "！", "？"]
+            .iter()
+            .filter_map(|mark| context.tokenize(mark, 4).ok().filter(|tokens| tokens.len() == 1))
+            .flatten()
+            .collect();
+        let specials = Specials {
+            end: context.token_eot(),
+            first_time: context.token_beg(),
+            blank: context.tokenize(" ", 2).ok().and_then(|tokens| tokens.first().copied()).unwrap_or(-1),
+        };
         let whisper = Self {
             context,
+            specials,
             guards: config.guards,
+            choice: config.choice,
+            marks,
             limit: config.states.max(1),
             states: Mutex::default(),
             returned: Condvar::new(),
@@ -187,14 +275,125 @@ impl Whisper {
             Some(language) if self.is_multilingual() => *language,
             _ => self.first_language(),
         };
-        let mut decoded = self.decode(state, samples, first, options)?;
-        let (found, no_speech_prob) =
-            self.first_step(state, first, &options.languages, options.threads.max(1))?;
-        if found != first {
-            decoded = self.decode(state, samples, found, options)?;
-        }
-        decoded.no_speech_prob = no_speech_prob;
+        let threads = options.threads.max(1);
+        let (found, mut decoded) = if options.beam > 1 || !options.hints.is_empty() {
+            let decoded = self.decode(state, samples, first, options)?;
+            let (found, no_speech_prob) = self.first_step(state, first, &options.languages, threads)?;
+            let decoded = if found == first { decoded } else { self.decode(state, samples, found, options)? };
+            (found, Decoded { no_speech_prob, ..decoded })
+        } else {
+            self.encode(state, samples, first, options)?;
+            let (found, no_speech_prob) = self.first_step(state, first, &options.languages, threads)?;
+            let decoded = self.decode_greedily(state, samples.len(), found, options)?;
+            (found, Decoded { no_speech_prob, ..decoded })
+        };
+        decoded.choice = self.choose(state, samples.len(), found, options)?;
         Ok((found, decoded))
+    }
+
+    /// Encodes the sound into the state, and nothing else. It cannot be stopped half-way.
+    fn encode(
+        &self,
+        state: &mut WhisperState,
+        samples: &[f32],
+        language: Language,
+        options: &RecognizeOptions,
+    ) -> Result<(), RecognizeError> {
+        let stop = Stop::new(options);
+        let threads = options.threads.max(1);
+        let mut params = self.template(language, 1);
+        params.set_n_threads(to_c_int(threads));
+        params.set_audio_ctx(to_c_int(audio_context(samples.len(), options.context) as usize));
+        spectrum_only(state, params, samples).map_err(engine)?;
+        stop.check()?;
+        state.encode(0, threads).map_err(engine)?;
+        stop.check()
+    }
+
+    /// Writes the text of sound that is encoded, after [`Self::first_step`].
+    fn decode_greedily(
+        &self,
+        state: &mut WhisperState,
+        samples: usize,
+        language: Language,
+        options: &RecognizeOptions,
+    ) -> Result<Decoded, RecognizeError> {
+        let threads = options.threads.max(1);
+        let prompt = self.prompt(language);
+        // The first step has computed the start already.
+        if prompt.len() > 1 {
+            advance(state, &prompt[1..], 1, threads)?;
+        }
+        let first = state.get_logits().map_err(engine)?.to_vec();
+        let mut greedy = Greedy::new(self.specials, samples, token_limit(samples));
+        let stop = Stop::new(options);
+        let mut stepper = Stepper { state, past: prompt.len(), threads, stop: &stop };
+        let outcome = greedy.run(&first, &mut stepper);
+        match outcome {
+            Ok(_) => {}
+            // The best so far is worth more than nothing.
+            Err(RecognizeError::DeadlinePassed) if !greedy.text().is_empty() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.written(&greedy))
+    }
+
+    /// What stands before the text: the start and, where the model knows several, the language.
+    fn prompt(&self, language: Language) -> Vec<TokenId> {
+        let mut prompt = vec![self.context.token_sot()];
+        if self.is_multilingual() {
+            prompt.extend([self.context.token_lang(language.engine_id()), self.context.token_transcribe()]);
+        }
+        prompt
+    }
+
+    fn written(&self, greedy: &Greedy) -> Decoded {
+        let mut bytes = Vec::new();
+        let mut tokens = Vec::new();
+        for chosen in greedy.text() {
+            let piece = self.context.token_to_bytes(chosen.token).unwrap_or_default();
+            bytes.extend_from_slice(piece);
+            let text = String::from_utf8_lossy(piece).into_owned();
+            tokens.push(Token { text, probability: chosen.logprob.exp() });
+        }
+        let sum: f32 = greedy.text().iter().map(|chosen| chosen.logprob.max(-13.8)).sum();
+        let avg_logprob = if tokens.is_empty() { -10.0 } else { sum / tokens.len() as f32 };
+        let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
+        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None }
+    }
+
+    /// Finds which of the expected phrases the encoded sound is most likely to be.
+    fn choose(
+        &self,
+        state: &mut WhisperState,
+        samples: usize,
+        language: Language,
+        options: &RecognizeOptions,
+    ) -> Result<Option<Choice>, RecognizeError> {
+        let longest = (self.choice.longest_s * MODEL_RATE as f32) as usize;
+        if options.phrases.is_empty() || samples > longest {
+            return Ok(None);
+        }
+        let mut trie = Trie::default();
+        for (number, phrase) in options.phrases.iter().enumerate() {
+            for wording in text::wordings(phrase, language) {
+                // A phrase that the vocabulary cannot write is not among the choices.
+                if let Ok(tokens) = self.context.tokenize(&wording.replace('\0', ""), 32) {
+                    trie.add(number, &tokens);
+                }
+            }
+        }
+        let mut prompt = self.prompt(language);
+        prompt.push(self.context.token_not());
+        let threads = options.threads.max(1);
+        advance(state, &prompt, 0, threads)?;
+        let mut decoder = Decoder { whisper: self, state, past: prompt.len(), known: Vec::new(), threads };
+        let found = phrases::search(&trie, &mut decoder, CHOICE_STEPS, CHOICE_WINDOW)?;
+        let Some((number, logprob)) = found.first().copied() else { return Ok(None) };
+        let phrase = options.phrases[number].clone();
+        let second = found.iter().find(|(other, _)| options.phrases[*other] != phrase);
+        let margin = second.map_or(f32::INFINITY, |(_, second)| logprob - second);
+        Ok(Some(Choice { phrase, logprob, margin }))
     }
 
     /// Asks the decoder for its very first token. The encoder's work is still in the state, so this
@@ -281,6 +480,22 @@ impl Whisper {
         params
     }
 
+    /// Puts the expected phrase in the place of the free text where that is the better guess.
+    fn prefer_choice(&self, transcript: &mut Transcript, voiced: Option<Duration>) {
+        let Some(choice) = &transcript.choice else { return };
+        // Without a voice there was no answer, whatever noise sounds like.
+        let heard = voiced.is_none_or(|voiced| voiced >= 2 * self.guards.min_voiced);
+        let believed = !transcript.text.is_empty();
+        let sum: f32 = transcript.tokens.iter().map(|token| token.probability.max(1e-6).ln()).sum();
+        if heard && self.choice.prefers(choice, believed.then_some(sum)) {
+            transcript.text.clone_from(&choice.phrase);
+            transcript.rejected = None;
+            // The text is one of a few expected ones: what counts is how it stands among them.
+            transcript.avg_logprob =
+                choice.logprob / (text::spoken_units(&choice.phrase).max(1) as f32 + 1.0);
+        }
+    }
+
     fn hint_tokens(&self, hints: &[String]) -> Vec<c_int> {
         if hints.is_empty() {
             return Vec::new();
@@ -312,7 +527,7 @@ impl Whisper {
         let avg_logprob = if count == 0 { -10.0 } else { (sum / f64::from(count)) as f32 };
         // A character may lie in two tokens, so the whole is decoded, not the pieces.
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0 }
+        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None }
     }
 }
 
@@ -337,6 +552,7 @@ impl Recognizer for Whisper {
             audio: length,
             took: Duration::ZERO,
             tokens: Vec::new(),
+            choice: None,
             rejected: Some(Rejection::Silence),
         };
         if length >= SHORTEST && audio.level_dbfs() >= self.guards.silence_dbfs {
@@ -365,6 +581,8 @@ impl Recognizer for Whisper {
             if transcript.rejected.is_some() {
                 transcript.text.clear();
             }
+            transcript.choice = decoded.choice;
+            self.prefer_choice(&mut transcript, audio.voiced);
         }
         transcript.took = started.elapsed();
         Ok(transcript)
@@ -413,6 +631,41 @@ fn run_until(
         params.set_abort_callback(Some(asked_to_stop));
         params.set_abort_callback_user_data(std::ptr::from_ref(stop).cast_mut().cast());
     }
+    state.full(params, samples)
+}
+
+/// Puts tokens behind `past` others that are computed already. The last goes alone: the scores that
+/// whisper.cpp gives out are those of a batch's first row, which is computed only if it is the last.
+fn advance(
+    state: &mut WhisperState,
+    tokens: &[TokenId],
+    past: usize,
+    threads: usize,
+) -> Result<(), RecognizeError> {
+    let Some((last, before)) = tokens.split_last() else { return Ok(()) };
+    if !before.is_empty() {
+        state.decode(before, past, threads).map_err(engine)?;
+    }
+    state.decode(&[*last], past + before.len(), threads).map_err(engine)
+}
+
+/// Lets the engine compute the spectrum and take the window's length, and stops it before the encoder:
+/// whisper.cpp has no other way to set a window that is shorter than the whole.
+#[expect(unsafe_code, reason = "whisper-rs has no safe way to set this callback")]
+fn spectrum_only(
+    state: &mut WhisperState,
+    mut params: FullParams<'_, '_>,
+    samples: &[f32],
+) -> Result<(), WhisperError> {
+    unsafe extern "C" fn stop_here(
+        _: *mut whisper_rs::WhisperSysContext,
+        _: *mut whisper_rs::WhisperSysState,
+        _: *mut c_void,
+    ) -> bool {
+        false
+    }
+    // SAFETY: the function has the type that the callback needs and touches none of its arguments.
+    unsafe { params.set_start_encoder_callback(Some(stop_here)) };
     state.full(params, samples)
 }
 

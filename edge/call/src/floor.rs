@@ -1,0 +1,151 @@
+//! Does this take the floor? What people say while they listen (嗯, 对对, uh-huh) is no turn.
+
+/// What was said over a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// A sound of thinking or listening: never a turn of its own over a prompt.
+    Filler,
+    /// A word of agreement: a sign of listening early in a prompt, an answer near its end.
+    Agreement,
+    /// Anything else: a turn.
+    Turn,
+}
+
+/// Share of a prompt after which a word of agreement answers it.
+const ANSWERED_AT: f32 = 0.7;
+
+const FILLERS: &[&str] = &[
+    "嗯", "哦", "噢", "呃", "额", "唉", "哎", "啊", "哈", "呵", "喔", "唔", "诶", "uh", "um", "hmm", "mm",
+    "mhm", "mm-hmm", "uh-huh", "ah", "oh", "er", "erm", "huh",
+];
+const AGREEMENT: &[&str] = &[
+    "对",
+    "对的",
+    "对啊",
+    "是",
+    "是的",
+    "好",
+    "好的",
+    "好吧",
+    "行",
+    "知道",
+    "知道了",
+    "明白",
+    "明白了",
+    "清楚",
+    "yes",
+    "yeah",
+    "yep",
+    "ok",
+    "okay",
+    "right",
+    "sure",
+    "i see",
+    "got it",
+    "alright",
+    "all right",
+    "fine",
+];
+
+/// Tells what the words are, whatever was asked.
+pub(crate) fn classify(text: &str) -> Over {
+    let words = pieces(text);
+    if words.is_empty() {
+        return Over::Filler;
+    }
+    let is = |list: &[&str], word: &str| list.contains(&word) || is_repeated(list, word);
+    if words.iter().all(|word| is(FILLERS, word)) {
+        Over::Filler
+    } else if words.iter().all(|word| is(FILLERS, word) || is(AGREEMENT, word))
+        || is(AGREEMENT, &words.join(" "))
+    {
+        Over::Agreement
+    } else {
+        Over::Turn
+    }
+}
+
+/// Tells whether the words end a prompt of which `heard`, 0 to 1, was spoken.
+pub(crate) fn is_taken(text: &str, heard: f32) -> bool {
+    match classify(text) {
+        Over::Filler => false,
+        Over::Agreement => heard >= ANSWERED_AT,
+        Over::Turn => true,
+    }
+}
+
+/// Splits at everything that is no letter; hyphens and apostrophes stay in words.
+fn pieces(text: &str) -> Vec<String> {
+    text.to_lowercase()
+        .split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '\''))
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Tells whether a word without spaces is made of listed ones: 对对对, 嗯嗯, 嗯好的.
+fn is_repeated(list: &[&str], word: &str) -> bool {
+    if word.is_ascii() {
+        return false;
+    }
+    let mut rest = word;
+    while !rest.is_empty() {
+        let longest = list
+            .iter()
+            .chain(FILLERS)
+            .filter(|known| rest.starts_with(**known))
+            .map(|known| known.len())
+            .max();
+        match longest {
+            Some(length) => rest = &rest[length..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_of_listening_are_told_from_turns() {
+        for filler in ["嗯", "嗯嗯。", "呃……", "Uh-huh.", "mm, mm-hmm", "", "。"] {
+            assert_eq!(classify(filler), Over::Filler, "{filler}");
+        }
+        for agreement in [
+            "对",
+            "对对对",
+            "嗯，好的",
+            "嗯好的",
+            "是的是的",
+            "Yeah, okay.",
+            "I see.",
+            "uh, right",
+            "All right",
+        ] {
+            assert_eq!(classify(agreement), Over::Agreement, "{agreement}");
+        }
+        for turn in [
+            "不是",
+            "等一下",
+            "对不起打错了",
+            "好贵",
+            "是谁",
+            "No.",
+            "yes but not today",
+            "who is this",
+            "转人工",
+        ] {
+            assert_eq!(classify(turn), Over::Turn, "{turn}");
+        }
+    }
+
+    #[test]
+    fn agreement_answers_a_question_only_near_its_end() {
+        assert!(!is_taken("好的", 0.3));
+        assert!(is_taken("好的", 0.9));
+        assert!(is_taken("不用了", 0.1));
+        assert!(!is_taken("嗯", 0.99));
+    }
+}
