@@ -1,0 +1,262 @@
+//! Lines for campaigns: strict priority between classes, weighted fair shares within one.
+
+use std::collections::BinaryHeap;
+
+/// A line as the allotment sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Its name.
+    pub id: String,
+    /// The box that it belongs to: an index into the speech capacities.
+    pub on: usize,
+    /// Channels without a call or a lease.
+    pub free: u32,
+    /// Calls that may still be started on it in this pass, from its calls per second.
+    pub starts: u32,
+    /// The box is connected and the line registered.
+    pub healthy: bool,
+    /// Caller ids that it can show; empty means its own only.
+    pub caller_ids: Vec<String>,
+    /// Countries that it may call; empty means all.
+    pub countries: Vec<String>,
+}
+
+/// What a campaign wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    /// The campaign, for the grants.
+    pub campaign: u64,
+    /// 0 comes first.
+    pub class: u8,
+    /// Its share within the class; 0 counts as 1.
+    pub weight: u32,
+    /// How many calls it would start now, by its pacing and its ready contacts.
+    pub wanted: u32,
+    /// Channels that it has under way, which count against its share.
+    pub running: u32,
+    /// One of these must be shown; empty means any.
+    pub caller_ids: Vec<String>,
+    /// Where its contacts are; empty means everywhere.
+    pub countries: Vec<String>,
+    /// Names of lines, or of boxes before the slash, that it may use; empty means all.
+    pub lines: Vec<String>,
+    /// Seconds since it last got a line while it wanted one.
+    pub waited_s: u32,
+}
+
+impl Demand {
+    fn may_use(&self, line: &Line) -> bool {
+        let named = |name: &String| {
+            *name == line.id || line.id.split_once('/').is_some_and(|(on, _)| on == name.as_str())
+        };
+        line.healthy
+            && line.free > 0
+            && line.starts > 0
+            && (self.lines.is_empty() || self.lines.iter().any(named))
+            && (self.caller_ids.is_empty() || self.caller_ids.iter().any(|id| line.caller_ids.contains(id)))
+            && (line.countries.is_empty()
+                || (!self.countries.is_empty() && self.countries.iter().all(|c| line.countries.contains(c))))
+    }
+}
+
+/// So many channels of a line for a campaign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The campaign.
+    pub campaign: u64,
+    /// Index of the line.
+    pub line: usize,
+    /// How many calls.
+    pub calls: u32,
+}
+
+/// After this long without a line a campaign comes before all classes, for one call.
+pub const PATIENCE_S: u32 = 300;
+
+/// Shares free channels out. `speech` is how many more calls each box can understand at once.
+///
+/// Idle capacity is lent: a class gets all that the classes before it do not want. It comes back by
+/// itself, because calls end and every pass begins with the first class.
+pub fn allot(lines: &[Line], speech: &[u32], demands: &[Demand]) -> Vec<Grant> {
+    let mut lines = lines.to_vec();
+    let mut speech = speech.to_vec();
+    let mut left: Vec<u32> = demands.iter().map(|demand| demand.wanted).collect();
+    let mut got: Vec<u32> = vec![0; demands.len()];
+    let mut grants: Vec<Grant> = Vec::new();
+    // For each demand the usable lines, the emptiest on top; entries are checked when they come up.
+    let mut usable: Vec<BinaryHeap<(u32, std::cmp::Reverse<usize>)>> = demands
+        .iter()
+        .map(|demand| {
+            let fits = lines.iter().enumerate().filter(|(_, line)| demand.may_use(line));
+            fits.map(|(at, line)| (line.free, std::cmp::Reverse(at))).collect()
+        })
+        .collect();
+    let mut give = |d: usize, left: &mut [u32], got: &mut [u32]| -> bool {
+        while let Some((free, std::cmp::Reverse(at))) = usable[d].pop() {
+            let Some(line) = lines.get_mut(at) else { continue };
+            let Some(capacity) = speech.get_mut(line.on) else { continue };
+            if line.free == 0 || line.starts == 0 || *capacity == 0 {
+                continue;
+            }
+            if line.free < free {
+                usable[d].push((line.free, std::cmp::Reverse(at)));
+                continue;
+            }
+            line.free -= 1;
+            line.starts -= 1;
+            *capacity -= 1;
+            if line.free > 0 && line.starts > 0 {
+                usable[d].push((line.free, std::cmp::Reverse(at)));
+            }
+            left[d] -= 1;
+            got[d] += 1;
+            let campaign = demands[d].campaign;
+            match grants.iter_mut().rev().find(|grant| grant.campaign == campaign && grant.line == at) {
+                Some(grant) => grant.calls += 1,
+                None => grants.push(Grant { campaign, line: at, calls: 1 }),
+            }
+            return true;
+        }
+        false
+    };
+
+    let mut starved: Vec<usize> =
+        (0..demands.len()).filter(|d| demands[*d].waited_s >= PATIENCE_S && demands[*d].wanted > 0).collect();
+    starved.sort_by_key(|d| (std::cmp::Reverse(demands[*d].waited_s), *d));
+    for d in starved {
+        give(d, &mut left, &mut got);
+    }
+    let mut classes: Vec<u8> = demands.iter().map(|demand| demand.class).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    for class in classes {
+        let mut active: Vec<usize> = (0..demands.len()).filter(|d| demands[*d].class == class).collect();
+        loop {
+            active.retain(|d| left[*d] > 0);
+            // Who has the smallest share for its weight is next; a tie goes to who was named first.
+            let share =
+                |d: &usize| f64::from(demands[*d].running + got[*d]) / f64::from(demands[*d].weight.max(1));
+            let Some(next) =
+                active.iter().copied().min_by(|a, b| share(a).total_cmp(&share(b)).then(a.cmp(b)))
+            else {
+                break;
+            };
+            if !give(next, &mut left, &mut got) {
+                active.retain(|d| *d != next);
+            }
+        }
+    }
+    grants
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(id: &str, on: usize, free: u32) -> Line {
+        Line {
+            id: id.into(),
+            on,
+            free,
+            starts: free,
+            healthy: true,
+            caller_ids: vec!["+862155550100".into()],
+            countries: vec![],
+        }
+    }
+
+    fn demand(campaign: u64, class: u8, weight: u32, wanted: u32) -> Demand {
+        Demand {
+            campaign,
+            class,
+            weight,
+            wanted,
+            running: 0,
+            caller_ids: vec![],
+            countries: vec![],
+            lines: vec![],
+            waited_s: 0,
+        }
+    }
+
+    fn of(grants: &[Grant], campaign: u64) -> u32 {
+        grants.iter().filter(|grant| grant.campaign == campaign).map(|grant| grant.calls).sum()
+    }
+
+    #[test]
+    fn a_class_comes_first_and_its_left_overs_are_lent_to_the_next() {
+        let lines = [line("a/1", 0, 6), line("b/1", 1, 4)];
+        let grants = allot(&lines, &[9, 9], &[demand(1, 1, 1, 20), demand(2, 0, 1, 7)]);
+        assert_eq!((of(&grants, 2), of(&grants, 1)), (7, 3));
+    }
+
+    #[test]
+    fn within_a_class_shares_follow_weights_and_count_what_runs() {
+        let lines = [line("a/1", 0, 12)];
+        let grants = allot(&lines, &[99], &[demand(1, 0, 2, 50), demand(2, 0, 1, 50)]);
+        assert_eq!((of(&grants, 1), of(&grants, 2)), (8, 4));
+        let running = Demand { running: 8, ..demand(1, 0, 2, 50) };
+        let grants = allot(&lines, &[99], &[running, demand(2, 0, 1, 50)]);
+        assert_eq!((of(&grants, 1), of(&grants, 2)), (5, 7), "13 to 7 is near 2 to 1");
+    }
+
+    #[test]
+    fn who_waited_too_long_gets_a_line_before_every_class() {
+        let starving = Demand { waited_s: PATIENCE_S, ..demand(9, 7, 1, 5) };
+        let grants = allot(&[line("a/1", 0, 3)], &[3], &[demand(1, 0, 1, 50), starving]);
+        assert_eq!((of(&grants, 1), of(&grants, 9)), (2, 1));
+    }
+
+    #[test]
+    fn caller_ids_countries_lines_health_and_speech_are_respected() {
+        let mut lines = vec![line("a/1", 0, 5), line("b/1", 1, 5), line("c/1", 2, 5)];
+        lines[1].countries = vec!["CN".into()];
+        lines[2].healthy = false;
+        let abroad = Demand { countries: vec!["GB".into()], ..demand(1, 0, 1, 20) };
+        assert_eq!(of(&allot(&lines, &[2, 9, 9], &[abroad]), 1), 2, "box a understands two more calls");
+        let shown = Demand { caller_ids: vec!["+1".into()], ..demand(1, 0, 1, 20) };
+        assert_eq!(allot(&lines, &[9, 9, 9], &[shown]), []);
+        let on_b = Demand { lines: vec!["b".into()], countries: vec!["CN".into()], ..demand(1, 0, 1, 20) };
+        assert_eq!(of(&allot(&lines, &[9, 9, 9], &[on_b]), 1), 5);
+        lines[0].starts = 1;
+        assert_eq!(of(&allot(&lines[..1], &[9], &[demand(1, 0, 1, 20)]), 1), 1, "calls per second");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_no_box_and_no_campaign_gets_more_than_it_may(
+            free in proptest::collection::vec((0_u32..6, 0_usize..3, 0_u32..6), 1..12),
+            speech in proptest::collection::vec(0_u32..12, 3),
+            wants in proptest::collection::vec((0_u8..3, 0_u32..4, 0_u32..30, 0_u32..600), 1..8),
+        ) {
+            let lines: Vec<Line> = free.iter().enumerate()
+                .map(|(at, (free, on, starts))| Line { starts: *starts, ..line(&format!("b{on}/{at}"), *on, *free) })
+                .collect();
+            let demands: Vec<Demand> = (0..).zip(&wants)
+                .map(|(at, (class, weight, wanted, waited))| Demand { waited_s: *waited, ..demand(at, *class, *weight, *wanted) })
+                .collect();
+            let grants = allot(&lines, &speech, &demands);
+            for (at, line) in lines.iter().enumerate() {
+                let given: u32 = grants.iter().filter(|grant| grant.line == at).map(|grant| grant.calls).sum();
+                prop_assert!(given <= line.free.min(line.starts));
+            }
+            for (on, capacity) in speech.iter().enumerate() {
+                let given: u32 = grants.iter().filter(|g| lines[g.line].on == on).map(|g| g.calls).sum();
+                prop_assert!(given <= *capacity);
+            }
+            for demand in &demands {
+                prop_assert!(of(&grants, demand.campaign) <= demand.wanted);
+            }
+            // Nothing is left idle while somebody wants it.
+            let given: u32 = grants.iter().map(|grant| grant.calls).sum();
+            let wanted: u32 = demands.iter().map(|demand| demand.wanted).sum();
+            let room: u32 = (0..3).map(|on| {
+                let lines = lines.iter().filter(|line| line.on == on);
+                speech[on].min(lines.map(|line| line.free.min(line.starts)).sum())
+            }).sum();
+            prop_assert_eq!(given, wanted.min(room));
+        }
+    }
+}

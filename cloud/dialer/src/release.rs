@@ -1,0 +1,126 @@
+//! Gray release: a campaign begins with a share of its contacts and widens by gates.
+
+use serde::{Deserialize, Serialize};
+
+/// What must hold before the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// Conversations that must have been held at this step.
+    pub least: u32,
+    /// At least this share with a good outcome, 0 to 1.
+    pub good_outcome: f64,
+    /// At most this share that opted out.
+    pub opt_out: f64,
+    /// At most this share that complained.
+    pub complaint: f64,
+    /// At most this share of turns that were not understood.
+    pub no_match: f64,
+}
+
+/// The steps of a release.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Shares of the contacts in percent, rising, the last 100. The contacts of least value come first.
+    pub steps: Vec<u8>,
+    /// The gate before each widening.
+    pub gate: Gate,
+    /// Widen by itself, or wait for somebody.
+    pub automatic: bool,
+}
+
+/// What was seen at the present step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Conversations.
+    pub conversations: u32,
+    /// Of these with a good outcome.
+    pub good: u32,
+    /// Of these with an opt-out.
+    pub opt_outs: u32,
+    /// Complaints.
+    pub complaints: u32,
+    /// Turns.
+    pub turns: u32,
+    /// Turns that were not understood.
+    pub no_match: u32,
+}
+
+/// What to do with a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not enough was seen.
+    Wait,
+    /// Go to this share, in percent.
+    Widen(u8),
+    /// It could be widened to this share; somebody must say so.
+    Ready(u8),
+    /// Pause: a gate does not hold, and which.
+    Halt(&'static str),
+    /// Everybody is called already.
+    Done,
+}
+
+/// Decides whether a release at `share` percent goes on.
+pub fn judge(release: &Release, share: u8, seen: &Seen) -> Verdict {
+    let of = |part: u32, all: u32| if all == 0 { 0.0 } else { f64::from(part) / f64::from(all) };
+    let gate = &release.gate;
+    // What harms is acted upon at once, as soon as a fifth of the sample shows it.
+    if seen.conversations >= (gate.least / 5).max(1) {
+        if of(seen.opt_outs, seen.conversations) > gate.opt_out {
+            return Verdict::Halt("too many opted out");
+        }
+        if of(seen.complaints, seen.conversations) > gate.complaint {
+            return Verdict::Halt("too many complained");
+        }
+        if of(seen.no_match, seen.turns) > gate.no_match {
+            return Verdict::Halt("too many turns were not understood");
+        }
+    }
+    let Some(next) = release.steps.iter().copied().find(|step| *step > share) else { return Verdict::Done };
+    if seen.conversations < gate.least {
+        return Verdict::Wait;
+    }
+    if of(seen.good, seen.conversations) < gate.good_outcome {
+        return Verdict::Halt("too few good outcomes");
+    }
+    if release.automatic { Verdict::Widen(next) } else { Verdict::Ready(next) }
+}
+
+/// Says whether a contact belongs to the first `share` percent: by its rank among `all`, the least
+/// valuable first.
+pub fn includes(share: u8, rank: u64, all: u64) -> bool {
+    share >= 100 || rank.saturating_mul(100) < all.saturating_mul(share.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_widens_step_by_step_and_stops_when_people_opt_out() {
+        let gate = Gate { least: 50, good_outcome: 0.2, opt_out: 0.05, complaint: 0.0, no_match: 0.3 };
+        let release = Release { steps: vec![5, 25, 100], gate, automatic: true };
+        let seen = Seen { conversations: 50, good: 20, turns: 200, no_match: 20, opt_outs: 1, complaints: 0 };
+        assert_eq!(judge(&release, 5, &Seen { conversations: 49, ..seen }), Verdict::Wait);
+        assert_eq!(judge(&release, 5, &seen), Verdict::Widen(25));
+        assert_eq!(judge(&release, 25, &seen), Verdict::Widen(100));
+        assert_eq!(judge(&release, 100, &seen), Verdict::Done);
+        assert_eq!(judge(&Release { automatic: false, ..release.clone() }, 5, &seen), Verdict::Ready(25));
+        let early = Seen { conversations: 10, opt_outs: 1, ..seen };
+        assert_eq!(judge(&release, 5, &early), Verdict::Halt("too many opted out"));
+        assert_eq!(judge(&release, 5, &Seen { good: 9, ..seen }), Verdict::Halt("too few good outcomes"));
+        assert_eq!(judge(&release, 5, &Seen { complaints: 1, ..seen }), Verdict::Halt("too many complained"));
+        assert_eq!(
+            judge(&release, 5, &Seen { no_match: 61, ..seen }),
+            Verdict::Halt("too many turns were not understood")
+        );
+    }
+
+    #[test]
+    fn five_per_cent_of_a_thousand_are_fifty() {
+        assert_eq!((0..1_000).filter(|rank| includes(5, *rank, 1_000)).count(), 50);
+        assert!(includes(100, u64::MAX, 1));
+    }
+}
