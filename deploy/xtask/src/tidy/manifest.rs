@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::Finding;
 
 /// Crates that decide and touch nothing: no runtime among their dependencies.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "cloud/nlu/Cargo.toml",
     "edge/audio/Cargo.toml",
     "edge/call/Cargo.toml",
@@ -16,6 +16,7 @@ const PURE: [&str; 9] = [
     "edge/sip/Cargo.toml",
     "shared/dialogue/Cargo.toml",
     "shared/model/Cargo.toml",
+    "shared/trust/Cargo.toml",
     "shared/wire/Cargo.toml",
 ];
 
