@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use super::Finding;
 
 /// Crates that decide and touch nothing: no runtime among their dependencies.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
+    "cloud/fleet/Cargo.toml",
     "cloud/nlu/Cargo.toml",
     "edge/audio/Cargo.toml",
     "edge/call/Cargo.toml",
