@@ -931,7 +931,7 @@ impl Call {
         self.perform(
             now,
             vec![
-                Action::Say(Say { node: "goodbye".to_owned(), text, barge_in: BargeIn::Off }),
+                Action::Say(Say { node: "goodbye".to_owned(), text, barge_in: BargeIn::Off, generate: None }),
                 Action::End { outcome },
             ],
         );

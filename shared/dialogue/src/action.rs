@@ -39,7 +39,7 @@ pub struct Heard {
 /// A value found in what the customer said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entity {
-    /// `date`, `time`, `money`, `number`, `digits`, `phone`, `percent`, or a script's own enum.
+    /// `date`, `time`, `money`, `number`, `digits`, `phone`, `percent`, or an entity of the script.
     pub kind: String,
     /// The value in one normal form: ISO 8601 for dates and times, minor units aside a plain decimal
     /// for money and numbers.
@@ -80,6 +80,20 @@ pub struct Say {
     pub text: String,
     /// What the customer's voice does to it.
     pub barge_in: BargeIn,
+    /// A language model may find better words than `text`, which is said when it does not.
+    pub generate: Option<Generate>,
+}
+
+/// What a language model is asked for. The interpreter only passes it on: `text` of the [`Say`] stands until
+/// somebody with a model has found, filtered and put other words in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generate {
+    /// What it is told, values filled in. Personal data.
+    pub prompt: String,
+    /// How long the call can wait for it.
+    pub budget: Duration,
+    /// The most characters that may be spoken.
+    pub max_chars: usize,
 }
 
 /// Whether the customer may break into a prompt.

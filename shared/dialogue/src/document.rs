@@ -3,18 +3,25 @@
 //! These types are the format and its JSON Schema; what they mean together (names that must exist,
 //! guards that must have the right types) is checked by [`crate::Script::load`] and [`crate::lint()`].
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::action::Endpoint;
 use crate::scalar::{At, Pause};
 
+mod in_file_tests;
+mod short;
+
+pub use in_file_tests::{Expect, Test, TestTurn};
+pub use short::{BargeInSpec, Edge};
+
 /// The value of `schema` that this crate reads.
 pub const SCHEMA: &str = "trunkline/script/1";
+
+/// The arm of an experiment that says and does what stands in the nodes.
+pub const CONTROL: &str = "control";
 
 /// One script: everything that a robot may say in a call of one kind, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +49,12 @@ pub struct Document {
     /// What the call is to find out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub slots: BTreeMap<String, At<Slot>>,
+    /// Words of the trade that stand for a value, for slots that are an enum.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub entities: BTreeMap<String, At<EntitySpec>>,
+    /// What is tried out on some customers and not on others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub experiments: BTreeMap<String, At<Experiment>>,
     /// What the customer may mean, beyond the universal intents that every script has. An entry named
     /// like a universal intent adds examples to it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -160,6 +173,12 @@ pub struct Var {
     /// The values of an `enum`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
+    /// The least value of a `number` or `money`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// The greatest value of a `number` or `money`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
     /// A value for tests and previews.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub example: Option<String>,
@@ -175,6 +194,67 @@ pub struct Slot {
     /// The values of an `enum`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
+    /// The least value of a `number` or `money`; what is less is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// The greatest value of a `number` or `money`; what is more is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+/// Words that stand for a value: `{values: {express: [express, next day], post: [by post, letter]}}`. Where
+/// several of them are said the longest counts, and of two that are as long the one said last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EntitySpec {
+    /// The values, each with the ways to say it.
+    pub values: BTreeMap<String, Vec<String>>,
+}
+
+/// What is tried out on some customers and not on others. The arm called `control` says and does what stands
+/// in the nodes; the others what stands in the nodes' and edges' `arms`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// The variable that names the customer: the same value always gets the same arm.
+    pub by: At<String>,
+    /// The arms with their weights, `control` among them.
+    pub arms: BTreeMap<String, u32>,
+    /// The outcome that counts as a success.
+    pub metric: At<String>,
+    /// When it must be stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<ExperimentGuard>,
+    /// How customers are spread over the arms.
+    #[serde(default, skip_serializing_if = "is_fixed")]
+    pub policy: Policy,
+}
+
+/// When an experiment must be stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentGuard {
+    /// The outcome that must not become frequent; `opt_out` as a rule.
+    pub outcome: At<String>,
+    /// By how much its share may exceed that of `control`, 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_rise: f32,
+}
+
+/// How customers are spread over the arms of an experiment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// By the weights.
+    #[default]
+    Fixed,
+    /// More and more to the arm that does better; the weights are where it starts.
+    Adaptive,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_fixed(policy: &Policy) -> bool {
+    *policy == Policy::Fixed
 }
 
 /// Something that a customer may mean.
@@ -182,7 +262,7 @@ pub struct Slot {
 #[serde(deny_unknown_fields)]
 pub struct Intent {
     /// How it sounds, as spoken.
-    pub examples: Vec<String>,
+    pub examples: Vec<At<String>>,
 }
 
 /// What nodes inherit.
@@ -207,7 +287,8 @@ impl Defaults {
 }
 
 /// One place of the graph. Its kind follows from its fields: `on` or `listen` asks, `branch` decides,
-/// `transfer` hands over, `end` ends, `do` or `set` with `next` acts, `say` with `next` speaks.
+/// `transfer` hands over, `end` ends, `do` or `set` with `next` acts, `say` with `next` speaks; `generate`
+/// takes the place of `say`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
@@ -219,6 +300,12 @@ pub struct Node {
     /// The question in short, for when it is asked again after something else was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<At<String>>,
+    /// Lets a language model find the words, where the cloud has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<At<GenerateSpec>>,
+    /// What arms of experiments say and do instead, by `experiment.arm`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arms: BTreeMap<String, At<NodeArm>>,
     /// Whether the customer may break into `say`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barge_in: Option<At<BargeInSpec>>,
@@ -254,6 +341,39 @@ pub struct Node {
     /// Ends the call with this outcome, or with the one that the rules give (`auto`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<At<String>>,
+}
+
+/// What an arm of an experiment says and does at a node; what is left out is as in the node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeArm {
+    /// What is said on entering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub say: Option<At<String>>,
+    /// The question in short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<At<String>>,
+    /// Where to go from here, for a node with `next`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<At<String>>,
+}
+
+/// Words that a language model finds. They are filtered before they are spoken, and only words are found:
+/// where the call goes stays with the script.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateSpec {
+    /// What it is told; variables and slots may stand in it, and leave the house with it.
+    pub prompt: At<String>,
+    /// What is said when there is no model, or it is late, or its words are refused.
+    pub fallback: At<String>,
+    /// How long to wait for it; 800 ms when no one says, at most 3 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Pause>,
+    /// The most characters that are spoken; 120 when no one says, at most 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 600))]
+    pub max_chars: Option<u16>,
 }
 
 /// Something that is done.
@@ -304,178 +424,6 @@ impl From<EndpointSpec> for Endpoint {
     }
 }
 
-/// Whether the customer may break into a prompt: `on`, `off`, or `{off_until: words}`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BargeInSpec {
-    /// At any time.
-    On,
-    /// Not at all.
-    Off,
-    /// Once these words of the prompt were played.
-    OffUntil(String),
-}
-
-impl<'de> Deserialize<'de> for BargeInSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = BargeInSpec;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("`on`, `off` or {off_until: \"words of the prompt\"}")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<BargeInSpec, E> {
-                match text {
-                    "on" => Ok(BargeInSpec::On),
-                    "off" => Ok(BargeInSpec::Off),
-                    other => Err(E::unknown_variant(other, &["on", "off", "off_until"])),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BargeInSpec, A::Error> {
-                let spec = OffUntilSpec::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(BargeInSpec::OffUntil(spec.off_until))
-            }
-        }
-        deserializer.deserialize_any(Reader)
-    }
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct OffUntilSpec {
-    /// The protected words, as they stand in the prompt; the prompt can be broken into behind them.
-    off_until: String,
-}
-
-impl JsonSchema for BargeInSpec {
-    fn schema_name() -> Cow<'static, str> {
-        "BargeIn".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let off_until = OffUntilSpec::json_schema(generator);
-        schemars::json_schema!({ "oneOf": [{ "type": "string", "enum": ["on", "off"] }, off_until] })
-    }
-}
-
-/// Where an answer leads: the name of a node, or more. Besides nodes there are two names: `handoff`, a
-/// person, and `return`, back to where a digression came from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Edge {
-    /// What is said on the way. In a ladder, the first wording the first time, the second the second.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub say: Vec<At<String>>,
-    /// How often a ladder speaks before it gives up.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max: Option<u8>,
-    /// Where to go; in a ladder, when it gives up.
-    pub then: At<String>,
-    /// Slots that are given a value.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub set: BTreeMap<String, At<String>>,
-    /// Slots that the same answer fills on this edge only.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub fill: BTreeMap<String, At<String>>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct EdgeSpec {
-    /// What is said on the way; in a ladder several wordings take turns.
-    #[serde(default)]
-    #[schemars(with = "WordingSchema")]
-    say: Wording,
-    /// How often a ladder speaks before it gives up.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 5))]
-    max: Option<u8>,
-    /// Where to go; in a ladder, when it gives up.
-    then: At<String>,
-    /// Slots that are given a value.
-    #[serde(default)]
-    set: BTreeMap<String, At<String>>,
-    /// Slots that the same answer fills on this edge only.
-    #[serde(default)]
-    fill: BTreeMap<String, At<String>>,
-}
-
-impl<'de> Deserialize<'de> for Edge {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Edge;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("the name of a node, or {say: …, then: node}")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Edge, E> {
-                let then = At::bare(text.to_owned());
-                Ok(Edge { say: Vec::new(), max: None, then, set: BTreeMap::new(), fill: BTreeMap::new() })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Edge, A::Error> {
-                let EdgeSpec { say, max, then, set, fill } =
-                    EdgeSpec::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(Edge { say: say.0, max, then, set, fill })
-            }
-        }
-        deserializer.deserialize_any(Reader)
-    }
-}
-
-impl JsonSchema for Edge {
-    fn schema_name() -> Cow<'static, str> {
-        "Edge".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let full = EdgeSpec::json_schema(generator);
-        schemars::json_schema!({ "oneOf": [{ "type": "string" }, full] })
-    }
-}
-
-/// One wording or several.
-#[derive(Default)]
-struct Wording(Vec<At<String>>);
-
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-enum WordingSchema {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl<'de> Deserialize<'de> for Wording {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Wording;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a wording or a list of wordings")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Wording, E> {
-                Ok(Wording(vec![At::bare(text.to_owned())]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Wording, A::Error> {
-                let mut wordings = Vec::new();
-                while let Some(wording) = seq.next_element()? {
-                    wordings.push(wording);
-                }
-                Ok(Wording(wordings))
-            }
-        }
-        deserializer.deserialize_any(Reader)
-    }
-}
-
 /// One case of a `branch`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -514,6 +462,9 @@ pub struct Handoff {
     pub say: Option<At<String>>,
     /// Where to, by a name that the box's configuration knows.
     pub to: String,
+    /// Where to instead, by the first rule that holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<At<HandoffRule>>,
     /// How long to let it ring; 20 s when no one says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Pause>,
@@ -522,6 +473,16 @@ pub struct Handoff {
     /// The outcome when somebody does; `transferred` when no one says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<At<String>>,
+}
+
+/// Who takes over in which case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HandoffRule {
+    /// The guard, such as `var.tier == "gold"`.
+    pub when: At<String>,
+    /// Where to, by a name that the box's configuration knows.
+    pub to: String,
 }
 
 /// Something that is answered from any node.
@@ -581,76 +542,6 @@ impl Limits {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// A conversation that must go as written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Test {
-    /// What it shows.
-    pub name: String,
-    /// Variables that differ from their examples.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub vars: BTreeMap<String, String>,
-    /// What happens, after the customer answered.
-    pub turns: Vec<At<TestTurn>>,
-    /// What must have come of it.
-    pub expect: Vec<At<Expect>>,
-}
-
-/// One thing that the customer does in a test: exactly one of `hear`, `silence`, `hang_up` and
-/// `transfer_fails`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TestTurn {
-    /// The words that are recognised.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hear: Option<String>,
-    /// What they mean. `none` says that nothing is understood.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intent: Option<At<String>>,
-    /// The values in them, by kind.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub entities: BTreeMap<String, String>,
-    /// Nothing is said.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub silence: bool,
-    /// The customer hangs up.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub hang_up: bool,
-    /// Nobody takes the call that was to be handed over, for this reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transfer_fails: Option<String>,
-    /// The node at which the dialogue must stand after it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<At<String>>,
-}
-
-/// What must be true after a test; each field that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Expect {
-    /// A node that was visited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<At<String>>,
-    /// The outcome with which the call ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<At<String>>,
-    /// Words that the robot said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub says: Option<String>,
-    /// Words that the robot did not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub never_says: Option<String>,
-    /// Values that slots have; `""` for none.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub slots: BTreeMap<String, String>,
-    /// Whether the customer was put on the list of those who are not called again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suppressed: Option<bool>,
-    /// Where the call was to be handed to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transfer: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

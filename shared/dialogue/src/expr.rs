@@ -5,22 +5,26 @@
 //! both    = plain { "and" plain }
 //! plain   = "not" plain | term [ ("==" | "!=" | "<" | "<=" | ">" | ">=") term ]
 //! term    = "(" guard ")" | "true" | "false" | number | "text" | name
-//! name    = "var." id | "slot." id | "intent." id | "heard." id | "visited." id
+//! name    = "var." id | "slot." id | "intent." id | "heard." id | "visited." id | "arm." id "." id
 //!         | "no_match" | "no_input" | "turns" | "answered_s"
 //! ```
 //!
 //! A variable or slot by itself asks whether it has a value; compared, it is its value, and one that
 //! has none is equal to nothing and neither less nor more. `intent.x` is what was just heard, `heard.x`
-//! what was heard at any time, `visited.x` a node passed. `no_match` and `no_input` count how often
+//! what was heard at any time, `visited.x` a node passed, `arm.x.y` the arm `y` of experiment `x`. `no_match` and `no_input` count how often
 //! that happened since the customer was last understood.
 //!
 //! **Invariant:** names and types are checked when a guard is read, so evaluating one cannot fail; there
 //! are no loops, calls or side effects.
+//! **Invariant:** whether a guard can hold is decidable: [`solve`] says so.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::code::Code;
 use crate::document::Type;
+
+pub(crate) mod solve;
 
 /// The longest guard that is read, in characters.
 const MAX_CHARS: usize = 1_000;
@@ -31,6 +35,8 @@ const MAX_DEPTH: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct ExprError {
+    /// What kind of mistake.
+    pub(crate) code: Code,
     /// Where in the guard, in characters from 0.
     pub(crate) at: usize,
     /// What is wrong.
@@ -46,6 +52,8 @@ pub(crate) struct Names {
     pub(crate) slots: BTreeMap<String, (Type, Vec<String>)>,
     pub(crate) intents: BTreeSet<String>,
     pub(crate) nodes: BTreeSet<String>,
+    /// By experiment.
+    pub(crate) arms: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Where a guard gets its values.
@@ -55,11 +63,12 @@ pub(crate) trait Facts {
     fn intent(&self, name: &str) -> bool;
     fn heard(&self, name: &str) -> bool;
     fn visited(&self, node: &str) -> bool;
+    fn arm(&self, experiment: &str, arm: &str) -> bool;
     fn counter(&self, counter: Counter) -> u32;
 }
 
 /// A number that the interpreter keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Counter {
     NoMatch,
     NoInput,
@@ -75,6 +84,8 @@ pub(crate) enum Expr {
     Intent(String),
     Heard(String),
     Visited(String),
+    /// An arm of an experiment.
+    Arm(String, String),
     Not(Box<Expr>),
     And(Vec<Expr>),
     Or(Vec<Expr>),
@@ -82,7 +93,7 @@ pub(crate) enum Expr {
 }
 
 /// A variable or a slot.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     Var(String),
     Slot(String),
@@ -135,10 +146,45 @@ impl Expr {
             Self::Intent(name) => facts.intent(name),
             Self::Heard(name) => facts.heard(name),
             Self::Visited(node) => facts.visited(node),
+            Self::Arm(experiment, arm) => facts.arm(experiment, arm),
             Self::Not(inner) => !inner.holds(facts),
             Self::And(parts) => parts.iter().all(|part| part.holds(facts)),
             Self::Or(parts) => parts.iter().any(|part| part.holds(facts)),
             Self::Compare(left, op, right) => compare(left, *op, right, facts),
+        }
+    }
+
+    /// Lists what the guard speaks of, as it is written: `var.x`, `heard.y`, `arm.x.y`.
+    pub(crate) fn mentions(&self, out: &mut BTreeSet<String>) {
+        let mut source = |source: &Source| {
+            out.insert(match source {
+                Source::Var(name) => format!("var.{name}"),
+                Source::Slot(name) => format!("slot.{name}"),
+            })
+        };
+        match self {
+            Self::Set(value) => {
+                source(value);
+            }
+            Self::Compare(left, _, right) => {
+                for value in [left, right] {
+                    if let Value::Decimal(value) | Value::Words(value) = value {
+                        source(value);
+                    }
+                }
+            }
+            Self::Intent(name) | Self::Heard(name) => {
+                out.insert(format!("intent.{name}"));
+            }
+            Self::Visited(node) => {
+                out.insert(format!("visited.{node}"));
+            }
+            Self::Arm(experiment, arm) => {
+                out.insert(format!("arm.{experiment}.{arm}"));
+            }
+            Self::Not(inner) => inner.mentions(out),
+            Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.mentions(out)),
+            Self::Const(_) => {}
         }
     }
 
@@ -153,7 +199,7 @@ impl Expr {
             }
             Self::Not(inner) => inner.remembers(heard, visited),
             Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|p| p.remembers(heard, visited)),
-            Self::Const(_) | Self::Set(_) | Self::Intent(_) | Self::Compare(..) => {}
+            Self::Const(_) | Self::Set(_) | Self::Intent(_) | Self::Arm(..) | Self::Compare(..) => {}
         }
     }
 }
@@ -244,7 +290,11 @@ struct Token {
 }
 
 fn error(at: usize, message: impl Into<String>, remedy: impl Into<String>) -> ExprError {
-    ExprError { at, message: message.into(), remedy: remedy.into() }
+    coded(Code::BadGuard, at, message, remedy)
+}
+
+fn coded(code: Code, at: usize, message: impl Into<String>, remedy: impl Into<String>) -> ExprError {
+    ExprError { code, at, message: message.into(), remedy: remedy.into() }
 }
 
 fn tokens(text: &str) -> Result<Vec<Token>, ExprError> {
@@ -439,22 +489,27 @@ impl Parser<'_> {
             "answered_s" => return counter(Counter::AnsweredSecs),
             _ => {}
         }
-        let known = |kind: &str, names: Vec<&String>, id: &str| {
+        let known = |code: Code, kind: &str, names: Vec<&String>, id: &str| {
             let list: Vec<&str> = names.iter().map(|n| n.as_str()).collect();
-            error(at, format!("there is no {kind} `{id}`"), crate::lint::did_you_mean(id, &list))
+            coded(code, at, format!("there is no {kind} `{id}`"), crate::lint::did_you_mean(id, &list))
         };
         match name.split_once('.') {
             Some(("var", id)) => match self.names.vars.get(id) {
                 Some((type_, values)) => Ok(typed(Source::Var(id.to_owned()), *type_, values, at)),
-                None => Err(known("variable", self.names.vars.keys().collect(), id)),
+                None => Err(known(Code::UnknownVariable, "variable", self.names.vars.keys().collect(), id)),
             },
             Some(("slot", id)) => match self.names.slots.get(id) {
                 Some((type_, values)) => Ok(typed(Source::Slot(id.to_owned()), *type_, values, at)),
-                None => Err(known("slot", self.names.slots.keys().collect(), id)),
+                None => Err(known(Code::UnknownSlot, "slot", self.names.slots.keys().collect(), id)),
             },
             Some((kind @ ("intent" | "heard"), id)) => {
                 if !self.names.intents.contains(id) {
-                    return Err(known("intent", self.names.intents.iter().collect(), id));
+                    return Err(known(
+                        Code::UnknownIntent,
+                        "intent",
+                        self.names.intents.iter().collect(),
+                        id,
+                    ));
                 }
                 let id = id.to_owned();
                 Ok(Term::Truth(if kind == "intent" { Expr::Intent(id) } else { Expr::Heard(id) }))
@@ -462,11 +517,25 @@ impl Parser<'_> {
             Some(("visited", id)) if self.names.nodes.contains(id) => {
                 Ok(Term::Truth(Expr::Visited(id.to_owned())))
             }
-            Some(("visited", id)) => Err(known("node", self.names.nodes.iter().collect(), id)),
+            Some(("visited", id)) => {
+                Err(known(Code::UnknownNode, "node", self.names.nodes.iter().collect(), id))
+            }
+            Some(("arm", id)) => {
+                let (experiment, arm) = id.split_once('.').unwrap_or((id, ""));
+                let Some(arms) = self.names.arms.get(experiment) else {
+                    let all = self.names.arms.keys().collect();
+                    return Err(known(Code::UnknownArm, "experiment", all, experiment));
+                };
+                if !arms.contains(arm) {
+                    return Err(known(Code::UnknownArm, "arm", arms.iter().collect(), arm));
+                }
+                Ok(Term::Truth(Expr::Arm(experiment.to_owned(), arm.to_owned())))
+            }
             _ => Err(error(
                 at,
                 format!("`{name}` means nothing in a guard"),
-                "use var.x, slot.x, intent.x, heard.x, visited.x, no_match, no_input, turns or answered_s",
+                "use var.x, slot.x, intent.x, heard.x, visited.x, arm.x.y, no_match, no_input, turns or \
+                 answered_s",
             )),
         }
     }
@@ -507,7 +576,8 @@ fn comparison(left: Term, op: Op, right: Term, at: usize) -> Result<Expr, ExprEr
         Term::Value { value: b, type_: tb, values: vb, at: at_b },
     ) = (left, right)
     else {
-        return Err(error(
+        return Err(coded(
+            Code::WrongType,
             at,
             "a condition cannot be compared",
             "compare a variable, slot, counter, number or text; use and, or, not between conditions",
@@ -528,7 +598,8 @@ fn comparison(left: Term, op: Op, right: Term, at: usize) -> Result<Expr, ExprEr
     let numeric = |t: Type| matches!(t, Type::Number | Type::Money);
     let literal = a_is_literal || b_is_literal;
     if !(literal || ta == tb || (numeric(ta) && numeric(tb))) {
-        return Err(error(
+        return Err(coded(
+            Code::WrongType,
             at,
             format!("a {} cannot be compared with a {}", type_name(ta), type_name(tb)),
             "compare values of one type",
@@ -536,7 +607,8 @@ fn comparison(left: Term, op: Op, right: Term, at: usize) -> Result<Expr, ExprEr
     }
     let ordered = matches!(type_, Type::Number | Type::Money | Type::Date | Type::Time);
     if !ordered && !matches!(op, Op::Eq | Op::Ne) {
-        return Err(error(
+        return Err(coded(
+            Code::WrongType,
             at,
             format!("{} values have no order", type_name(type_)),
             "compare it with == or !=, or use a number, an amount, a date or a time",
@@ -547,18 +619,20 @@ fn comparison(left: Term, op: Op, right: Term, at: usize) -> Result<Expr, ExprEr
 
 fn check_literal(text: &str, type_: Type, values: &[String], at: usize) -> Result<(), ExprError> {
     if type_ == Type::Enum && values.iter().all(|v| v != text) {
-        return Err(error(
+        return Err(coded(
+            Code::WrongType,
             at,
             format!("\"{text}\" is not one of the values"),
             format!("use one of {}", values.join(", ")),
         ));
     }
     if matches!(type_, Type::Number | Type::Money) {
-        return Err(error(at, "a number is written without quotes", format!("write {text} without quotes")));
+        let remedy = format!("write {text} without quotes");
+        return Err(coded(Code::WrongType, at, "a number is written without quotes", remedy));
     }
-    crate::vars::check(type_, values, text)
-        .map(|_| ())
-        .map_err(|problem| error(at, format!("\"{text}\" is no {}", type_name(type_)), problem))
+    crate::vars::check(type_, values, text).map(|_| ()).map_err(|problem| {
+        coded(Code::WrongType, at, format!("\"{text}\" is no {}", type_name(type_)), problem)
+    })
 }
 
 /// Returns how a type is called in a file.

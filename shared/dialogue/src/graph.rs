@@ -9,6 +9,7 @@ use crate::action::Endpoint;
 use crate::document::Type;
 use crate::expr::Expr;
 use crate::scalar::Pos;
+use crate::vars::Range;
 use crate::wording::Template;
 
 /// The intents that every script has without declaring them.
@@ -33,12 +34,16 @@ pub(crate) struct Graph {
     pub(crate) by_id: BTreeMap<String, usize>,
     /// What each slot holds, with the values of an enum.
     pub(crate) slot_types: BTreeMap<String, (Type, Vec<String>)>,
+    pub(crate) slot_ranges: BTreeMap<String, Range>,
+    /// What each entity of the script sounds like, the longest first, with the value that it stands for.
+    pub(crate) entities: BTreeMap<String, Vec<(String, String)>>,
     /// By intent, the universal ones included; `opt_out` is not among them.
     pub(crate) digressions: BTreeMap<String, Digression>,
     pub(crate) opt_out: OptOut,
     pub(crate) handoff: Transfer,
     pub(crate) handoff_say: Template,
     pub(crate) handoff_when: Option<Expr>,
+    pub(crate) handoff_rules: Vec<(Expr, String)>,
     pub(crate) rules: Vec<(Outcome, Option<Expr>)>,
     /// Said when the turns are used up.
     pub(crate) goodbye: Template,
@@ -58,10 +63,30 @@ pub(crate) struct Node {
     pub(crate) pos: Pos,
     pub(crate) say: Option<Template>,
     pub(crate) again: Option<Template>,
+    pub(crate) generate: Option<Generated>,
+    pub(crate) arms: Vec<Arm>,
     pub(crate) barge_in: Barge,
     pub(crate) set: Vec<(String, String)>,
     pub(crate) suppress: bool,
     pub(crate) kind: NodeKind,
+}
+
+/// What a language model is asked for; `say` of the node is what is said without it.
+#[derive(Clone, Debug)]
+pub(crate) struct Generated {
+    pub(crate) prompt: Template,
+    pub(crate) budget: Duration,
+    pub(crate) max_chars: usize,
+}
+
+/// What an arm of an experiment says and does at a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Arm {
+    pub(crate) experiment: String,
+    pub(crate) name: String,
+    pub(crate) say: Option<Template>,
+    pub(crate) again: Option<Template>,
+    pub(crate) next: Option<Target>,
 }
 
 #[derive(Clone, Debug)]
@@ -107,6 +132,17 @@ pub(crate) struct Edge {
     pub(crate) then: Target,
     pub(crate) set: Vec<(String, String)>,
     pub(crate) fill: Vec<Fill>,
+    /// Whether the right person is known to be speaking after it.
+    pub(crate) confirms: bool,
+    /// Where arms of experiments go instead: experiment, arm, target.
+    pub(crate) arms: Vec<(String, String, Target)>,
+}
+
+impl Edge {
+    /// Lists where it leads, for every arm.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = Target> {
+        std::iter::once(self.then).chain(self.arms.iter().map(|(_, _, target)| *target))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -196,10 +232,10 @@ impl Node {
                 .values()
                 .chain(&ask.filled)
                 .chain(&ask.any)
-                .map(|edge| edge.then)
+                .flat_map(Edge::targets)
                 .chain([ask.no_input.then, ask.no_match.then])
                 .collect(),
-            NodeKind::Go(target) => vec![*target],
+            NodeKind::Go(target) => self.arms.iter().filter_map(|arm| arm.next).chain([*target]).collect(),
             NodeKind::Branch { cases, otherwise } => {
                 cases.iter().map(|(_, target)| *target).chain([*otherwise]).collect()
             }
@@ -219,8 +255,14 @@ impl Node {
         self.ask().into_iter().flat_map(|ask| ask.no_input.say.iter().chain(&ask.no_match.say))
     }
 
-    /// Lists every text of the node.
+    /// Lists what may be said on entering, for every arm.
+    pub(crate) fn says(&self) -> impl Iterator<Item = &Template> {
+        self.say.iter().chain(self.arms.iter().filter_map(|arm| arm.say.as_ref()))
+    }
+
+    /// Lists every text of the node, for every arm.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &Template> {
-        self.say.iter().chain(&self.again).chain(self.edge_texts()).chain(self.ladder_texts())
+        let arms = self.arms.iter().filter_map(|arm| arm.again.as_ref());
+        self.says().chain(&self.again).chain(arms).chain(self.edge_texts()).chain(self.ladder_texts())
     }
 }

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use trunkline_model::Outcome;
 
-use crate::action::{Action, BargeIn, Endpoint, Event, Heard, Listen, Say, Step, Variables};
+use crate::action::{Action, BargeIn, Endpoint, Event, Generate, Heard, Listen, Say, Step, Variables};
+use crate::entities;
+use crate::experiment::assign;
 use crate::expr::{Counter, Expr, Facts};
-use crate::graph::{Ask, Back, Barge, Edge, Ending, Fill, Graph, Ladder, Node, NodeKind, Target};
+use crate::graph::{Arm, Ask, Back, Barge, Edge, Ending, Fill, Graph, Ladder, Node, NodeKind, Target};
 use crate::script::Script;
 use crate::state::{Phase, Rungs, State};
 use crate::vars::{self, MAX_VALUE_CHARS, VariableError};
@@ -27,6 +29,10 @@ const MAX_STACK: usize = 4;
 const MAX_LAST_CHARS: usize = 800;
 /// How long silence may last after the customer asked for time.
 const WAIT: Duration = Duration::from_secs(20);
+/// The score from which an intent counts for more than a value in the same words.
+const STRONG: f32 = 0.5;
+/// The same where the value is two thirds of the words or more.
+const STRONG_AGAINST_A_BARE_VALUE: f32 = 0.85;
 /// The code of a call that no rule has an outcome for; a script that lints has a last rule.
 const NO_OUTCOME: &str = "no_result";
 
@@ -36,7 +42,29 @@ const NO_OUTCOME: &str = "no_result";
 ///
 /// When a variable is missing, unknown or not of its type; all of them are listed.
 pub fn start(script: &Script, variables: &Variables) -> Result<State, Vec<VariableError>> {
-    Ok(State::new(script.check_variables(variables)?))
+    start_with_arms(script, variables, &BTreeMap::new())
+}
+
+/// Returns the state of a call before the customer answers, with arms of experiments that somebody else has
+/// drawn, such as a policy that learns. An experiment that is left out, or an arm that the script does not
+/// have, gets the arm that [`assign`] gives.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn start_with_arms(
+    script: &Script,
+    variables: &Variables,
+    drawn: &BTreeMap<String, String>,
+) -> Result<State, Vec<VariableError>> {
+    let variables = script.check_variables(variables)?;
+    let mut arms = assign(script, &variables);
+    for (name, experiment) in &script.document().experiments {
+        if let Some(arm) = drawn.get(name).filter(|arm| experiment.arms.contains_key(*arm)) {
+            arms.insert(name.clone(), arm.clone());
+        }
+    }
+    Ok(State::new(variables, arms))
 }
 
 /// Takes one event, `elapsed_s` seconds after the customer answered.
@@ -67,6 +95,18 @@ pub fn outcome_now(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
         Some(outcome) => outcome,
         None => Outcome { code: NO_OUTCOME.to_owned(), label: String::new() },
     }
+}
+
+/// Says whether an intent was meant so clearly that it counts for more than a value in the same words.
+///
+/// "I paid last Friday" says more than a day and must not be taken for one; "next Friday" by itself is
+/// hardly more than the day, so whatever intent is read into it must be nearly certain.
+pub(crate) fn is_strong(heard: &Heard) -> bool {
+    let length = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
+    let (all, value) =
+        (length(&heard.text), heard.entities.iter().map(|e| length(&e.text)).max().unwrap_or(0));
+    let bare = value > 0 && value * 3 >= all * 2;
+    heard.score >= if bare { STRONG_AGAINST_A_BARE_VALUE } else { STRONG }
 }
 
 /// One step under way.
@@ -107,6 +147,10 @@ impl Facts for Run<'_> {
 
     fn visited(&self, node: &str) -> bool {
         self.state.visited.contains(node)
+    }
+
+    fn arm(&self, experiment: &str, arm: &str) -> bool {
+        self.state.arms.get(experiment).is_some_and(|assigned| assigned == arm)
     }
 
     fn counter(&self, counter: Counter) -> u32 {
@@ -299,13 +343,16 @@ impl<'g> Run<'g> {
         let mut found = BTreeMap::new();
         for Fill { slot, kind, .. } in fill {
             let Some((type_, values)) = self.graph.slot_types.get(slot) else { continue };
+            let range = self.graph.slot_ranges.get(slot).copied().unwrap_or_default();
             let value = if kind == "text" {
                 let words: String =
                     heard.text.chars().filter(|c| !c.is_control()).take(MAX_VALUE_CHARS).collect();
                 Some(words.trim().to_owned()).filter(|w| !w.is_empty())
             } else {
                 let mut suitable = heard.entities.iter().filter(|e| e.kind == *kind);
-                suitable.find_map(|e| vars::from_entity(*type_, values, e))
+                suitable
+                    .find_map(|e| vars::from_entity(*type_, values, e).filter(|v| vars::in_range(range, v)))
+                    .or_else(|| entities::find(self.graph.entities.get(kind)?, &heard.text))
             };
             if let Some(value) = value {
                 found.insert(slot.clone(), value);
@@ -314,31 +361,41 @@ impl<'g> Run<'g> {
         found
     }
 
+    /// Decides what a turn of the customer is an answer to. The first that applies is taken:
+    ///
+    /// 1. an intent with an edge here that was meant strongly ([`is_strong`]); `yes` and `no` come later;
+    /// 2. a strong intent that a digression answers: "say that again" is meant even with a number in it;
+    /// 3. values that complete what the node asks for;
+    /// 4. an intent with an edge here, however weak, and `yes` and `no`;
+    /// 5. an intent that a digression answers, however weak;
+    /// 6. any answer, where the node takes any.
     fn route(&self, ask: &'g Ask, heard: &Heard, found: &BTreeMap<String, String>) -> Route<'g> {
         let intent = heard.intent.as_deref().unwrap_or("");
         let plain_answer = matches!(intent, "yes" | "no");
+        let strong = is_strong(heard);
+        let own = ask.on.get(intent);
         // "I paid last Friday" is no promise for last Friday: an intent with a place of its own to go to
-        // goes first, and takes none of the node's values along.
-        if let Some(edge) = ask.on.get(intent).filter(|_| !plain_answer) {
+        // takes none of the node's values along.
+        if let Some(edge) = own.filter(|_| strong && !plain_answer) {
             return Route::Edge(edge, format!("intent {intent}"), false);
         }
-        // "Say that again" is meant even when a number was heard in it.
         let digression = self.graph.digressions.get_key_value(intent).map(|(name, _)| name.as_str());
-        if let (Some(edge), None) = (&ask.filled, digression) {
+        if let (Some(edge), false) = (&ask.filled, digression.is_some() && own.is_none() && strong) {
             let slots = &self.state.slots;
             let missing =
                 |f: &Fill| !f.optional && !found.contains_key(&f.slot) && !slots.contains_key(&f.slot);
             // "Yes, Friday" to "Friday, then?" is a yes; "no, Monday" is a new value.
             let news = found.iter().any(|(slot, value)| !plain_answer || slots.get(slot) != Some(value));
-            // Free words are in every answer: a yes or no among them counts for more.
+            // Free words are in every answer: an intent among them counts for more.
             let only_words = ask.fill.iter().all(|f| f.kind == "text");
-            if news && !ask.fill.iter().any(missing) && !(only_words && ask.on.contains_key(intent)) {
+            let understood = own.is_some() || digression.is_some();
+            if news && !ask.fill.iter().any(missing) && !(only_words && understood) {
                 let names: Vec<&str> = found.keys().map(String::as_str).collect();
                 return Route::Edge(edge, format!("filled {}", names.join(", ")), true);
             }
         }
-        if let Some(edge) = ask.on.get(intent) {
-            return Route::Edge(edge, format!("intent {intent}"), true);
+        if let Some(edge) = own {
+            return Route::Edge(edge, format!("intent {intent}"), plain_answer);
         }
         if let Some(name) = digression {
             return Route::Digression(name);
@@ -354,7 +411,13 @@ impl<'g> Run<'g> {
         if let Some(say) = &edge.say {
             self.say(say, BargeIn::Allowed);
         }
-        self.enter(edge.then);
+        let own = edge.arms.iter().find(|(experiment, arm, _)| self.arm(experiment, arm));
+        self.enter(own.map_or(edge.then, |(_, _, target)| *target));
+    }
+
+    /// The part of a node that belongs to the call's arm of an experiment.
+    fn arm_of(&self, node: &'g Node) -> Option<&'g Arm> {
+        node.arms.iter().find(|arm| self.arm(&arm.experiment, &arm.name))
     }
 
     fn digress(&mut self, intent: &str) {
@@ -372,7 +435,7 @@ impl<'g> Run<'g> {
             Back::Wait => self.listen(Some(WAIT)),
             Back::Repeat => {
                 for text in self.state.last.clone() {
-                    self.say_text(text, BargeIn::Allowed);
+                    self.say_text(text, BargeIn::Allowed, None);
                 }
                 self.listen(None);
             }
@@ -424,7 +487,10 @@ impl<'g> Run<'g> {
     /// Asks the question of the node again, in short where there is a short form.
     fn resume(&mut self) {
         let Some(node) = self.current() else { return self.lost() };
-        if let Some(say) = node.again.as_ref().or(node.say.as_ref()) {
+        let arm = self.arm_of(node);
+        let again = arm.and_then(|arm| arm.again.as_ref());
+        let say = arm.and_then(|arm| arm.say.as_ref());
+        if let Some(say) = again.or(node.again.as_ref()).or(say).or(node.say.as_ref()) {
             self.say(say, BargeIn::Allowed);
         }
         self.listen(None);
@@ -494,9 +560,16 @@ impl<'g> Run<'g> {
     fn pass(&mut self, node: &'g Node) -> Option<Target> {
         self.move_to(&node.id);
         self.state.slots.extend(node.set.iter().cloned());
-        if let Some(say) = &node.say {
+        let arm = self.arm_of(node);
+        if let Some(say) = arm.and_then(|arm| arm.say.as_ref()).or(node.say.as_ref()) {
             let barge_in = self.barge_in(node, say);
-            self.say(say, barge_in);
+            let text = say.fill(&self.state.vars, &self.state.slots);
+            let generate = node.generate.as_ref().map(|generate| Generate {
+                prompt: generate.prompt.fill(&self.state.vars, &self.state.slots),
+                budget: generate.budget,
+                max_chars: generate.max_chars,
+            });
+            self.say_text(text, barge_in, generate);
         }
         if node.suppress {
             self.actions.push(Action::Suppress);
@@ -506,7 +579,7 @@ impl<'g> Run<'g> {
                 self.listen(None);
                 None
             }
-            NodeKind::Go(next) => Some(*next),
+            NodeKind::Go(next) => Some(arm.and_then(|arm| arm.next).unwrap_or(*next)),
             NodeKind::Branch { cases, otherwise } => {
                 let case = cases.iter().find(|(guard, _)| guard.holds(self));
                 Some(case.map_or(*otherwise, |(_, target)| *target))
@@ -544,7 +617,9 @@ impl<'g> Run<'g> {
         self.say(&graph.handoff_say, BargeIn::Allowed);
         self.state.phase = Phase::Transferring;
         let transfer = &graph.handoff;
-        self.actions.push(Action::Transfer { to: transfer.to.clone(), timeout: transfer.timeout });
+        let rule = graph.handoff_rules.iter().find(|(when, _)| when.holds(self));
+        let to = rule.map_or(&transfer.to, |(_, to)| to).clone();
+        self.actions.push(Action::Transfer { to, timeout: transfer.timeout });
     }
 
     fn transfer_fails_to(&self) -> Target {
@@ -563,15 +638,15 @@ impl<'g> Run<'g> {
 
     fn say(&mut self, template: &Template, barge_in: BargeIn) {
         let text = template.fill(&self.state.vars, &self.state.slots);
-        self.say_text(text, barge_in);
+        self.say_text(text, barge_in, None);
     }
 
-    fn say_text(&mut self, text: String, barge_in: BargeIn) {
+    fn say_text(&mut self, text: String, barge_in: BargeIn, generate: Option<Generate>) {
         if text.trim().is_empty() {
             return;
         }
         self.said.push(text.clone());
-        self.actions.push(Action::Say(Say { node: self.state.node.clone(), text, barge_in }));
+        self.actions.push(Action::Say(Say { node: self.state.node.clone(), text, barge_in, generate }));
     }
 
     fn end(&mut self, ending: Ending) {

@@ -3,7 +3,9 @@
 //! A script is a YAML file (`trunkline/script/1`, [`document`]). [`Script::load`] reads it, resolves its
 //! names, reads its guards and names it by the hash of its canonical form; [`lint()`] says what is wrong
 //! with it, where, and what to do. [`start`] and [`step`] hold the conversation; its [`State`] is small
-//! JSON that box and cloud hand to each other. [`testing`] runs the tests that a script holds.
+//! JSON that box and cloud hand to each other. [`testing`] runs the tests that a script holds. [`render()`]
+//! writes the wording for those who must approve it, [`diff()`] compares two versions by node, and
+//! [`import()`] makes a first script of a wording table.
 //!
 //! **Invariant:** no I/O, clock or randomness: the same script, state and event give the same step.
 //! **Invariant:** no text panics the reader, no event or state the interpreter, and every call ends with
@@ -13,13 +15,19 @@
 //! which numbers and dates are spoken (the synthesiser's).
 
 pub mod action;
+mod code;
 mod compile;
+mod diff;
 pub mod document;
+mod entities;
+mod experiment;
 mod expr;
 mod graph;
+mod import;
 mod interp;
 mod lint;
 mod prompts;
+mod render;
 mod scalar;
 mod script;
 mod state;
@@ -27,12 +35,17 @@ pub mod testing;
 mod vars;
 mod wording;
 
-pub use action::{Action, BargeIn, Endpoint, Entity, Event, Heard, Listen, Say, Step, Variables};
+pub use action::{Action, BargeIn, Endpoint, Entity, Event, Generate, Heard, Listen, Say, Step, Variables};
+pub use code::Code;
+pub use diff::{Change, Field, What, diff};
 pub use document::{Document, Voice};
+pub use experiment::assign;
 pub use graph::UNIVERSAL;
-pub use interp::{expects, outcome_now, start, step};
+pub use import::{ImportError, Imported, import};
+pub use interp::{expects, outcome_now, start, start_with_arms, step};
 pub use lint::{Finding, Severity, lint};
 pub use prompts::{goodbye, likely_prompts, prompts};
+pub use render::{Spoken, render, spoken};
 pub use scalar::{At, Pause, Pos};
 pub use script::{LoadError, MAX_BYTES, Script, schema};
 pub use state::State;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::action::Variables;
-use crate::document::Type;
-use crate::graph::{Graph, Node, Target};
+use crate::document::{Slot, Type};
+use crate::experiment::assign;
+use crate::graph::{Arm, Graph, Node, Target};
 use crate::script::Script;
 use crate::wording::Template;
 
@@ -15,14 +16,21 @@ use crate::wording::Template;
 pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
     let graph = script.graph();
     let vars = script.with_defaults(variables);
+    let arms = assign(script, variables);
     let nodes = by_distance(graph);
-    let on_the_way = nodes.iter().flat_map(|node| node.say.iter().chain(node.edge_texts()));
+    let on_the_way = nodes.iter().flat_map(|node| {
+        let own = arm_of(node, &arms).and_then(|arm| arm.say.as_ref());
+        own.or(node.say.as_ref()).into_iter().chain(node.edge_texts())
+    });
     let from_anywhere = graph
         .digressions
         .values()
         .filter_map(|digression| digression.say.as_ref())
         .chain([&graph.opt_out.say, &graph.handoff_say]);
-    let asked_again = nodes.iter().flat_map(|node| node.ladder_texts().chain(&node.again));
+    let asked_again = nodes.iter().flat_map(|node| {
+        let own = arm_of(node, &arms).and_then(|arm| arm.again.as_ref());
+        node.ladder_texts().chain(own.or(node.again.as_ref()))
+    });
     let mut seen = BTreeSet::new();
     on_the_way
         .chain(from_anywhere)
@@ -35,7 +43,8 @@ pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
 }
 
 /// Lists texts with values that are found out in the call, for the values that are likely: each date
-/// slot with each of `dates` (ISO 8601), each time slot with each of `times`. A text with several slots
+/// slot with each of `dates` (ISO 8601), each time slot with each of `times`, an enum and a number from `min`
+/// to `max` with each of their values, where those are few. A text with several slots
 /// is listed once for every value of each, not for every combination: whoever renders sentence by
 /// sentence then has all of them. Texts with slots of another kind are left out.
 pub fn likely_prompts(
@@ -46,13 +55,11 @@ pub fn likely_prompts(
 ) -> Vec<String> {
     let graph = script.graph();
     let vars = script.with_defaults(variables);
-    let values = |slot: &str| match script.document().slots.get(slot).map(|slot| slot.kind) {
-        Some(Type::Date) => dates,
-        Some(Type::Time) => times,
-        Some(
-            Type::Text | Type::Person | Type::Money | Type::Number | Type::Phone | Type::Id | Type::Enum,
-        )
-        | None => &[],
+    let values = |name: &str| match script.document().slots.get(name) {
+        Some(slot) if slot.kind == Type::Date => dates.to_vec(),
+        Some(slot) if slot.kind == Type::Time => times.to_vec(),
+        Some(slot) => few_values(slot),
+        None => Vec::new(),
     };
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
@@ -80,6 +87,27 @@ pub fn likely_prompts(
     found
 }
 
+/// Lists the values of a slot that has but a few; none for one that has many.
+pub(crate) fn few_values(slot: &Slot) -> Vec<String> {
+    match (slot.kind, slot.min, slot.max) {
+        (Type::Enum, _, _) if slot.values.len() <= MAX_FEW => slot.values.clone(),
+        (Type::Number, Some(min), Some(max)) if max - min < MAX_FEW_NUMBERS => {
+            let whole = (0..).map(|i| min.ceil() + f64::from(i));
+            whole.take_while(|n| *n <= max).map(|n| n.to_string()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The arm of the call that changes something at a node.
+fn arm_of<'n>(node: &'n Node, arms: &BTreeMap<String, String>) -> Option<&'n Arm> {
+    node.arms.iter().find(|arm| arms.get(&arm.experiment) == Some(&arm.name))
+}
+
+/// How many values are still few.
+const MAX_FEW: usize = 20;
+const MAX_FEW_NUMBERS: f64 = 20.0;
+
 /// Returns what the box says by itself before it hangs up when the cloud is lost.
 pub fn goodbye(script: &Script, variables: &Variables) -> String {
     let lost: &Template = &script.graph().lost;
@@ -88,7 +116,7 @@ pub fn goodbye(script: &Script, variables: &Variables) -> String {
 
 /// Lists the nodes by the number of steps from the opening; those that only a digression or a failed
 /// hand-over leads to come last.
-fn by_distance(graph: &Graph) -> Vec<&Node> {
+pub(crate) fn by_distance(graph: &Graph) -> Vec<&Node> {
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
     let mut todo: VecDeque<usize> = VecDeque::from([0]);

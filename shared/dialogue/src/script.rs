@@ -7,11 +7,13 @@ use serde_json::Value;
 use trunkline_model::{ScriptId, ScriptVersion};
 
 use crate::action::Variables;
+use crate::code::Code;
 use crate::compile::compile;
-use crate::document::{Document, Voice};
+use crate::document::{Document, SCHEMA, Voice};
 use crate::expr::type_name;
 use crate::graph::Graph;
 use crate::lint::{self, Finding, did_you_mean};
+use crate::scalar::Pos;
 use crate::vars::{self, VariableError};
 
 /// The largest script that is read, in bytes.
@@ -47,6 +49,8 @@ pub enum LoadError {
     /// Not YAML, or not of the shape of a script.
     #[error("{line}:{column}: {message}; {remedy}")]
     Shape {
+        /// What kind of mistake.
+        code: Code,
         /// The line, from 1.
         line: u32,
         /// The column, from 1.
@@ -63,6 +67,28 @@ pub enum LoadError {
 
 fn show(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl LoadError {
+    /// Returns what is wrong as findings, each with its place, as the linter gives them.
+    pub fn findings(&self) -> Vec<Finding> {
+        let nowhere = Pos::default();
+        match self {
+            Self::Rejected(findings) => findings.clone(),
+            Self::TooLarge { bytes } => {
+                let message = format!("the script has {bytes} bytes, {MAX_BYTES} are allowed");
+                vec![Finding::error(Code::TooLarge, nowhere, message, "split it")]
+            }
+            Self::NotUtf8 { at, line } => {
+                let pos = Pos { line: u32::try_from(*line).unwrap_or(u32::MAX), column: 1 };
+                let message = format!("the script is not UTF-8 from byte {at} on");
+                vec![Finding::error(Code::NotUtf8, pos, message, "save it as UTF-8")]
+            }
+            Self::Shape { code, line, column, message, remedy } => {
+                vec![Finding::error(*code, Pos { line: *line, column: *column }, message, remedy)]
+            }
+        }
+    }
 }
 
 impl Script {
@@ -84,7 +110,12 @@ impl Script {
         };
         let canonical = canonical(&document);
         let refused = |message: String| {
-            LoadError::Rejected(vec![Finding::error(document.id.pos(), message, "rename the script")])
+            LoadError::Rejected(vec![Finding::error(
+                Code::BadName,
+                document.id.pos(),
+                message,
+                "rename the script",
+            )])
         };
         let id: ScriptId =
             document.id.parse().map_err(|e: trunkline_model::IdError| refused(e.to_string()))?;
@@ -138,7 +169,13 @@ impl Script {
 
     /// Lists the script's own intents with their examples, for training.
     pub fn intents(&self) -> Vec<(String, Vec<String>)> {
-        self.document.intents.iter().map(|(name, i)| (name.clone(), i.examples.clone())).collect()
+        let owned = |examples: &[crate::At<String>]| examples.iter().map(|e| e.to_string()).collect();
+        self.document.intents.iter().map(|(name, i)| (name.clone(), owned(&i.examples))).collect()
+    }
+
+    /// Returns the words of the script's own entities: for each, its values and the ways to say them.
+    pub fn entities(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, Vec<String>>)> {
+        self.document.entities.iter().map(|(name, entity)| (name.as_str(), &entity.values))
     }
 
     /// Returns the file as it was read.
@@ -166,7 +203,13 @@ impl Script {
             if value.trim().is_empty() {
                 continue;
             }
+            let range = (var.min, var.max);
             match vars::check(var.kind, &var.values, value) {
+                Ok(value) if !vars::in_range(range, &value) => errors.push(VariableError::Wrong {
+                    name: name.clone(),
+                    type_name: type_name(var.kind),
+                    rule: vars::range_rule(range),
+                }),
                 Ok(value) => {
                     out.insert(name.clone(), value);
                 }
@@ -227,14 +270,30 @@ pub(crate) fn read(text: &str) -> Result<Document, LoadError> {
         return Err(LoadError::TooLarge { bytes: text.len() });
     }
     let options = serde_saphyr::options! { strict_booleans: true };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+    serde_saphyr::from_str_with_options(text, options.clone()).map_err(|e| {
+        // A later version may have fields that mean nothing here; that it is one says more.
+        if let Ok(Head { schema: Some(schema) }) = serde_saphyr::from_str_with_options(text, options)
+            && *schema != SCHEMA
+        {
+            let Pos { line, column } = schema.pos();
+            let message = format!("this program does not know the format `{}`", &*schema);
+            let remedy = format!("write schema: {SCHEMA}, or update the program");
+            return LoadError::Shape { code: Code::UnknownSchema, line, column, message, remedy };
+        }
         let at = e.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
         let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let (line, column) = (number(at.line()), number(at.column()));
         let message = message(&e);
         let remedy = remedy(&message);
-        LoadError::Shape { line, column, message, remedy }
+        LoadError::Shape { code: Code::Shape, line, column, message, remedy }
     })
+}
+
+/// What a file of any version says of itself.
+#[derive(serde::Deserialize)]
+struct Head {
+    #[serde(default)]
+    schema: Option<crate::At<String>>,
 }
 
 /// Returns the parser's message without the place and the excerpt, which we print ourselves.

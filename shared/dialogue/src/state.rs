@@ -39,6 +39,9 @@ pub struct State {
     /// The nodes that digressions come back to, the innermost last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) stack: Vec<String>,
+    /// The arm of each experiment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) arms: BTreeMap<String, String>,
     /// Intents and nodes that a guard asks about later.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) heard: BTreeSet<String>,
@@ -105,7 +108,7 @@ impl Rungs {
 
 impl State {
     /// The state before the customer answers.
-    pub(crate) fn new(vars: Variables) -> Self {
+    pub(crate) fn new(vars: Variables, arms: BTreeMap<String, String>) -> Self {
         Self {
             v: Version,
             node: String::new(),
@@ -118,6 +121,7 @@ impl State {
             no_input: 0,
             rungs: Rungs::default(),
             stack: Vec::new(),
+            arms,
             heard: BTreeSet::new(),
             visited: BTreeSet::new(),
             last: Vec::new(),
@@ -133,6 +137,27 @@ impl State {
     /// Returns what the call found out.
     pub fn slots(&self) -> &BTreeMap<String, String> {
         &self.slots
+    }
+
+    /// Returns the arm that the call has in each experiment of its script.
+    pub fn arms(&self) -> &BTreeMap<String, String> {
+        &self.arms
+    }
+
+    /// Returns this state as if the dialogue stood at a node and waited for the customer, for replays of a
+    /// stored call. What was found out stays.
+    pub fn standing_at(&self, node: &str) -> Self {
+        let phase = if node == crate::graph::HANDOFF { Phase::Transferring } else { Phase::Asking };
+        let rungs = if node == self.node { self.rungs } else { Rungs::default() };
+        Self { node: node.to_owned(), phase, outcome: None, rungs, ..self.clone() }
+    }
+
+    /// Puts words that were generated in the place of those that the script holds for want of them, so that
+    /// `repeat` says what was said.
+    pub fn replace_said(&mut self, fixed: &str, generated: &str) {
+        if let Some(said) = self.last.iter_mut().find(|said| *said == fixed) {
+            generated.clone_into(said);
+        }
     }
 
     /// Returns how many turns of the customer were heard.

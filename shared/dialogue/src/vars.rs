@@ -83,6 +83,28 @@ pub(crate) fn from_entity(type_: Type, values: &[String], entity: &Entity) -> Op
     check(type_, values, value).ok()
 }
 
+/// Says whether a value is not less than the least and not more than the most that is allowed.
+pub(crate) fn in_range(range: Range, text: &str) -> bool {
+    let (min, max) = range;
+    match crate::expr::decimal(text) {
+        Some(n) => min.is_none_or(|min| n >= min) && max.is_none_or(|max| n <= max),
+        None => min.is_none() && max.is_none(),
+    }
+}
+
+/// Returns how a range is written in words.
+pub(crate) fn range_rule(range: Range) -> String {
+    match range {
+        (Some(min), Some(max)) => format!("it must be from {min} to {max}"),
+        (Some(min), None) => format!("it must be {min} or more"),
+        (None, Some(max)) => format!("it must be {max} or less"),
+        (None, None) => String::new(),
+    }
+}
+
+/// The least and the greatest value.
+pub(crate) type Range = (Option<f64>, Option<f64>);
+
 /// The kinds of value that an answer can be searched for, and the slots that each suits.
 pub(crate) fn suits(kind: &str, type_: Type) -> Option<bool> {
     let always = matches!(type_, Type::Text);

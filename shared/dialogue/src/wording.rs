@@ -69,6 +69,19 @@ impl Template {
         Self { pieces: vec![Piece::Text(text.to_owned())] }
     }
 
+    /// Writes the text as it stands in the file.
+    pub(crate) fn source(&self) -> String {
+        let mut out = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(&text.replace('{', "{{").replace('}', "}}")),
+                Piece::Var(name) => out.extend(["{", name, "}"]),
+                Piece::Slot(name) => out.extend(["{slot.", name, "}"]),
+            }
+        }
+        out
+    }
+
     pub(crate) fn vars(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Var(name) => Some(name.as_str()),
@@ -164,6 +177,7 @@ mod tests {
             BTreeMap::from([("name".to_owned(), "Ada".to_owned()), ("org".to_owned(), "Acme".to_owned())]);
         let slots = BTreeMap::from([("day".to_owned(), "Monday".to_owned())]);
         assert_eq!(template.fill(&vars, &slots), "Hi Ada, {see} Monday Acme");
+        assert_eq!(template.source(), "Hi {name}, {{see}} {slot.day} {org}");
         assert_eq!(template.vars().collect::<Vec<_>>(), ["name", "org"]);
         assert_eq!(template.slots().collect::<Vec<_>>(), ["day"]);
     }

@@ -252,6 +252,60 @@ fn an_intent_of_its_own_takes_no_value_of_the_node_along() {
     assert_eq!(call.state.node(), "story");
 }
 
+fn weighed(text: &str, intent: &str, score: f32, words: &str, date: &str) -> Event {
+    let entity = Entity { kind: "date".to_owned(), value: date.to_owned(), text: words.to_owned() };
+    Event::Heard(Heard {
+        text: text.to_owned(),
+        intent: Some(intent.to_owned()),
+        score,
+        entities: vec![entity],
+    })
+}
+
+#[test]
+fn a_weak_guess_at_an_intent_loses_to_a_value_that_answers_the_question() {
+    for (score, text) in [(0.38, "next Friday"), (0.84, "next Friday"), (0.49, "it comes on next Friday")] {
+        let (mut call, _) = Call::answered();
+        call.hear("yes");
+        let step = call.take(&weighed(text, "late", score, "next Friday", "2026-12-25"));
+        assert_eq!((step.because.as_str(), step.node.as_str()), ("filled day", "sure"), "{text} {score}");
+        assert_eq!(call.state.slots()["day"], "2026-12-25");
+    }
+}
+
+#[test]
+fn a_strong_intent_beats_a_value_in_the_same_words_and_takes_it_where_its_own_edge_says() {
+    for (score, text) in [(0.5, "it was late, it came on next Friday"), (0.85, "next Friday")] {
+        let (mut call, _) = Call::answered();
+        call.hear("yes");
+        let step = call.take(&weighed(text, "late", score, "next Friday", "2026-12-25"));
+        assert_eq!((step.because.as_str(), step.node.as_str()), ("intent late", "story"), "{text} {score}");
+    }
+}
+
+#[test]
+fn a_weak_intent_counts_when_nothing_else_was_said() {
+    let (mut call, _) = Call::answered();
+    call.hear("yes");
+    let late = Heard {
+        text: "hm late".to_owned(),
+        intent: Some("late".to_owned()),
+        score: 0.31,
+        ..Heard::default()
+    };
+    assert_eq!(call.take(&Event::Heard(late)).because, "intent late");
+}
+
+#[test]
+fn a_digression_is_followed_when_it_is_meant_and_not_when_a_value_was_given() {
+    for (score, because) in [(0.9, "digression faq"), (0.35, "filled day")] {
+        let (mut call, _) = Call::answered();
+        call.hear("yes");
+        let step = call.take(&weighed("on Friday", "faq", score, "Friday", "2026-12-25"));
+        assert_eq!(step.because, because);
+    }
+}
+
 #[test]
 fn what_does_not_suit_the_slot_is_no_answer() {
     let (mut call, _) = Call::answered();

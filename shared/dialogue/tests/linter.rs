@@ -26,7 +26,7 @@ nodes:
     fill: {day: date}
     on: {filled: check}
   - id: check
-    branch: [{when: slot.day > "2026-01-01" and var.tier == "gold", then: bye}]
+    branch: [{when: slot.day > "2026-01-01" and var.tier == "gold" and var.amount > 0, then: bye}]
     else: bye
   - {id: bye, say: "Goodbye.", end: done}
 handoff: {to: desk, fail: bye}

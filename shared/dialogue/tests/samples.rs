@@ -26,7 +26,9 @@ fn every_sample() -> Vec<String> {
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert!(names.len() >= 2);
+    for language in ["-zh", "-en"] {
+        assert!(names.iter().filter(|name| name.ends_with(language)).count() >= 3, "{names:?}");
+    }
     names
 }
 

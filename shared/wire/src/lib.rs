@@ -21,7 +21,8 @@ pub use record::{
     TurnRecord,
 };
 pub use turn::{
-    ActionV1, BargeInV1, EndpointV1, EntityV1, TurnEvent, TurnKind, TurnReply, TurnRequest, UnderstandingV1,
+    ActionV1, BargeInV1, EndpointV1, EntityV1, GenerateV1, TurnEvent, TurnKind, TurnReply, TurnRequest,
+    UnderstandingV1,
 };
 
 /// The largest message that either side accepts, in bytes; both MQTT clients are set to it.

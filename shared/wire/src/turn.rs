@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trunkline_dialogue::action::{Action, BargeIn, Endpoint, Listen, Say};
+use trunkline_dialogue::action::{Action, BargeIn, Endpoint, Generate, Listen, Say};
 use trunkline_model::{CallId, Outcome};
 
 /// Whether the customer is known to be done.
@@ -144,6 +144,9 @@ pub enum ActionV1 {
         /// May the customer break in?
         #[serde(default)]
         barge_in: BargeInV1,
+        /// What a language model could be asked for in place of `text`, which is good without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generate: Option<GenerateV1>,
     },
     /// Listen.
     Listen {
@@ -176,6 +179,17 @@ pub enum ActionV1 {
     /// An action of a later version, which this build skips.
     #[serde(other)]
     Unknown,
+}
+
+/// [`Generate`] on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerateV1 {
+    /// What the model is told. Personal data.
+    pub prompt: String,
+    /// How long the call can wait, in milliseconds.
+    pub budget_ms: u32,
+    /// The most characters that may be spoken.
+    pub max_chars: usize,
 }
 
 /// [`BargeIn`] on the wire.
@@ -215,6 +229,11 @@ impl From<&Action> for ActionV1 {
                     BargeIn::Off => BargeInV1::Off,
                     BargeIn::OffUntil { chars } => BargeInV1::OffUntil(chars),
                 },
+                generate: say.generate.as_ref().map(|generate| GenerateV1 {
+                    prompt: generate.prompt.clone(),
+                    budget_ms: millis(generate.budget),
+                    max_chars: generate.max_chars,
+                }),
             },
             Action::Listen(listen) => Self::Listen {
                 no_input_ms: millis(listen.no_input),
@@ -239,7 +258,7 @@ impl ActionV1 {
     /// Returns the core's action; `None` for one that this build does not know.
     pub fn into_action(self) -> Option<Action> {
         Some(match self {
-            Self::Say { node, text, barge_in } => Action::Say(Say {
+            Self::Say { node, text, barge_in, generate } => Action::Say(Say {
                 node,
                 text,
                 barge_in: match barge_in {
@@ -247,6 +266,11 @@ impl ActionV1 {
                     BargeInV1::Off => BargeIn::Off,
                     BargeInV1::OffUntil(chars) => BargeIn::OffUntil { chars },
                 },
+                generate: generate.map(|generate| Generate {
+                    prompt: generate.prompt,
+                    budget: Duration::from_millis(u64::from(generate.budget_ms)),
+                    max_chars: generate.max_chars,
+                }),
             }),
             Self::Listen { no_input_ms, endpoint, expect, hot_words } => Action::Listen(Listen {
                 no_input: Duration::from_millis(u64::from(no_input_ms)),
