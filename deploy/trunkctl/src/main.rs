@@ -79,7 +79,8 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Demo(options) => demo::run(options),
         Command::Setup(options) => setup::run(&options),
-        Command::Script(command) => script::run(command),
+        // Its exit status says more than whether there was an error.
+        Command::Script(command) => return script::run(command),
         Command::Speech(command) => speech::run(command),
         Command::Recording(RecordingCommand::Latency { files, customer, json, max_median }) => {
             recording_latency(&files, customer, json, max_median)

@@ -1,88 +1,385 @@
-//! Scripts as files: lint and show.
+//! Scripts as files, without a server: lint, test, show, diff, render, import, replay.
+//!
+//! Exit status: 0 when all is well, 1 when the answer is "no" (errors found, tests failed, versions differ),
+//! 2 when there is no answer because a file cannot be read.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
-use trunkline_dialogue::{Script, lint, testing};
+use serde_json::json;
+use trunkline_dialogue::{Finding, LoadError, Script, Severity, lint, testing};
+
+use self::replay::Replay;
+
+mod replay;
 
 #[derive(Subcommand)]
+#[command(
+    after_help = "Exit status: 0 all is well; 1 errors were found, tests failed or versions differ; 2 a file \
+                        cannot be read or used. A file named - is the standard input."
+)]
 pub(crate) enum Command {
-    /// Says what is wrong with a script, and where.
+    /// Says what is wrong with a script, where, and what to do about it.
+    #[command(
+        after_help = "Examples:\n  trunkctl script lint shared/scripts/*.yaml\n  trunkctl script lint \
+                            --strict reminder.yaml\n  trunkctl script lint --json reminder.yaml | jq \
+                            '.[].findings[] | select(.severity == \"error\")'"
+    )]
     Lint {
         /// Script files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Print JSON: a list of files with their findings.
+        #[arg(long)]
+        json: bool,
+        /// Warnings refuse a script too.
+        #[arg(long)]
+        strict: bool,
     },
     /// Runs the tests inside a script with the intents that they state.
+    #[command(
+        after_help = "Examples:\n  trunkctl script test shared/scripts/*.yaml\n  trunkctl script test \
+                            --transcript reminder.yaml"
+    )]
     Test {
         /// Script files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Print JSON: a list of files with their tests.
+        #[arg(long)]
+        json: bool,
+        /// Print the conversation of each test, not only of those that failed.
+        #[arg(long)]
+        transcript: bool,
     },
-    /// Prints the id, the version and the canonical form.
+    /// Prints what a script is made of.
+    #[command(
+        after_help = "Examples:\n  trunkctl script show reminder.yaml\n  trunkctl script show --canonical \
+                            reminder.yaml | sha256sum"
+    )]
     Show {
         /// A script file.
         file: PathBuf,
+        /// Print JSON.
+        #[arg(long, conflicts_with = "canonical")]
+        json: bool,
+        /// Print the canonical form, whose SHA-256 is the version.
+        #[arg(long)]
+        canonical: bool,
+    },
+    /// Compares two versions by node, not by line.
+    #[command(after_help = "Examples:\n  trunkctl script diff old.yaml new.yaml\n  git show \
+                            main:shared/scripts/a.yaml | trunkctl script diff - shared/scripts/a.yaml")]
+    Diff {
+        /// The older version.
+        before: PathBuf,
+        /// The newer version.
+        after: PathBuf,
+        /// Print JSON: a list of changes.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints everything that the robot may say, as Markdown for legal review.
+    #[command(
+        after_help = "Examples:\n  trunkctl script render reminder.yaml > review.md\n  trunkctl script \
+                            render --json reminder.yaml | jq -r '.[].text'"
+    )]
+    Render {
+        /// A script file.
+        file: PathBuf,
+        /// Print JSON: a list of texts with the values that each speaks.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes a first script of a wording table (CSV: node, wording, answers, next).
+    #[command(after_help = "Examples:\n  trunkctl script import wording.csv --id delivery-zh --out \
+                            delivery-zh.yaml\n\nThe table has a title row (node, wording, answers, next; or 节点, \
+                            话术, 回答, 下一步) and a row for each answer; answers are separated by | ; / or 、. What \
+                            is still to do is printed behind it.")]
+    Import {
+        /// The table, as CSV in UTF-8.
+        table: PathBuf,
+        /// The script's name; the file's name when it is left out.
+        #[arg(long)]
+        id: Option<String>,
+        /// Where to write the script; the standard output when it is left out.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Puts the turns of stored calls to a draft, and prints those that it decides otherwise.
+    #[command(
+        after_help = "Examples:\n  trunkctl script replay --script draft.yaml --calls calls.jsonl\n\nA line of \
+                            the file is a call record, as the API gives it. The stored understanding is used, \
+                            and the script's example variables."
+    )]
+    Replay {
+        /// The draft.
+        #[arg(long)]
+        script: PathBuf,
+        /// Call records, one a line.
+        #[arg(long)]
+        calls: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Prints the JSON Schema of the format, for editors.
     Schema,
 }
 
-pub(crate) fn run(command: Command) -> Result<()> {
-    match command {
-        Command::Lint { files } => lint_files(&files),
-        Command::Test { files } => test_files(&files),
-        Command::Show { file } => {
-            let script = load(&file)?;
-            println!("{} {}", script.id(), script.version());
-            println!("{}", script.canonical());
-            Ok(())
+/// Runs a command and says how it went.
+pub(crate) fn run(command: Command) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let done = match command {
+        Command::Lint { files, json, strict } => lint_files(&files, json, strict),
+        Command::Test { files, json, transcript } => test_files(&files, json, transcript),
+        Command::Show { file, json, canonical } => show(&file, json, canonical),
+        Command::Diff { before, after, json } => diff(&before, &after, json),
+        Command::Render { file, json } => render(&file, json),
+        Command::Import { table, id, out } => import(&table, id, out.as_deref()),
+        Command::Replay { script, calls, json } => replay(&script, &calls, json),
+        Command::Schema => pretty(&trunkline_dialogue::schema()).map(Answer::good),
+    };
+    let (page, good) = match done {
+        Ok(Answer { page, good }) => (page, good),
+        Err(error) => {
+            eprintln!("trunkctl: {error:#}");
+            return ExitCode::from(2);
         }
-        Command::Schema => {
-            println!("{}", serde_json::to_string_pretty(&trunkline_dialogue::schema())?);
-            Ok(())
+    };
+    match out.write_all(page.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) if good => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(1),
+        // Whoever reads has read enough, as `head` does.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trunkctl: cannot write: {error}");
+            ExitCode::from(2)
         }
+    }
+}
+
+/// What a command prints, and whether all is well.
+struct Answer {
+    page: String,
+    good: bool,
+}
+
+impl Answer {
+    fn good(page: String) -> Self {
+        Self { page, good: true }
     }
 }
 
-fn read(file: &PathBuf) -> Result<String> {
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+fn pretty(value: &impl serde::Serialize) -> Result<String> {
+    Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
-fn load(file: &PathBuf) -> Result<Script> {
-    Script::load(&read(file)?).with_context(|| format!("{} cannot be used", file.display()))
-}
-
-fn lint_files(files: &[PathBuf]) -> Result<()> {
-    let mut wrong = 0;
-    for file in files {
-        let findings = lint(&read(file)?).with_context(|| format!("{} cannot be read", file.display()))?;
-        for finding in &findings {
-            println!("{}:{finding}", file.display());
-        }
-        if Script::load(&read(file)?).is_err() {
-            wrong += 1;
-        } else {
-            println!("{}: fine, {} remarks", file.display(), findings.len());
-        }
+fn read(file: &Path) -> Result<Vec<u8>> {
+    if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        // A little more than is allowed, so that too much is told from just enough.
+        let limit = trunkline_dialogue::MAX_BYTES as u64 + 1;
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .context("cannot read the standard input")?;
+        return Ok(bytes);
     }
-    if wrong > 0 { bail!("{wrong} of {} scripts cannot be published", files.len()) } else { Ok(()) }
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-fn test_files(files: &[PathBuf]) -> Result<()> {
-    let mut failed = 0;
+fn load(file: &Path) -> Result<Script> {
+    Script::load_bytes(&read(file)?).map_err(|error| {
+        let lines: Vec<String> = error.findings().iter().map(|f| format!("{}:{f}", file.display())).collect();
+        anyhow!("{} cannot be used:\n{}", file.display(), lines.join("\n"))
+    })
+}
+
+fn findings(bytes: &[u8]) -> Vec<Finding> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => lint(text).unwrap_or_else(|error| error.findings()),
+        Err(_) => Script::load_bytes(bytes).err().as_ref().map(LoadError::findings).unwrap_or_default(),
+    }
+}
+
+fn lint_files(files: &[PathBuf], as_json: bool, strict: bool) -> Result<Answer> {
+    let (mut page, mut list, mut refused) = (String::new(), Vec::new(), 0);
     for file in files {
-        for result in testing::run_given(&load(file)?) {
-            println!("{}: {} {}", file.display(), if result.passed() { "ok  " } else { "FAIL" }, result.name);
-            if !result.passed() {
+        let found = findings(&read(file)?);
+        let errors = found.iter().filter(|f| f.is_error()).count();
+        let wrong = errors > 0 || (strict && !found.is_empty());
+        refused += usize::from(wrong);
+        for finding in &found {
+            page.push_str(&format!("{}:{finding}\n", file.display()));
+        }
+        let verdict = if wrong { "refused" } else { "fine" };
+        let warnings = found.len() - errors;
+        page.push_str(&format!("{}: {verdict}, {errors} errors, {warnings} warnings\n", file.display()));
+        list.push(json!({
+            "file": file,
+            "refused": wrong,
+            "findings": found.iter().map(finding_json).collect::<Vec<_>>(),
+        }));
+    }
+    Ok(Answer { page: if as_json { pretty(&list)? } else { page }, good: refused == 0 })
+}
+
+fn finding_json(finding: &Finding) -> serde_json::Value {
+    json!({
+        "code": finding.code.as_str(),
+        "severity": match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        "line": finding.line,
+        "column": finding.column,
+        "message": finding.message,
+        "remedy": finding.remedy,
+    })
+}
+
+fn test_files(files: &[PathBuf], as_json: bool, transcript: bool) -> Result<Answer> {
+    let (mut page, mut list, mut failed, mut passed) = (String::new(), Vec::new(), 0, 0);
+    for file in files {
+        let results = testing::run_given(&load(file)?);
+        for result in &results {
+            let verdict = if result.passed() { "ok  " } else { "FAIL" };
+            page.push_str(&format!("{}: {verdict} {}\n", file.display(), result.name));
+            if result.passed() {
+                passed += 1;
+            } else {
                 failed += 1;
-                for line in result.transcript.iter().chain(&result.failures) {
-                    println!("    {line}");
+            }
+            if transcript || !result.passed() {
+                for line in &result.transcript {
+                    page.push_str(&format!("    {line}\n"));
                 }
             }
+            for failure in &result.failures {
+                page.push_str(&format!("    wrong: {failure}\n"));
+            }
         }
+        let tests: Vec<_> = results
+            .iter()
+            .map(|r| {
+                json!({
+                    "name": r.name,
+                    "passed": r.passed(),
+                    "failures": r.failures,
+                    "transcript": r.transcript,
+                })
+            })
+            .collect();
+        list.push(json!({ "file": file, "tests": tests }));
     }
-    if failed > 0 { bail!("{failed} tests failed") } else { Ok(()) }
+    page.push_str(&format!("{passed} passed, {failed} failed\n"));
+    Ok(Answer { page: if as_json { pretty(&list)? } else { page }, good: failed == 0 })
+}
+
+fn show(file: &Path, as_json: bool, canonical: bool) -> Result<Answer> {
+    let script = load(file)?;
+    let document = script.document();
+    if canonical {
+        return Ok(Answer::good(script.canonical().to_owned()));
+    }
+    let mut names: Vec<(&str, Vec<String>)> = vec![
+        ("variables", document.vars.keys().cloned().collect()),
+        ("slots", document.slots.keys().cloned().collect()),
+        ("entities", document.entities.keys().cloned().collect()),
+        ("intents", document.intents.keys().cloned().collect()),
+        ("experiments", document.experiments.keys().cloned().collect()),
+        ("nodes", document.nodes.iter().map(|node| node.id.to_string()).collect()),
+        ("digressions", document.digressions.iter().map(|d| d.on.to_string()).collect()),
+        ("outcomes", document.outcomes.iter().map(|rule| rule.code.to_string()).collect()),
+        ("tests", document.tests.iter().map(|test| test.name.clone()).collect()),
+    ];
+    names.retain(|(_, list)| !list.is_empty());
+    if as_json {
+        let mut value = json!({
+            "id": script.id().to_string(),
+            "version": script.version().to_string(),
+            "title": document.title,
+            "locale": script.locale(),
+            "purpose": *document.purpose,
+            "voice": document.voice,
+        });
+        for (name, list) in names {
+            value[name] = json!(list);
+        }
+        return pretty(&value).map(Answer::good);
+    }
+    let mut page = format!("{} {}\n", script.id(), script.version());
+    if let Some(title) = &document.title {
+        page.push_str(&format!("{title}\n"));
+    }
+    page.push_str(&format!("{:<12} {}, voice {}\n", "language", script.locale(), document.voice.name));
+    for (name, list) in names {
+        page.push_str(&format!("{name:<12} {} ({})\n", list.join(", "), list.len()));
+    }
+    Ok(Answer::good(page))
+}
+
+fn diff(before: &Path, after: &Path, as_json: bool) -> Result<Answer> {
+    let (before, after) = (load(before)?, load(after)?);
+    let changes = trunkline_dialogue::diff(&before, &after);
+    let page = if as_json {
+        pretty(&changes)?
+    } else {
+        let lines: Vec<String> = changes.iter().map(|change| format!("{change}\n")).collect();
+        lines.concat()
+    };
+    Ok(Answer { page, good: changes.is_empty() })
+}
+
+fn render(file: &Path, as_json: bool) -> Result<Answer> {
+    let script = load(file)?;
+    let page = if as_json {
+        pretty(&trunkline_dialogue::spoken(&script))?
+    } else {
+        trunkline_dialogue::render(&script)
+    };
+    Ok(Answer::good(page))
+}
+
+fn replay(draft: &Path, calls: &Path, as_json: bool) -> Result<Answer> {
+    let draft = load(draft)?;
+    let file = fs::File::open(calls).with_context(|| format!("cannot read {}", calls.display()))?;
+    let replay =
+        Replay::read(&draft, std::io::BufReader::new(file)).with_context(|| calls.display().to_string())?;
+    let page = if as_json { pretty(&replay)? } else { replay.page() };
+    Ok(Answer { page, good: replay.differences.is_empty() })
+}
+
+fn import(table: &Path, id: Option<String>, out: Option<&Path>) -> Result<Answer> {
+    let bytes = read(table)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| anyhow!("{} is not UTF-8; save the table as CSV in UTF-8", table.display()))?;
+    let stem = table.file_stem().map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let id = id.unwrap_or_else(|| stem.chars().map(|c| if plain(c) { c } else { '-' }).collect());
+    let imported = trunkline_dialogue::import(&text, &id).with_context(|| table.display().to_string())?;
+    let found = findings(imported.yaml.as_bytes());
+    for remark in &imported.remarks {
+        eprintln!("note: {remark}");
+    }
+    for finding in &found {
+        eprintln!("to do: {finding}");
+    }
+    let page = match out {
+        None => imported.yaml,
+        Some(path) => {
+            let mut options = fs::OpenOptions::new();
+            let file = options.write(true).create_new(true).open(path);
+            file.and_then(|mut file| file.write_all(imported.yaml.as_bytes()))
+                .with_context(|| format!("cannot write {} (an existing file is kept)", path.display()))?;
+            format!("{}: written, {} things to do\n", path.display(), found.len())
+        }
+    };
+    Ok(Answer::good(page))
 }
