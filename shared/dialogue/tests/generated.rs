@@ -127,7 +127,8 @@ fn samples() -> &'static [Script] {
     SAMPLES.get_or_init(|| {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
         let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let mut paths: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+        let mut paths: Vec<_> =
+            entries.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
         paths.sort();
         let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
         texts.map(|text| Script::load(&text).unwrap()).collect()
