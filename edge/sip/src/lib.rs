@@ -63,12 +63,14 @@
 //! a transfer that others ask for is only told, never carried out by itself.
 
 pub mod agent;
+pub mod cause;
 pub mod digest;
 pub mod identity;
 pub mod message;
 pub mod sdp;
 pub mod stream;
 pub mod transaction;
+pub mod trunk;
 
 pub use agent::{
     Account, CallNews, CommandError, DialogKey, Failure, FailureCause, Gauges, HangupReason, InboundAuth,
