@@ -3,7 +3,7 @@
 //! - [`Codec`]: G.711 in both laws.
 //! - [`plc`]: conceals lost frames. [`resample`]: any ratio of rates, streaming or whole.
 //! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
-//!   and heard. [`channel`]: what a telephone line does to speech, for tests.
+//!   and heard. [`noise`]: comfort noise. [`channel`]: what a telephone line does to speech, for tests.
 //! - [`record`]: the two-channel recording. [`wav`]: reading and writing of whole files.
 //! - [`latency`]: how fast the robot answers, measured from a recording.
 //!
@@ -19,6 +19,7 @@ pub mod channel;
 mod g711;
 pub mod latency;
 pub mod level;
+pub mod noise;
 pub mod plc;
 pub mod record;
 pub mod resample;

@@ -2,7 +2,9 @@
 //!
 //! - [`RtpPacket`], [`RtpSender`]: reading and writing packets (RFC 3550 §5).
 //! - [`TelephoneEvent`], [`EventSender`], [`EventReceiver`]: keys (RFC 4733).
+//! - [`ComfortNoise`]: what silence sounds like where it is not sent (RFC 3389).
 //! - [`JitterBuffer`]: packets in at any time, one 20 ms frame out per tick.
+//! - [`srtp`]: both encrypted, around whole packets (RFC 3711).
 //! - [`rtcp`]: reports, reception statistics and their timetable (RFC 3550 §6).
 //!
 //! Datagrams and the time of their arrival come in as arguments. The shell that owns the sockets,
@@ -11,16 +13,19 @@
 //! **Invariant:** nothing here opens a socket, reads a clock or allocates per packet.
 //! **Invariant:** no bytes from a peer can panic it; the worst they get is an error or a count.
 //!
-//! Absent on purpose: encryption (it wraps whole packets, outside of these types) and codecs with a
+//! Absent on purpose: codecs with a
 //! variable frame size (the jitter buffer relies on one octet per clock tick, which is G.711).
 
+mod comfort;
 mod delay;
 mod event;
 mod jitter;
 mod packet;
 pub mod rtcp;
 mod sender;
+pub mod srtp;
 
+pub use comfort::{COMFORT_NOISE_PT, ComfortNoise};
 pub use event::{EventReceiver, EventSender, TelephoneEvent, digit_event, event_digit};
 pub use jitter::{Frame, JitterBuffer, JitterConfig, JitterStats, Pushed};
 pub use packet::{Csrcs, Extension, RtpError, RtpPacket, RtpTicks, Seq, Ssrc, is_rtcp};

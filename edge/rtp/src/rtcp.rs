@@ -2,7 +2,9 @@
 //!
 //! [`RtcpWriter`] and [`parse_compound`] are the bytes, [`Reception`] counts what arrives, and
 //! [`RtcpSession`] is the timetable of one call: when to report, and what the peer's reports say.
+//! [`quality`] estimates how it sounds.
 
+pub mod quality;
 mod reception;
 mod session;
 mod wire;

@@ -1,12 +1,19 @@
-//! Offer and answer for one telephone-quality audio stream (RFC 8866, RFC 3264, RFC 4733).
+//! Offer and answer for one telephone-quality audio stream (RFC 8866, RFC 3264, RFC 4733, RFC 4568).
 //!
 //! Reading is lenient, because every PBX writes SDP in its own way; writing is plain. G.711 in both laws and
 //! telephone events are spoken. Streams other than the first usable audio stream are refused with port 0,
 //! one by one and in their order, as RFC 3264 §6 wants.
 //!
-//! Absent on purpose: SRTP, ICE, bundles and more than one audio stream.
+//! Encryption is agreed by keys in the text, so it is worth as much as the signalling's own.
+//!
+//! Absent on purpose: DTLS, ICE, bundles and more than one audio stream.
+
+mod crypto;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crypto::Crypto;
+pub use crypto::{CryptoSuite, MediaKey, Secure, SecureParams};
 
 /// An audio codec that a line speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +117,8 @@ pub struct LocalMedia {
     pub dtmf: bool,
     /// What we allow, seen from us.
     pub direction: Direction,
+    /// How we encrypt; `None` for a call in the clear.
+    pub secure: Option<Secure>,
 }
 
 impl LocalMedia {
@@ -121,6 +130,7 @@ impl LocalMedia {
             ptime_ms: 20,
             dtmf: true,
             direction: Direction::SendRecv,
+            secure: None,
         }
     }
 }
@@ -140,6 +150,8 @@ pub struct MediaParams {
     pub ptime_ms: u8,
     /// Which way sound may flow, seen from us.
     pub direction: Direction,
+    /// How it is encrypted; `None` for a call in the clear.
+    pub secure: Option<SecureParams>,
 }
 
 /// Why no agreement was reached.
@@ -157,6 +169,9 @@ pub enum SdpError {
     /// The stream has no address, or a name instead of one.
     #[error("the session description has no usable address")]
     NoAddress,
+    /// Encryption is required by one side, and the other does not offer or answer it.
+    #[error("one side requires encryption and the other does not do it")]
+    NoEncryption,
 }
 
 /// The payload type for telephone events in our own offers; answers take over the offerer's.
@@ -182,7 +197,11 @@ impl SdpOrigin {
     pub fn offer(&mut self, local: &LocalMedia) -> String {
         let codecs: Vec<_> = local.codecs.iter().map(|c| (c.static_payload_type(), *c)).collect();
         let dtmf = local.dtmf.then_some(DTMF_PAYLOAD_TYPE);
-        self.finish(local.addr.ip(), &audio_lines(local, "RTP/AVP", &codecs, dtmf, local.direction))
+        let (proto, keys) = match &local.secure {
+            None => ("RTP/AVP", String::new()),
+            Some(secure) => (if secure.required { "RTP/SAVP" } else { "RTP/AVP" }, secure.offer_lines()),
+        };
+        self.finish(local.addr.ip(), &audio_lines(local, proto, &codecs, dtmf, local.direction, &keys))
     }
 
     /// Reads the answer to our offer.
@@ -193,7 +212,11 @@ impl SdpOrigin {
         let session = Session::parse(answer)?;
         let stream = session.usable_audio()?;
         let codecs = stream.common_codecs(&local.codecs);
-        stream.agreed(&session, local, &codecs)
+        let secure = local.secure.as_ref().and_then(|secure| secure.read_answer(&stream.keys));
+        if secure.is_none() && (stream.is_secure() || local.secure.as_ref().is_some_and(|s| s.required)) {
+            return Err(SdpError::NoEncryption);
+        }
+        Ok(MediaParams { secure, ..stream.agreed(&session, local, &codecs)? })
     }
 
     /// Answers an offer: the text and what it agrees to. The offerer's order of codecs wins.
@@ -204,11 +227,19 @@ impl SdpOrigin {
         let session = Session::parse(offer)?;
         let stream = session.usable_audio()?;
         let codecs = stream.common_codecs(&local.codecs);
-        let params = stream.agreed(&session, local, &codecs)?;
+        let chosen = local.secure.as_ref().and_then(|secure| secure.choose(&stream.keys));
+        let (secure, keys) = match chosen {
+            Some((params, line)) => (Some(params), line),
+            None => (None, String::new()),
+        };
+        let params = MediaParams { secure, ..stream.agreed(&session, local, &codecs)? };
+        if secure.is_none() && (stream.is_secure() || local.secure.as_ref().is_some_and(|s| s.required)) {
+            return Err(SdpError::NoEncryption);
+        }
         let chosen = [(params.payload_type, params.codec)];
         let lines = session.streams.iter().map(|other| {
             if std::ptr::eq(other, stream) {
-                audio_lines(local, &other.proto, &chosen, params.dtmf_pt, params.direction)
+                audio_lines(local, &other.proto, &chosen, params.dtmf_pt, params.direction, &keys)
             } else {
                 format!("m={} 0 {} {}\r\n", other.kind, other.proto, other.formats.join(" "))
             }
@@ -237,6 +268,7 @@ fn audio_lines(
     codecs: &[(u8, Codec)],
     dtmf: Option<u8>,
     direction: Direction,
+    keys: &str,
 ) -> String {
     let formats: String = codecs.iter().map(|(pt, _)| *pt).chain(dtmf).map(|pt| format!(" {pt}")).collect();
     let mut out = format!("m=audio {} {proto}{formats}\r\n", local.addr.port());
@@ -246,6 +278,7 @@ fn audio_lines(
     if let Some(pt) = dtmf {
         out.push_str(&format!("a=rtpmap:{pt} telephone-event/8000\r\na=fmtp:{pt} 0-16\r\n"));
     }
+    out.push_str(keys);
     out.push_str(&format!("a=ptime:{}\r\na={}\r\n", local.ptime_ms, direction.name()));
     out
 }
@@ -269,12 +302,15 @@ struct Stream {
     /// Payload type, encoding name in upper case, clock rate.
     maps: Vec<(u8, String, u32)>,
     ptime_ms: Option<u8>,
+    keys: Vec<Crypto>,
 }
 
 /// More streams than this are an attack; the answer would have to repeat each.
 const MAX_STREAMS: usize = 16;
 /// Payload types are 7 bits.
 const MAX_FORMATS: usize = 128;
+/// Lines with keys that are looked at.
+const MAX_KEYS: usize = 16;
 
 impl Session {
     fn parse(text: &str) -> Result<Self, SdpError> {
@@ -323,6 +359,10 @@ impl Session {
             {
                 stream.maps.push((pt, name, rate));
             }
+        } else if let Some(crypto) = attribute.strip_prefix("crypto:") {
+            if stream.keys.len() < MAX_KEYS {
+                stream.keys.extend(Crypto::parse(crypto));
+            }
         } else if let Some(ptime) = attribute.strip_prefix("ptime:") {
             // Some write "20.0".
             let whole = ptime.trim().split('.').next().unwrap_or_default();
@@ -336,13 +376,19 @@ impl Session {
             .find(|stream| {
                 stream.kind == "audio"
                     && stream.port != 0
-                    && ["RTP/AVP", "RTP/AVPF"].iter().any(|p| stream.proto.eq_ignore_ascii_case(p))
+                    && ["RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF"]
+                        .iter()
+                        .any(|p| stream.proto.eq_ignore_ascii_case(p))
             })
             .ok_or(SdpError::NoAudio)
     }
 }
 
 impl Stream {
+    fn is_secure(&self) -> bool {
+        self.proto.to_ascii_uppercase().starts_with("RTP/SAVP")
+    }
+
     /// Returns the stream's payload types that mean a codec of ours, in the stream's order.
     fn common_codecs(&self, ours: &[Codec]) -> Vec<(u8, Codec)> {
         let formats = self.formats.iter().filter_map(|format| format.parse::<u8>().ok());
@@ -388,6 +434,7 @@ impl Stream {
             dtmf_pt: if local.dtmf { self.dtmf_payload_type() } else { None },
             ptime_ms: self.ptime_ms.unwrap_or(20),
             direction: theirs.and(local.direction),
+            secure: None,
         })
     }
 }
@@ -467,7 +514,7 @@ mod tests {
         let offer = sdp("c=IN IP4 192.0.2.9\nt=0 0\nm=audio 5000 RTP/AVP 18 9\na=rtpmap:18 G729/8000\n");
         assert_eq!(SdpOrigin::new(1).answer(&local(), &offer), Err(SdpError::NoCommonCodec));
         let secure = sdp("c=IN IP4 192.0.2.9\nm=audio 5000 RTP/SAVP 0\n");
-        assert_eq!(SdpOrigin::new(1).answer(&local(), &secure), Err(SdpError::NoAudio));
+        assert_eq!(SdpOrigin::new(1).answer(&local(), &secure), Err(SdpError::NoEncryption));
         let refused = sdp("c=IN IP4 192.0.2.9\nm=audio 0 RTP/AVP 0\n");
         assert_eq!(SdpOrigin::new(1).read_answer(&local(), &refused), Err(SdpError::NoAudio));
         assert_eq!(SdpOrigin::new(1).answer(&local(), "hello"), Err(SdpError::Unreadable));
@@ -508,6 +555,41 @@ mod tests {
         assert_eq!(hold("c=IN IP4 192.0.2.9\n"), Direction::SendRecv);
     }
 
+    fn secure(seed: u8, required: bool) -> LocalMedia {
+        LocalMedia { secure: Some(Secure::new([seed; 30], required)), ..local() }
+    }
+
+    #[test]
+    fn keys_are_exchanged_where_both_sides_can() {
+        for (ours, theirs) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (mut caller, mut callee) = (SdpOrigin::new(7), SdpOrigin::new(8));
+            let offer = caller.offer(&secure(1, ours));
+            assert_eq!(offer.contains("RTP/SAVP"), ours);
+            let (answer, at_callee) = callee.answer(&secure(2, theirs), &offer).unwrap();
+            let at_caller = caller.read_answer(&secure(1, ours), &answer).unwrap();
+            let (at_caller, at_callee) = (at_caller.secure.unwrap(), at_callee.secure.unwrap());
+            assert_eq!((at_caller.local, at_caller.remote), (at_callee.remote, at_callee.local));
+            assert_eq!(at_caller.local, MediaKey([1; 30]));
+            assert_eq!(at_caller.suite, CryptoSuite::AesCm128Sha1Tag80);
+        }
+    }
+
+    #[test]
+    fn who_requires_encryption_gets_it_or_no_call() {
+        let (mut caller, mut callee) = (SdpOrigin::new(7), SdpOrigin::new(8));
+        let refused = Err(SdpError::NoEncryption);
+        let open = caller.offer(&local());
+        assert_eq!(callee.answer(&secure(2, true), &open), refused);
+        let required = caller.offer(&secure(1, true));
+        assert_eq!(callee.answer(&local(), &required), refused);
+        // Offered to who can: who cannot answers in the clear.
+        let offered = caller.offer(&secure(1, false));
+        let (answer, agreed) = callee.answer(&local(), &offered).unwrap();
+        assert_eq!(agreed.secure, None);
+        assert_eq!(caller.read_answer(&secure(1, false), &answer).unwrap().secure, None);
+        assert_eq!(caller.read_answer(&secure(1, true), &answer).map(|_| ()), Err(SdpError::NoEncryption));
+    }
+
     proptest! {
         #[test]
         fn whatever_we_offer_we_can_answer(
@@ -519,7 +601,7 @@ mod tests {
             let ip: IpAddr = if v6 { "2001:db8::1".parse().unwrap() } else { "192.0.2.1".parse().unwrap() };
             let mut codecs = vec![Codec::Pcma, Codec::Pcmu];
             if swap { codecs.reverse(); }
-            let offered = LocalMedia { addr: SocketAddr::new(ip, port), codecs, ptime_ms: ptime, dtmf, direction };
+            let offered = LocalMedia { addr: SocketAddr::new(ip, port), codecs, ptime_ms: ptime, dtmf, direction, secure: None };
             let offer = SdpOrigin::new(3).offer(&offered);
             let (_, agreed) = SdpOrigin::new(4).answer(&local(), &offer).unwrap();
             prop_assert_eq!(agreed.remote, offered.addr);

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::{Direction, MediaParams};
-use trunkline_sip::{DialogKey, HangupReason, SipEvent};
+use trunkline_sip::{CallNews, DialogKey, HangupReason, SipEvent, TransferStep};
 
 use crate::shell::{Peer, Shell, answered, ended, free_port, hung_up, incoming, installed};
 use crate::sound::{Sound, share_of};
@@ -15,6 +16,10 @@ use crate::sound::{Sound, share_of};
 /// What baresip plays to us, and what we play to it, in Hz.
 const THEIRS: f32 = 440.0;
 const OURS: f32 = 1_000.0;
+
+/// More lines of its settings, and more behind its account.
+const PLAIN: (&str, &str) = ("", "");
+const ENCRYPTED: (&str, &str) = ("module srtp.so", ";mediaenc=srtp-mand");
 
 /// Where the sound comes from that baresip sends.
 #[derive(Clone, Copy)]
@@ -35,15 +40,17 @@ struct Baresip {
 
 impl Baresip {
     /// Starts one that answers by itself, or `None` where it is not installed.
-    fn start(source: Plays, more_config: &str) -> Option<Self> {
+    fn start(source: Plays, (more_config, account): (&str, &str)) -> Option<Self> {
         if !installed("baresip", "-h", "baresip-core") {
             return None;
         }
-        (0..3).find_map(|_| Self::try_start(source, more_config)).or_else(|| panic!("baresip does not start"))
+        (0..3)
+            .find_map(|_| Self::try_start(source, (more_config, account)))
+            .or_else(|| panic!("baresip does not start"))
     }
 
     /// A port that somebody took in between makes it end at once.
-    fn try_start(source: Plays, more_config: &str) -> Option<Self> {
+    fn try_start(source: Plays, (more_config, account): (&str, &str)) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let (at, control_port) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port());
@@ -60,7 +67,11 @@ impl Baresip {
              module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control_port}\n{more_config}\n"
         );
         std::fs::write(path.join("config"), config).unwrap();
-        std::fs::write(path.join("accounts"), "<sip:bare@127.0.0.1>;regint=0;answermode=auto\n").unwrap();
+        std::fs::write(
+            path.join("accounts"),
+            format!("<sip:bare@127.0.0.1>;regint=0;answermode=auto{account}\n"),
+        )
+        .unwrap();
         std::fs::write(path.join("contacts"), "").unwrap();
         let log = std::fs::File::create(path.join("log")).unwrap();
         let mut command = Command::new("baresip");
@@ -134,10 +145,11 @@ fn digit(event: &SipEvent) -> Option<char> {
 }
 
 /// We call, it answers, and sound flows.
-fn we_call(source: Plays, more_config: &str) -> Option<(Shell, Baresip, DialogKey)> {
-    let mut bare = Baresip::start(source, more_config)?;
+fn we_call(source: Plays, (more_config, account): (&str, &str)) -> Option<(Shell, Baresip, DialogKey)> {
+    let mut bare = Baresip::start(source, (more_config, account))?;
     let mut shell = Shell::new(None, "");
     shell.sound = Some(Sound::new(OURS));
+    shell.encrypted = account.contains("srtp").then_some([77; 30]);
     let call = shell.call_user("bare", bare.at, Duration::from_secs(20));
     let media = shell.until(answered);
     shell.sound.as_mut().unwrap().talk(media);
@@ -146,10 +158,11 @@ fn we_call(source: Plays, more_config: &str) -> Option<(Shell, Baresip, DialogKe
 }
 
 /// It calls, we answer, and sound flows.
-fn it_calls(source: Plays, more_config: &str) -> Option<(Shell, Baresip, DialogKey)> {
-    let mut bare = Baresip::start(source, more_config)?;
+fn it_calls(source: Plays, (more_config, account): (&str, &str)) -> Option<(Shell, Baresip, DialogKey)> {
+    let mut bare = Baresip::start(source, (more_config, account))?;
     let mut shell = Shell::new(None, "");
     shell.sound = Some(Sound::new(OURS));
+    shell.encrypted = account.contains("srtp").then_some([78; 30]);
     bare.command("dial", &format!("sip:1001@{}", shell.local()));
     let call = shell.until(incoming);
     shell.agent.ringing(Instant::now(), call, None).unwrap();
@@ -169,7 +182,7 @@ fn hears_them(shell: &mut Shell) {
 
 #[test]
 fn baresip_is_called_hears_us_and_is_hung_up() {
-    let Some((mut shell, mut bare, call)) = we_call(Plays::WhatItHears, "") else { return };
+    let Some((mut shell, mut bare, call)) = we_call(Plays::WhatItHears, PLAIN) else { return };
     shell.run_for(Duration::from_millis(1_500));
     let share = share_of(OURS, &shell.sound.as_ref().unwrap().heard);
     assert!(share > 0.9, "{share} of what comes back is our tone");
@@ -181,13 +194,13 @@ fn baresip_is_called_hears_us_and_is_hung_up() {
 
 #[test]
 fn baresip_is_called_and_heard() {
-    let Some((mut shell, _bare, _)) = we_call(Plays::Tone, "") else { return };
+    let Some((mut shell, _bare, _)) = we_call(Plays::Tone, PLAIN) else { return };
     hears_them(&mut shell);
 }
 
 #[test]
 fn baresip_is_called_and_hangs_up() {
-    let Some((mut shell, mut bare, _)) = we_call(Plays::Tone, "") else { return };
+    let Some((mut shell, mut bare, _)) = we_call(Plays::Tone, PLAIN) else { return };
     bare.command("hangup", "");
     shell.until(hung_up);
     bare.until(&mut shell, &["CALL_CLOSED"]);
@@ -196,7 +209,7 @@ fn baresip_is_called_and_hangs_up() {
 
 #[test]
 fn baresip_calls_us_and_hangs_up() {
-    let Some((mut shell, mut bare, _)) = it_calls(Plays::Tone, "") else { return };
+    let Some((mut shell, mut bare, _)) = it_calls(Plays::Tone, PLAIN) else { return };
     hears_them(&mut shell);
     bare.command("hangup", "");
     shell.until(hung_up);
@@ -205,7 +218,7 @@ fn baresip_calls_us_and_hangs_up() {
 
 #[test]
 fn baresip_calls_us_and_we_hang_up() {
-    let Some((mut shell, mut bare, call)) = it_calls(Plays::Tone, "") else { return };
+    let Some((mut shell, mut bare, call)) = it_calls(Plays::Tone, PLAIN) else { return };
     shell.agent.bye(Instant::now(), call, None).unwrap();
     shell.until(ended);
     bare.until(&mut shell, &["CALL_CLOSED"]);
@@ -213,7 +226,7 @@ fn baresip_calls_us_and_we_hang_up() {
 
 #[test]
 fn baresip_holds_us_and_resumes() {
-    let Some((mut shell, mut bare, _)) = we_call(Plays::Tone, "") else { return };
+    let Some((mut shell, mut bare, _)) = we_call(Plays::Tone, PLAIN) else { return };
     bare.command("hold", "");
     let held = shell.until(changed);
     assert!(matches!(held.direction, Direction::RecvOnly | Direction::Inactive), "{:?}", held.direction);
@@ -230,7 +243,7 @@ fn baresip_holds_us_and_resumes() {
 
 #[test]
 fn keys_go_both_ways_as_telephone_events() {
-    let Some((mut shell, mut bare, _)) = we_call(Plays::Tone, "") else { return };
+    let Some((mut shell, mut bare, _)) = we_call(Plays::Tone, PLAIN) else { return };
     shell.run_for(Duration::from_millis(200));
     for key in ['5', '#'] {
         shell.sound.as_mut().unwrap().press(key);
@@ -247,4 +260,58 @@ fn keys_go_both_ways_as_telephone_events() {
     assert_eq!(shell.sound.as_ref().unwrap().pressed, "7");
     bare.command("hangup", "");
     shell.until(hung_up);
+}
+
+#[test]
+fn an_encrypted_call_is_heard_both_ways() {
+    let Some((mut shell, mut bare, call)) = we_call(Plays::WhatItHears, ENCRYPTED) else { return };
+    shell.run_for(Duration::from_millis(1_500));
+    let sound = shell.sound.as_ref().unwrap();
+    let share = share_of(OURS, &sound.heard);
+    assert!(share > 0.9, "{share} of what comes back is our tone");
+    assert_eq!(sound.refused(), Some(0), "every packet fits its key");
+    shell.agent.bye(Instant::now(), call, None).unwrap();
+    shell.until(ended);
+    bare.until(&mut shell, &["CALL_CLOSED"]);
+}
+
+#[test]
+fn baresip_calls_us_encrypted() {
+    let Some((mut shell, mut bare, _)) = it_calls(Plays::Tone, ENCRYPTED) else { return };
+    hears_them(&mut shell);
+    bare.command("hangup", "");
+    shell.until(hung_up);
+}
+
+#[test]
+fn we_hold_baresip_and_resume() {
+    let Some((mut shell, mut bare, call)) = we_call(Plays::Tone, PLAIN) else { return };
+    shell.agent.hold(Instant::now(), call).unwrap();
+    let held = shell.until(changed);
+    assert!(!held.direction.receives(), "{:?}", held.direction);
+    shell.sound.as_mut().unwrap().talk(held);
+    shell.agent.resume(Instant::now(), call).unwrap();
+    let back = shell.until(changed);
+    assert_eq!(back.direction, Direction::SendRecv);
+    shell.sound.as_mut().unwrap().talk(back);
+    hears_them(&mut shell);
+    bare.command("hangup", "");
+    shell.until(hung_up);
+}
+
+#[test]
+fn baresip_is_sent_to_somebody_else() {
+    let Some((mut shell, mut bare, call)) = we_call(Plays::Tone, PLAIN) else { return };
+    // Somebody else is ourselves: a second call comes in.
+    let target = Uri::at("2000", shell.local());
+    shell.agent.refer(Instant::now(), call, &target, None).unwrap();
+    let second = shell.until(incoming);
+    let media = shell.media();
+    shell.agent.accept(Instant::now(), second, media).unwrap();
+    shell.until_news(|news| matches!(news, CallNews::Transfer(TransferStep::Done(200))));
+    for call in [call, second] {
+        // It may have hung up the first by itself.
+        let _ = shell.agent.bye(Instant::now(), call, None);
+    }
+    bare.until(&mut shell, &["CALL_CLOSED"]);
 }

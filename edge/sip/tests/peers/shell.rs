@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_sip::digest::Credentials;
 use trunkline_sip::message::Uri;
-use trunkline_sip::sdp::LocalMedia;
+use trunkline_sip::sdp::{LocalMedia, Secure};
 use trunkline_sip::{CallNews, DialogKey, InviteRequest, Output, SipEvent, UaConfig, UserAgent};
 
 use crate::sound::Sound;
@@ -18,6 +18,8 @@ pub(crate) struct Shell {
     pub(crate) unread: Vec<SipEvent>,
     pub(crate) news: Vec<CallNews>,
     pub(crate) sound: Option<Sound>,
+    /// Our key, if calls are encrypted.
+    pub(crate) encrypted: Option<[u8; 30]>,
 }
 
 impl Shell {
@@ -35,6 +37,7 @@ impl Shell {
             unread: Vec::new(),
             news: Vec::new(),
             sound: None,
+            encrypted: None,
         }
     }
 
@@ -43,7 +46,9 @@ impl Shell {
     }
 
     pub(crate) fn media(&self) -> LocalMedia {
-        LocalMedia::new(self.sound.as_ref().map_or("127.0.0.1:40000".parse().unwrap(), Sound::local))
+        let addr = self.sound.as_ref().map_or("127.0.0.1:40000".parse().unwrap(), Sound::local);
+        let secure = self.encrypted.map(|key| Secure::new(key, true));
+        LocalMedia { secure, ..LocalMedia::new(addr) }
     }
 
     pub(crate) fn call(&mut self, peer: SocketAddr, ring: Duration) -> DialogKey {

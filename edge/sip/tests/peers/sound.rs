@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use trunkline_audio::Codec;
 use trunkline_audio::tone::Goertzel;
+use trunkline_rtp::srtp::{SrtpKey, SrtpProfile, SrtpReceiver, SrtpSender};
 use trunkline_rtp::{
     EventReceiver, EventSender, FRAME_TICKS, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc, event_digit,
 };
-use trunkline_sip::sdp::{Codec as Negotiated, MediaParams};
+use trunkline_sip::sdp::{Codec as Negotiated, CryptoSuite, MediaParams};
 
 const RATE: f32 = 8_000.0;
 const FRAME: usize = 160;
@@ -22,6 +23,7 @@ pub(crate) struct Sound {
     phase: f32,
     key: Option<EventSender>,
     keys: EventReceiver,
+    encrypted: Option<(SrtpSender, SrtpReceiver)>,
     /// What was heard, in the order it came.
     pub(crate) heard: Vec<i16>,
     pub(crate) pressed: String,
@@ -41,6 +43,7 @@ impl Sound {
             phase: 0.0,
             key: None,
             keys: EventReceiver::default(),
+            encrypted: None,
             heard: Vec::new(),
             pressed: String::new(),
         }
@@ -53,7 +56,20 @@ impl Sound {
     /// Begins to send, or goes on as newly agreed.
     pub(crate) fn talk(&mut self, agreed: MediaParams) {
         self.next_at = Instant::now();
+        if let (Some(secure), None) = (&agreed.secure, &self.encrypted) {
+            let profile = match secure.suite {
+                CryptoSuite::AesCm128Sha1Tag80 => SrtpProfile::Sha1Tag80,
+                CryptoSuite::AesCm128Sha1Tag32 => SrtpProfile::Sha1Tag32,
+            };
+            let sender = SrtpSender::new(profile, &SrtpKey::new(secure.local.0));
+            self.encrypted = Some((sender, SrtpReceiver::new(profile, &SrtpKey::new(secure.remote.0))));
+        }
         self.agreed = Some(agreed);
+    }
+
+    /// Returns how many encrypted packets did not fit the key; `None` for a call in the clear.
+    pub(crate) fn refused(&self) -> Option<u64> {
+        self.encrypted.as_ref().map(|(_, receiver)| receiver.refused())
     }
 
     /// Presses a key for 100 ms.
@@ -65,12 +81,19 @@ impl Sound {
     pub(crate) fn turn(&mut self, now: Instant) {
         let mut buffer = [0; 1_500];
         while let Ok((length, _)) = self.socket.recv_from(&mut buffer) {
-            self.hear(&buffer[..length]);
+            // What came before the keys were agreed cannot be opened.
+            let length = match &mut self.encrypted {
+                Some((_, receiver)) => receiver.open_rtp(&mut buffer[..length]),
+                None => Ok(length),
+            };
+            if let Ok(length) = length {
+                self.hear(&buffer[..length]);
+            }
         }
         let Some(agreed) = self.agreed.clone() else { return };
         while now >= self.next_at {
             self.next_at += Duration::from_millis(20);
-            let mut out = [0; 200];
+            let mut out = [0; 250];
             let length = match (&mut self.key, agreed.dtmf_pt) {
                 (Some(key), Some(payload_type)) if !key.is_done() => {
                     self.sender.write_event_into(payload_type, key, &mut out).unwrap()
@@ -81,6 +104,10 @@ impl Sound {
                     law(agreed.codec).encode(&samples, &mut payload);
                     self.sender.write_into(agreed.payload_type, &payload, FRAME_TICKS, &mut out).unwrap()
                 }
+            };
+            let length = match &mut self.encrypted {
+                Some((sender, _)) => sender.protect_rtp(&mut out, length).unwrap(),
+                None => length,
             };
             if agreed.direction.sends() {
                 let _ = self.socket.send_to(&out[..length], agreed.remote);
