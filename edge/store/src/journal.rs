@@ -9,11 +9,13 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::{Files, RealFiles};
+
 const HEADER: usize = 24;
+/// A segment file that has reached this length gets a successor.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The longest payload that is taken, in bytes.
@@ -50,11 +52,13 @@ pub struct Record {
 
 /// An open journal. One process at a time; `edge/agent` locks the data folder.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Journal<F: Files = RealFiles> {
+    files: F,
+    segment_bytes: u64,
     dir: PathBuf,
     /// First sequence number of each segment file.
     segments: BTreeMap<u64, PathBuf>,
-    file: File,
+    file: F::File,
     path: PathBuf,
     bytes: u64,
     next_seq: u64,
@@ -68,10 +72,19 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`] when the folder or a file cannot be read or written.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
-        fs::create_dir_all(dir).map_err(err("create", dir))?;
+        Self::open_on(RealFiles, dir, SEGMENT_BYTES)
+    }
+}
+
+impl<F: Files> Journal<F> {
+    /// Opens a journal on any file system, with segments of about `segment_bytes`.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_on(mut files: F, dir: &Path, segment_bytes: u64) -> Result<Self, JournalError> {
+        files.create_dir(dir).map_err(err("create", dir))?;
         let mut segments = BTreeMap::new();
-        for entry in fs::read_dir(dir).map_err(err("list", dir))? {
-            let path = entry.map_err(err("list", dir))?.path();
+        for path in files.list(dir).map_err(err("list", dir))? {
             let first = path
                 .file_name()
                 .and_then(|name| name.to_str())
@@ -81,21 +94,27 @@ impl Journal {
                 segments.insert(first, path);
             }
         }
-        let (first, path) = match segments.last_key_value() {
-            Some((first, path)) => (*first, path.clone()),
+        let newest = segments.last_key_value().map(|(first, path)| (*first, path.clone()));
+        let (first, path, bytes) = match newest {
+            Some((first, path)) => {
+                let bytes = files.read(&path).map_err(err("read", &path))?;
+                (first, path, bytes)
+            }
             None => {
                 let path = segment_path(dir, 1);
                 segments.insert(1, path.clone());
-                (1, path)
+                (1, path, Vec::new())
             }
         };
-        let (records, good) = if path.exists() { read_segment(&path, first)? } else { (Vec::new(), 0) };
+        let (records, good) = parse_segment(&bytes, first);
         let next_seq = records.last().map_or(first, |record| record.seq + 1);
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(err("open", &path))?;
-        file.set_len(good).map_err(err("cut", &path))?;
-        file.sync_all().map_err(err("sync", &path))?;
-        sync_dir(dir)?;
-        Ok(Self { dir: dir.to_owned(), segments, file, path, bytes: good, next_seq, broken: false })
+        let mut file = files.append_to(&path).map_err(err("open", &path))?;
+        files.set_len(&mut file, good).map_err(err("cut", &path))?;
+        files.sync(&mut file).map_err(err("sync", &path))?;
+        // Makes the new or the cut file's name durable, which syncing the file alone does not.
+        files.sync_dir(dir).map_err(err("sync", dir))?;
+        let (dir, broken) = (dir.to_owned(), false);
+        Ok(Self { files, segment_bytes, dir, segments, file, path, bytes: good, next_seq, broken })
     }
 
     /// Appends `payload` and returns its sequence number once it is on the disk.
@@ -106,7 +125,7 @@ impl Journal {
         if payload.len() > MAX_PAYLOAD {
             return Err(JournalError::TooLarge(payload.len()));
         }
-        if self.broken || self.bytes >= SEGMENT_BYTES {
+        if self.broken || self.bytes >= self.segment_bytes {
             self.roll()?;
         }
         let seq = self.next_seq;
@@ -118,10 +137,10 @@ impl Journal {
         bytes.extend_from_slice(payload);
         let crc = crc32c::crc32c(&bytes[8..]);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
+        let written = self.files.write(&mut self.file, &bytes).and_then(|()| self.files.sync(&mut self.file));
         if let Err(source) = written {
             // Half a record must not stand before a whole one: cut it, or start a new file next time.
-            self.broken = self.file.set_len(self.bytes).is_err();
+            self.broken = self.files.set_len(&mut self.file, self.bytes).is_err();
             return Err(JournalError::Io { doing: "write", path: self.path.clone(), source });
         }
         self.bytes += bytes.len() as u64;
@@ -142,7 +161,8 @@ impl Journal {
         let start = self.segments.range(..=from).next_back().map_or(0, |(first, _)| *first);
         let mut found = Vec::new();
         for (first, path) in self.segments.range(start..) {
-            let (records, _) = read_segment(path, *first)?;
+            let bytes = self.files.read(path).map_err(err("read", path))?;
+            let (records, _) = parse_segment(&bytes, *first);
             for record in records {
                 if record.seq >= from && record.seq < self.next_seq {
                     found.push(record);
@@ -156,7 +176,7 @@ impl Journal {
     }
 
     /// Removes the files that hold nothing at or above `keep_from`; the newest always stays, since
-    /// its name holds the next number.
+    /// its name holds the next number. The oldest goes first, so that a power cut leaves no gap.
     ///
     /// # Errors
     /// [`JournalError::Io`] when a file cannot be removed.
@@ -166,7 +186,8 @@ impl Journal {
             if pair[1] <= keep_from
                 && let Some(path) = self.segments.remove(&pair[0])
             {
-                fs::remove_file(&path).map_err(err("remove", &path))?;
+                self.files.remove(&path).map_err(err("remove", &path))?;
+                self.files.sync_dir(&self.dir).map_err(err("sync", &self.dir))?;
             }
         }
         Ok(())
@@ -174,10 +195,10 @@ impl Journal {
 
     fn roll(&mut self) -> Result<(), JournalError> {
         let path = segment_path(&self.dir, self.next_seq);
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(err("create", &path))?;
+        let mut file = self.files.append_to(&path).map_err(err("create", &path))?;
         // A file of that name can only be the one whose first record failed: nothing in it counts.
-        file.set_len(0).map_err(err("cut", &path))?;
-        sync_dir(&self.dir)?;
+        self.files.set_len(&mut file, 0).map_err(err("cut", &path))?;
+        self.files.sync_dir(&self.dir).map_err(err("sync", &self.dir))?;
         self.segments.insert(self.next_seq, path.clone());
         (self.file, self.path, self.bytes, self.broken) = (file, path, 0, false);
         Ok(())
@@ -193,22 +214,15 @@ fn err(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalErr
     move |source| JournalError::Io { doing, path, source }
 }
 
-/// Makes a new or removed name durable, which syncing the file alone does not.
-fn sync_dir(dir: &Path) -> Result<(), JournalError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(err("sync", dir))
-}
-
 /// Returns the good records of a segment and how many bytes they take.
-fn read_segment(path: &Path, first: u64) -> Result<(Vec<Record>, u64), JournalError> {
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(err("read", path))?;
+fn parse_segment(bytes: &[u8], first: u64) -> (Vec<Record>, u64) {
     let (mut records, mut at, mut expected) = (Vec::new(), 0, first);
     while let Some(record) = parse_record(&bytes[at..], expected) {
         at += HEADER + record.payload.len();
         expected += 1;
         records.push(record);
     }
-    Ok((records, at as u64))
+    (records, at as u64)
 }
 
 fn parse_record(bytes: &[u8], expected: u64) -> Option<Record> {
@@ -227,6 +241,8 @@ fn parse_record(bytes: &[u8], expected: u64) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;

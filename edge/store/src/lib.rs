@@ -12,8 +12,10 @@
 //!
 //! Absent on purpose: what the records mean, and when to send them (`edge/link`).
 
+mod files;
 mod journal;
 mod outbox;
 
+pub use files::{Files, RealFiles};
 pub use journal::{Journal, JournalError, MAX_PAYLOAD, Record};
 pub use outbox::{OutboxStore, StoreError};

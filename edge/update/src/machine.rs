@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use trunkline_trust::Sha256;
+use trunkline_trust::{Schedule, Sha256};
 
 use crate::boot::BootRecord;
 use crate::manifest::{Chunk, Manifest, Range, ranges};
@@ -230,14 +230,35 @@ impl Machine {
             | Stage::Cancelled { .. }) => same,
         };
         self.enter(next);
-        // A box that was never updated runs what it was delivered with.
-        let proved = !self.state.stage.is_switching();
-        if proved
+        // A box that was never updated runs what it was delivered with, and one whose state file was lost
+        // what it committed last: the floor of that is known from the version itself.
+        let on_trial = match (running, record.trial) {
+            (Some(running), Some(trial)) => trial.version == running.version,
+            _ => false,
+        };
+        let proved = !self.state.stage.is_switching() && !on_trial;
+        if !proved
+            && !self.state.stage.is_switching()
             && let Some(running) = running
-            && self.state.current.as_ref() != Some(running)
         {
-            self.state.current = Some(running.clone());
-            self.dirty = true;
+            // On trial, and nothing is known of it: the state file was lost. It goes back, and is assigned anew.
+            let job = Job {
+                name: String::new(),
+                version: running.version,
+                length: 0,
+                release: running.release.clone(),
+                when: Schedule::default(),
+                assignment: 0,
+            };
+            self.enter(Stage::RollingBack { job, reason: Reason::NeverPassed });
+        }
+        if proved && let Some(running) = running {
+            let floor = self.state.floor.max(running.release.floor);
+            if self.state.current.as_ref() != Some(running) || floor != self.state.floor {
+                self.state.current = Some(running.clone());
+                self.state.floor = floor;
+                self.dirty = true;
+            }
         }
     }
 

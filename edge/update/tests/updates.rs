@@ -99,6 +99,31 @@ fn the_floor_rises_with_a_commit_and_refuses_what_lies_below_also_from_a_stick()
 }
 
 #[test]
+fn the_floor_is_known_although_the_state_file_was_spoilt() {
+    let (disk, mut life) = fresh();
+    assign(&mut life, "app-2.0.0.json", Schedule::default());
+    assert_eq!(live(&mut life).floor, 2);
+    disk.spoil("app/state.json", 0);
+    assign(&mut life, "app-1.0.0.json", Schedule::default());
+    assert_eq!(reason(&live(&mut life)), &Reason::BelowFloor { floor: 2 });
+}
+
+#[test]
+fn a_state_file_that_is_spoilt_during_a_trial_proves_nothing() {
+    let (disk, mut life) = fresh();
+    assign(&mut life, "app-2.0.0.json", Schedule::default());
+    let mut updater = life.start().unwrap();
+    assert_eq!(life.run(&mut updater, || false), End::Switch);
+    disk.spoil("app/state.json", 0);
+    let updater = life.start().unwrap();
+    assert_eq!((updater.status()[0].floor, updater.status()[0].current.as_ref()), (0, None));
+    drop(updater);
+    // The old version runs again, and the update begins anew.
+    assert_eq!(live(&mut life).stage, "committed");
+    assert_eq!(life.running(), "2.0.0");
+}
+
+#[test]
 fn a_roll_back_to_an_older_version_above_the_floor_is_an_update_like_any_other() {
     let (_, mut life) = fresh();
     life.repo.release("app", "3.0.0", 3, 0);
