@@ -252,10 +252,10 @@ impl Task {
             News::Message { from, bytes } => self.agent.handle_message(now, from, &bytes),
             News::Closed { at, number, why } => {
                 self.streams.remove(at, number);
-                if let Some(why) = why {
-                    debug!(%at, why, open = self.streams.len(), "Connection lost: {why}");
-                    self.agent.handle_transport_error(now, at, &why);
-                }
+                let why = why.unwrap_or_else(|| "the connection was closed".to_owned());
+                debug!(%at, why, open = self.streams.len(), "Connection over: {why}");
+                // What was sent on it and not answered will not be.
+                self.agent.handle_transport_error(now, at, &why);
             }
         }
     }
@@ -278,8 +278,11 @@ impl Task {
                 }
                 Output::Event(event) => self.deliver(event),
                 Output::News { key, news } => {
-                    if let Some(watcher) = self.watchers.get(&key) {
-                        let _ = watcher.send(news);
+                    let asked = matches!(news, CallNews::TransferAsked { .. });
+                    let heard = self.watchers.get(&key).is_some_and(|watcher| watcher.send(news).is_ok());
+                    if asked && !heard {
+                        // Nobody will call whom they ask for, and they wait to be told.
+                        let _ = self.agent.report_transfer(Instant::now(), key, 503);
                     }
                 }
             }

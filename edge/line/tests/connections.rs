@@ -181,6 +181,23 @@ async fn a_connection_that_nobody_takes_fails_the_call_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{failure}");
 }
 
+#[tokio::test]
+async fn one_address_gets_so_many_connections_and_no_more() {
+    use tokio::io::AsyncReadExt;
+
+    let line = line(SipTransports { tcp: true, tls: TlsSettings::default() }).await;
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(tokio::net::TcpStream::connect(line.sip.local()).await.unwrap());
+    }
+    let mut refused = 0;
+    for stream in &mut open {
+        let read = stream.read_u8();
+        refused += usize::from(tokio::time::timeout(Duration::from_millis(200), read).await.is_ok());
+    }
+    assert_eq!(refused, 8);
+}
+
 async fn wait_for_listener(at: SocketAddr) {
     for _ in 0..200 {
         if TcpStream::connect(at).is_ok() {

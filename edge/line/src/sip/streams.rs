@@ -30,7 +30,9 @@ pub struct TlsSettings {
 
 /// Connections at a time; a flood must not use up the file descriptors that calls need.
 const MAX_CONNECTIONS: usize = 1_024;
-/// Those that others made and that were never used for anything we let in.
+/// Connections that one address may make to us; a proxy needs a few.
+const MAX_FROM_ONE: usize = 32;
+/// What making, encrypting and writing may take, and the first message on a connection that others made.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A connection over which nothing came or went for so long is closed; registrations refresh more often.
 const IDLE: Duration = Duration::from_secs(4 * 3_600);
@@ -98,12 +100,12 @@ impl Streams {
                 Err(_) => Some("nobody answers the connection".to_owned()),
                 Ok(Err(error)) => Some(error.to_string()),
                 Ok(Ok(stream)) => match tls {
-                    None => run(to, stream, outbox, &news).await,
+                    None => run(to, stream, outbox, &news, IDLE).await,
                     Some((connector, name)) => {
                         match tokio::time::timeout(HANDSHAKE, connector.connect(name, stream)).await {
                             Err(_) => Some("the TLS handshake does not end".to_owned()),
                             Ok(Err(error)) => Some(format!("TLS: {error}")),
-                            Ok(Ok(stream)) => run(to, stream, outbox, &news).await,
+                            Ok(Ok(stream)) => run(to, stream, outbox, &news, IDLE).await,
                         }
                     }
                 },
@@ -117,6 +119,10 @@ impl Streams {
     pub(super) fn accept(&mut self, stream: TcpStream, peer: SocketAddr, acceptor: Option<TlsAcceptor>) {
         let transport = if acceptor.is_some() { Transport::Tls } else { Transport::Tcp };
         let from = Hop::new(transport, peer);
+        if self.open.keys().filter(|hop| hop.addr.ip() == peer.ip()).count() >= MAX_FROM_ONE {
+            debug!(%from, "Connection refused: that address has enough of them");
+            return;
+        }
         let (number, outbox) = match self.insert(from) {
             Ok(inserted) => inserted,
             Err(why) => {
@@ -128,11 +134,11 @@ impl Streams {
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
             let why = match acceptor {
-                None => run(from, stream, outbox, &news).await,
+                None => run(from, stream, outbox, &news, HANDSHAKE).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
                     Err(_) => Some("the TLS handshake does not end".to_owned()),
                     Ok(Err(error)) => Some(format!("TLS: {error}")),
-                    Ok(Ok(stream)) => run(from, stream, outbox, &news).await,
+                    Ok(Ok(stream)) => run(from, stream, outbox, &news, HANDSHAKE).await,
                 },
             };
             let _ = news.send(News::Closed { at: from, number, why });
@@ -161,12 +167,13 @@ impl Streams {
     }
 }
 
-/// Moves bytes until the connection ends. Returns why, if that was nobody's wish.
+/// Moves bytes until the connection ends. Returns why, if that was nobody's wish. `patience`: until the first message.
 async fn run<S>(
     at: Hop,
     stream: S,
     mut outbox: mpsc::Receiver<bytes::Bytes>,
     news: &mpsc::UnboundedSender<News>,
+    patience: Duration,
 ) -> Option<String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -174,17 +181,17 @@ where
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut framer = Framer::default();
     let mut buffer = vec![0; 16_384];
-    let mut idle_until = Instant::now() + IDLE;
+    let mut idle_until = Instant::now() + patience;
     loop {
         tokio::select! {
             read = reader.read(&mut buffer) => match read {
                 Ok(0) => return None,
                 Ok(length) => {
-                    idle_until = Instant::now() + IDLE;
                     framer.push(&buffer[..length]);
                     loop {
                         match framer.next_frame() {
                             Ok(Some(Frame::Message(bytes))) => {
+                                idle_until = Instant::now() + IDLE;
                                 let _ = news.send(News::Message { from: at, bytes });
                             }
                             Ok(Some(Frame::Ping)) => {
