@@ -1,6 +1,6 @@
 //! Samples in, samples out: what a telephone call does with sound.
 //!
-//! - [`Codec`]: G.711 in both laws.
+//! - [`Codec`]: G.711 in both laws. [`g722`]: twice its bandwidth in as many octets.
 //! - [`plc`]: conceals lost frames. [`resample`]: any ratio of rates, streaming or whole.
 //! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
 //!   and heard. [`noise`]: comfort noise. [`channel`]: what a telephone line does to speech, for tests.
@@ -17,6 +17,7 @@
 
 pub mod channel;
 mod g711;
+pub mod g722;
 pub mod latency;
 pub mod level;
 pub mod noise;
