@@ -93,6 +93,9 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = trunkline_speech::openmp::settle() {
+        eprintln!("trunkline-callee: recognition may be slow, OpenMP keeps its own settings: {error}");
+    }
     let args = Args::parse();
     trunkline_telemetry::init("info,ort=warn");
     match run(args) {

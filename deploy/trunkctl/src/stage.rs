@@ -28,6 +28,8 @@ pub struct Plan {
     pub scripts: PathBuf,
     /// Where the trunk is; the customer's own address when there is a customer.
     pub trunk: Option<SocketAddr>,
+    /// Where the box listens for SIP; any free port by default.
+    pub bind: Option<SocketAddr>,
     /// Further lines for `[trunk]` of the box.
     pub trunk_extra: String,
     /// Further sections of the box's configuration.
@@ -56,6 +58,7 @@ impl Plan {
             scripts: fs::canonicalize(scripts)
                 .with_context(|| format!("there is no folder {} with scripts", scripts.display()))?,
             trunk: None,
+            bind: None,
             trunk_extra: String::new(),
             edge_extra: String::new(),
             cloud_extra: String::new(),
@@ -157,7 +160,10 @@ impl Stage {
     /// When it is not ready.
     pub fn start_edge(&mut self) -> Result<()> {
         let trunk = self.callee_address.or(self.plan.trunk).context("neither a customer nor a trunk")?;
-        let bind = SocketAddr::new(local_ip_towards(trunk)?, 0);
+        let bind = match self.plan.bind {
+            Some(bind) => bind,
+            None => SocketAddr::new(local_ip_towards(trunk)?, 0),
+        };
         let port_of =
             |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap_or_default();
         let config = setup::edge_toml(&Edge {

@@ -226,6 +226,7 @@ async fn what_goes_wrong_on_the_line_is_told_as_what_it_is() {
         (numbers[1].as_str(), "busy"),
         (numbers[2].as_str(), "reject-488"),
         (numbers[3].as_str(), "no-answer"),
+        (numbers[4].as_str(), "forbidden"),
     ];
     let mut stage =
         stage(dir.path(), &personas, |plan| plan.cloud_extra = "[calls]\nring = \"5s\"\n".to_owned()).await;
@@ -235,6 +236,7 @@ async fn what_goes_wrong_on_the_line_is_told_as_what_it_is() {
         (5001, "busy", Some(486)),
         (5002, "codec_mismatch", Some(488)),
         (5003, "no_answer", None),
+        (5004, "trunk_refused", Some(403)),
     ] {
         let call = call(&stage, &request("zh", number, &url)).await;
         println!("{disposition}: {}", call["cause"]);
@@ -245,14 +247,17 @@ async fn what_goes_wrong_on_the_line_is_told_as_what_it_is() {
     }
     // Nobody is there any more: the same trunk, a dead port.
     stage.callee.take().unwrap().stop().unwrap();
-    let call = call(&stage, &request("zh", 5004, &url)).await;
+    let call = call(&stage, &request("zh", 5005, &url)).await;
     assert_eq!(call["disposition"], "unreachable", "{call}");
 
     let told: Vec<_> =
         stage.callbacks.received().into_iter().filter(|one| one["type"] == "call.ended").collect();
     let told: Vec<_> =
         told.iter().map(|one| one["data"]["disposition"].as_str().unwrap_or_default()).collect();
-    assert_eq!(told, ["customer_hung_up", "busy", "codec_mismatch", "no_answer", "unreachable"]);
+    assert_eq!(
+        told,
+        ["customer_hung_up", "busy", "codec_mismatch", "no_answer", "trunk_refused", "unreachable"]
+    );
 
     // What the API refuses before anything is dialled.
     for (change, status, code) in [
@@ -298,7 +303,9 @@ async fn what_is_wrong_with_the_box_is_said_at_the_start() {
         plan.trunk = Some(taken.local_addr().unwrap());
         plan
     };
+    let port_taken = Plan { bind: Some(taken.local_addr().unwrap()), ..plan(dir.path()) };
     for (plan, expected) in [
+        (with_trunk(port_taken), "is another program using it"),
         (with_trunk(no_sound_card), "no-such-card"),
         (with_trunk(Plan { edge_extra: wrong_model, ..plan(dir.path()) }), "silero-vad.onnx"),
     ] {

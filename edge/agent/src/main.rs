@@ -68,6 +68,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = trunkline_speech::openmp::settle() {
+        eprintln!("trunkline-edge: recognition may be slow, OpenMP keeps its own settings: {error}");
+    }
     match start(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

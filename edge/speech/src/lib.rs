@@ -9,6 +9,7 @@
 //! devices, RTP and the conversation are absent on purpose: they belong to `edge/agent`.
 
 pub mod ear;
+pub mod openmp;
 pub mod ort_rt;
 pub mod recognise;
 pub mod synth;

@@ -116,6 +116,7 @@ enum Kind {
 
 /// Runs the command.
 pub(crate) fn run(command: Command) -> Result<()> {
+    trunkline_speech::openmp::settle().context("cannot set OpenMP up as on the box")?;
     match command {
         Command::Bench(options) => bench(&options),
     }

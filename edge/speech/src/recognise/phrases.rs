@@ -35,13 +35,16 @@ pub struct ChoiceRule {
     pub least: f32,
     /// How much less likely than the free text the phrase may be, in nats, when the text was believed.
     pub below_text: f32,
+    /// How much further below it may be for each nat by which it leads the other phrases, of which at
+    /// most four count: one that stands alone is what was expected, misspelt.
+    pub per_margin: f32,
     /// Longest sound, in seconds, that is taken for a short answer.
     pub longest_s: f32,
 }
 
 impl Default for ChoiceRule {
     fn default() -> Self {
-        Self { least: -6.0, below_text: 1.5, longest_s: 3.5 }
+        Self { least: -6.5, below_text: 1.5, per_margin: 0.6, longest_s: 3.5 }
     }
 }
 
@@ -261,11 +264,13 @@ mod tests {
     #[test]
     fn a_phrase_replaces_text_that_is_hardly_likelier_but_not_text_that_is() {
         let rule = ChoiceRule::default();
-        let choice = |logprob| Choice { phrase: "是".to_owned(), logprob, margin: 2.0 };
+        let choice = |logprob| Choice { phrase: "是".to_owned(), logprob, margin: 0.5 };
         assert!(rule.prefers(&choice(-3.0), None));
         assert!(!rule.prefers(&choice(-9.0), None), "something else was said");
         assert!(rule.prefers(&choice(-3.0), Some(-2.0)));
         assert!(!rule.prefers(&choice(-5.0), Some(-1.0)));
+        let alone = Choice { margin: 5.0, ..choice(-4.5) };
+        assert!(rule.prefers(&alone, Some(-1.0)), "nothing else that was expected sounds like it");
     }
 
     proptest::proptest! {
