@@ -1,17 +1,20 @@
-//! Scripts as files, without a server: lint, test, show, diff, render, import, replay.
+//! Scripts as files, without a server: lint, test, show, diff, render, import, replay, inspect.
 //!
 //! Exit status: 0 when all is well, 1 when the answer is "no" (errors found, tests failed, versions differ),
 //! 2 when there is no answer because a file cannot be read.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
 use serde_json::json;
-use trunkline_dialogue::{Finding, LoadError, Script, Severity, lint, testing};
+use trunkline_dialogue::{Entity, Finding, Heard, LoadError, Script, Severity, lint, testing};
+use trunkline_nlu::{Engine, IntentExamples, Locale};
+use trunkline_speech::ort_rt::model_dir;
+use trunkline_wire::CallRecord;
 
 use self::replay::Replay;
 
@@ -43,7 +46,7 @@ pub(crate) enum Command {
     /// Runs the tests inside a script with the intents that they state.
     #[command(
         after_help = "Examples:\n  trunkctl script test shared/scripts/*.yaml\n  trunkctl script test \
-                            --transcript reminder.yaml"
+                            --transcript reminder.yaml\n  trunkctl script test --understand reminder.yaml"
     )]
     Test {
         /// Script files.
@@ -55,6 +58,13 @@ pub(crate) enum Command {
         /// Print the conversation of each test, not only of those that failed.
         #[arg(long)]
         transcript: bool,
+        /// Understand the words as the cloud does, with the models that are installed, instead of taking the
+        /// intents and values that the tests state; what is understood must agree with them.
+        #[arg(long)]
+        understand: bool,
+        /// The customer's day and time, for words such as "next Friday" with --understand.
+        #[arg(long, default_value = "2026-11-22T10:00:00", requires = "understand")]
+        now: jiff::civil::DateTime,
     },
     /// Prints what a script is made of.
     #[command(
@@ -127,6 +137,30 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Inspects finished calls by rules: silence, talk-over, disclosure, opt-outs, dead ends, and a score.
+    #[command(
+        after_help = "Examples:\n  trunkctl script inspect --script reminder.yaml --calls calls.jsonl\n  \
+                            trunkctl script inspect --script reminder.yaml --calls calls.jsonl --forbidden words.txt \
+                            --json\n\nA line of the file is a call record, as the API gives it. Exit status 1 when \
+                            a call has a critical remark."
+    )]
+    Inspect {
+        /// The script that the calls spoke.
+        #[arg(long)]
+        script: PathBuf,
+        /// Call records, one a line.
+        #[arg(long)]
+        calls: PathBuf,
+        /// Words that a robot may not say, one a line.
+        #[arg(long)]
+        forbidden: Option<PathBuf>,
+        /// The share of calls without a critical remark that a person should listen to.
+        #[arg(long, default_value_t = 0.02)]
+        sample: f64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints the JSON Schema of the format, for editors.
     Schema,
 }
@@ -136,12 +170,17 @@ pub(crate) fn run(command: Command) -> ExitCode {
     let mut out = std::io::stdout().lock();
     let done = match command {
         Command::Lint { files, json, strict } => lint_files(&files, json, strict),
-        Command::Test { files, json, transcript } => test_files(&files, json, transcript),
+        Command::Test { files, json, transcript, understand, now } => {
+            test_files(&files, json, transcript, understand.then_some(now))
+        }
         Command::Show { file, json, canonical } => show(&file, json, canonical),
         Command::Diff { before, after, json } => diff(&before, &after, json),
         Command::Render { file, json } => render(&file, json),
         Command::Import { table, id, out } => import(&table, id, out.as_deref()),
         Command::Replay { script, calls, json } => replay(&script, &calls, json),
+        Command::Inspect { script, calls, forbidden, sample, json } => {
+            inspect(&script, &calls, forbidden.as_deref(), sample, json)
+        }
         Command::Schema => pretty(&trunkline_dialogue::schema()).map(Answer::good),
     };
     let (page, good) = match done {
@@ -194,6 +233,15 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
+/// Opens a file of any length, to be read line by line.
+fn lines_of(file: &Path) -> Result<Box<dyn BufRead>> {
+    if file.as_os_str() == "-" {
+        return Ok(Box::new(std::io::stdin().lock()));
+    }
+    let opened = fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Box::new(BufReader::new(opened)))
+}
+
 fn load(file: &Path) -> Result<Script> {
     Script::load_bytes(&read(file)?).map_err(|error| {
         let lines: Vec<String> = error.findings().iter().map(|f| format!("{}:{f}", file.display())).collect();
@@ -244,10 +292,23 @@ fn finding_json(finding: &Finding) -> serde_json::Value {
     })
 }
 
-fn test_files(files: &[PathBuf], as_json: bool, transcript: bool) -> Result<Answer> {
+fn test_files(
+    files: &[PathBuf],
+    as_json: bool,
+    transcript: bool,
+    understood_at: Option<jiff::civil::DateTime>,
+) -> Result<Answer> {
     let (mut page, mut list, mut failed, mut passed) = (String::new(), Vec::new(), 0, 0);
+    let engine = match understood_at {
+        Some(_) => Some(Engine::load(&model_dir()).context("the models cannot be loaded")?),
+        None => None,
+    };
     for file in files {
-        let results = testing::run_given(&load(file)?);
+        let script = load(file)?;
+        let results = match (&engine, understood_at) {
+            (Some(engine), Some(now)) => understood(engine, &script, now)?,
+            _ => testing::run_given(&script),
+        };
         for result in &results {
             let verdict = if result.passed() { "ok  " } else { "FAIL" };
             page.push_str(&format!("{}: {verdict} {}\n", file.display(), result.name));
@@ -280,6 +341,39 @@ fn test_files(files: &[PathBuf], as_json: bool, transcript: bool) -> Result<Answ
     }
     page.push_str(&format!("{passed} passed, {failed} failed\n"));
     Ok(Answer { page: if as_json { pretty(&list)? } else { page }, good: failed == 0 })
+}
+
+/// Runs the tests of a script on the cloud's own understanding.
+fn understood(
+    engine: &Engine,
+    script: &Script,
+    now: jiff::civil::DateTime,
+) -> Result<Vec<testing::TestResult>> {
+    let version = script.version().as_str();
+    let locale: Locale = script
+        .locale()
+        .parse()
+        .map_err(|_| anyhow!("only zh and en are understood, not {}", script.locale()))?;
+    let intents: Vec<IntentExamples> =
+        script.intents().into_iter().map(|(name, examples)| IntentExamples { name, examples }).collect();
+    engine.prepare(version, locale, &intents)?;
+    let understand = |text: &str, expected: &[String]| {
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        // The version was prepared just now, so nothing is left that could fail.
+        let Ok(found) = engine.understand(version, text, &expected, now) else { return Heard::default() };
+        let entities = found.entities.iter().map(|e| Entity {
+            kind: e.kind.as_str().to_owned(),
+            value: e.value.normalised(),
+            text: e.text.clone(),
+        });
+        Heard {
+            text: text.to_owned(),
+            intent: found.decision.intent,
+            score: found.decision.score,
+            entities: entities.collect(),
+        }
+    };
+    Ok(testing::run(script, &understand))
 }
 
 fn show(file: &Path, as_json: bool, canonical: bool) -> Result<Answer> {
@@ -354,6 +448,53 @@ fn replay(draft: &Path, calls: &Path, as_json: bool) -> Result<Answer> {
         Replay::read(&draft, std::io::BufReader::new(file)).with_context(|| calls.display().to_string())?;
     let page = if as_json { pretty(&replay)? } else { replay.page() };
     Ok(Answer { page, good: replay.differences.is_empty() })
+}
+
+fn inspect(
+    script: &Path,
+    calls: &Path,
+    forbidden: Option<&Path>,
+    sample: f64,
+    as_json: bool,
+) -> Result<Answer> {
+    let script = load(script)?;
+    let mut rules = trunkline_quality::Rules::default();
+    if let Some(file) = forbidden {
+        let words = String::from_utf8(read(file)?).context("the list of words is not UTF-8")?;
+        let words = words.lines().map(|word| word.trim().to_lowercase());
+        rules.forbidden = words.filter(|word| !word.is_empty()).collect();
+    }
+    let (mut page, mut list, mut critical, mut total, mut picked) = (String::new(), Vec::new(), 0, 0, 0);
+    for (number, line) in (1_usize..).zip(lines_of(calls)?.lines()) {
+        let line = line.with_context(|| format!("{}: line {number} cannot be read", calls.display()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let record: CallRecord = serde_json::from_str(&line)
+            .with_context(|| format!("{}: line {number} is no call record", calls.display()))?;
+        let found = trunkline_quality::inspect(&record, &script, &rules);
+        let listen = trunkline_quality::chosen(record.call, &found, sample);
+        total += 1;
+        picked += usize::from(listen);
+        critical +=
+            usize::from(found.remarks.iter().any(|r| r.severity == trunkline_quality::Severity::Critical));
+        page.push_str(&format!(
+            "{} score {:>3}  {:.0} s, {:.0} % silence, longest wait {:.1} s{}\n",
+            record.call,
+            found.score,
+            found.seconds,
+            found.silence_share * 100.0,
+            found.longest_wait_s,
+            if listen { ", listen to it" } else { "" }
+        ));
+        for remark in &found.remarks {
+            let turn = remark.turn.map(|turn| format!(" in turn {turn}")).unwrap_or_default();
+            page.push_str(&format!("    {:?} {}{turn}: {}\n", remark.severity, remark.rule, remark.what));
+        }
+        list.push(json!({ "call": record.call.to_string(), "listen": listen, "inspection": found }));
+    }
+    page.push_str(&format!("{total} calls, {critical} with a critical remark, {picked} to listen to\n"));
+    Ok(Answer { page: if as_json { pretty(&list)? } else { page }, good: critical == 0 })
 }
 
 fn import(table: &Path, id: Option<String>, out: Option<&Path>) -> Result<Answer> {
