@@ -443,9 +443,7 @@ fn render(file: &Path, as_json: bool) -> Result<Answer> {
 
 fn replay(draft: &Path, calls: &Path, as_json: bool) -> Result<Answer> {
     let draft = load(draft)?;
-    let file = fs::File::open(calls).with_context(|| format!("cannot read {}", calls.display()))?;
-    let replay =
-        Replay::read(&draft, std::io::BufReader::new(file)).with_context(|| calls.display().to_string())?;
+    let replay = Replay::read(&draft, lines_of(calls)?).with_context(|| calls.display().to_string())?;
     let page = if as_json { pretty(&replay)? } else { replay.page() };
     Ok(Answer { page, good: replay.differences.is_empty() })
 }

@@ -101,12 +101,13 @@ pub fn outcome_now(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
 ///
 /// "I paid last Friday" says more than a day and must not be taken for one; "next Friday" by itself is
 /// hardly more than the day, so whatever intent is read into it must be nearly certain.
-pub(crate) fn is_strong(heard: &Heard) -> bool {
+/// A word of the script's own for what the node asks for is as good as a bare value.
+pub(crate) fn is_strong(heard: &Heard, own_word: bool) -> bool {
     let length = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
     let (all, value) =
         (length(&heard.text), heard.entities.iter().map(|e| length(&e.text)).max().unwrap_or(0));
     let bare = value > 0 && value * 3 >= all * 2;
-    heard.score >= if bare { STRONG_AGAINST_A_BARE_VALUE } else { STRONG }
+    heard.score >= if bare || own_word { STRONG_AGAINST_A_BARE_VALUE } else { STRONG }
 }
 
 /// One step under way.
@@ -372,7 +373,9 @@ impl<'g> Run<'g> {
     fn route(&self, ask: &'g Ask, heard: &Heard, found: &BTreeMap<String, String>) -> Route<'g> {
         let intent = heard.intent.as_deref().unwrap_or("");
         let plain_answer = matches!(intent, "yes" | "no");
-        let strong = is_strong(heard);
+        let own_word =
+            ask.fill.iter().any(|f| found.contains_key(&f.slot) && self.graph.entities.contains_key(&f.kind));
+        let strong = is_strong(heard, own_word);
         let own = ask.on.get(intent);
         // "I paid last Friday" is no promise for last Friday: an intent with a place of its own to go to
         // takes none of the node's values along.

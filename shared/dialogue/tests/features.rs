@@ -138,6 +138,18 @@ fn an_entity_of_the_script_is_found_in_the_words_and_what_is_out_of_range_is_no_
 }
 
 #[test]
+fn a_word_of_the_scripts_own_is_the_answer_unless_something_else_is_nearly_certain() {
+    let script = script();
+    for (score, because) in [(0.8, "filled colour"), (0.9, "intent later")] {
+        let state = start_with_arms(&script, &vars(&[]), &arm("control")).unwrap();
+        let text = "well I think I would like the navy one".to_owned();
+        let unsure = Heard { text, intent: Some("later".to_owned()), score, entities: vec![] };
+        let steps = walk(&script, state, &[Event::Answered, hear("yes", "yes", &[]), Event::Heard(unsure)]);
+        assert_eq!(steps[2].because, because);
+    }
+}
+
+#[test]
 fn generated_words_come_with_fixed_ones_and_with_what_to_ask_for() {
     let script = script();
     let state = start_with_arms(&script, &vars(&[("tier", "gold")]), &arm("control")).unwrap();

@@ -34,7 +34,7 @@ pub struct TestTurn {
     /// The words that are recognised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hear: Option<String>,
-    /// What they mean. `none` says that nothing is understood.
+    /// What they mean. `none` says that nothing is understood, or that it does not matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<At<String>>,
     /// How sure the understanding is of that, 0 to 1; 1 when no one says.
