@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use trunkline_db::{CallFilter, CallStatus, Cancelled, Created, NewCall};
 use trunkline_dialogue::VariableError;
 use trunkline_model::{CallId, Callee, E164, ScriptId};
+use trunkline_policy::{Consent, Verdict};
 use trunkline_wire::ScriptRef;
-use trunkline_worker::check_target;
+use trunkline_worker::{Ask, ContactFacts, check_target};
 use uuid::Uuid;
 
 use crate::auth::{Caller, sha256_hex};
@@ -42,7 +43,39 @@ struct CallRequest {
     #[serde(default)]
     external_id: Option<String>,
     #[serde(default)]
+    priority: i32,
+    #[serde(default)]
+    not_before: Option<Timestamp>,
+    #[serde(default)]
     not_after: Option<Timestamp>,
+    /// What is known about the contact, for the gate.
+    #[serde(default)]
+    contact: ContactRequest,
+}
+
+/// `contact` of `POST /v1/calls`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContactRequest {
+    #[serde(default)]
+    consent: Option<Consent>,
+    #[serde(default)]
+    country: Option<String>,
+    #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
+    zone: Option<String>,
+    #[serde(default)]
+    debt: Option<String>,
+    #[serde(default)]
+    vulnerable: bool,
+}
+
+impl From<ContactRequest> for ContactFacts {
+    fn from(request: ContactRequest) -> Self {
+        let ContactRequest { consent, country, region, zone, debt, vulnerable } = request;
+        Self { consent, country, region, zone, debt, vulnerable, windows: Vec::new() }
+    }
 }
 
 pub(crate) async fn create(
@@ -53,8 +86,15 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let body = body.map_err(|_| Problem::too_large())?;
     let request: CallRequest = serde_json::from_slice(&body).map_err(unreadable)?;
-    let now = Timestamp::now();
-    let new = check(&api, request, &headers, (token, &body), now)?;
+    let now = (api.clock)();
+    let mut new = check(&api, request, &headers, (token, &body), now)?;
+    // The same request again gets its answer, whatever the hour is by now.
+    match api.db.known_request(&new).await? {
+        Some(Created::Same(call)) => return Ok(accepted(call.id, &call)),
+        Some(_) => return Err(key_reused()),
+        None => {}
+    }
+    new.not_before = permitted(&api, &new, now).await?.max(new.not_before);
     match api.db.create_call(&new, now).await? {
         Created::New(call) => {
             tracing::info!(call.id = %call.id, script = %call.script.id, "Call asked for");
@@ -63,12 +103,44 @@ pub(crate) async fn create(
             Ok(accepted(call.id, &call))
         }
         Created::Same(call) => Ok(accepted(call.id, &call)),
-        Created::KeyReused => Err(Problem::conflict(
-            "idempotency_key_reused",
-            "this Idempotency-Key came before with another body",
-        )),
+        Created::KeyReused => Err(key_reused()),
         Created::Suppressed => {
             Err(Problem::refused("suppressed", "callee", "this customer asked not to be called again"))
+        }
+    }
+}
+
+fn key_reused() -> Problem {
+    Problem::conflict("idempotency_key_reused", "this Idempotency-Key came before with another body")
+}
+
+/// Asks the gate. Returns the instant from which on the call may be dialled.
+async fn permitted(api: &Api, new: &NewCall, now: Timestamp) -> Result<Timestamp, Problem> {
+    let Some(script) = api.scripts.current(&new.script.id) else {
+        return Err(Problem::refused("unknown_script", "script_id", "there is no script with this id"));
+    };
+    let facts: ContactFacts = serde_json::from_str(&new.facts).unwrap_or_default();
+    let ask = Ask {
+        call: new.id,
+        callee: &new.callee,
+        caller_id: new.caller_id.as_ref(),
+        facts: &facts,
+        campaign: None,
+    };
+    let at = now.max(new.not_before);
+    let decision = api.gate.judge(&api.db, &ask, script, None, at).await?;
+    let receipt = format!("; the receipt is at /v1/calls/{}/receipt", new.id);
+    match decision.verdict {
+        Verdict::Allow => Ok(at),
+        Verdict::Defer { until, .. } if until < new.not_after => Ok(until),
+        Verdict::Defer { until, reason } => {
+            let detail = format!("not permitted before {until}, which is after the call's end{receipt}");
+            Err(Problem::refused(reason.as_str(), "callee", detail))
+        }
+        Verdict::Skip { reason } | Verdict::Block { reason } => {
+            let saw = decision.checks.iter().find(|found| found.verdict.reason() == Some(reason));
+            let saw = saw.map(|found| format!("check {}: {}", found.check, found.saw)).unwrap_or_default();
+            Err(Problem::refused(reason.as_str(), "callee", format!("not permitted ({saw}){receipt}")))
         }
     }
 }
@@ -121,7 +193,7 @@ pub(crate) async fn cancel(
     _: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    match api.db.cancel(call_id(&id)?, Timestamp::now()).await? {
+    match api.db.cancel(call_id(&id)?, (api.clock)()).await? {
         Cancelled::NoSuchCall => Err(no_such_call()),
         Cancelled::Over(_) => Err(Problem::conflict("already_ended", "the call is over already")),
         Cancelled::Ended(call) | Cancelled::Asked(call) => {
@@ -145,7 +217,7 @@ fn accepted(id: CallId, call: &trunkline_db::Call) -> Response {
     (StatusCode::ACCEPTED, [(LOCATION, format!("/v1/calls/{id}"))], Json(call)).into_response()
 }
 
-fn unreadable(error: serde_json::Error) -> Problem {
+pub(crate) fn unreadable(error: serde_json::Error) -> Problem {
     if error.is_data() {
         Problem { status: StatusCode::UNPROCESSABLE_ENTITY, ..Problem::malformed(error.to_string()) }
     } else {
@@ -183,8 +255,14 @@ fn check(
             return Err(Problem::refused("not_after_past", "not_after", "this instant has passed"));
         }
         Some(at) => at,
-        None => now.saturating_add(default).unwrap_or(Timestamp::MAX),
+        None => {
+            let begin = request.not_before.unwrap_or(now).max(now);
+            begin.saturating_add(default).unwrap_or(Timestamp::MAX)
+        }
     };
+    if request.not_before.is_some_and(|at| at >= not_after) {
+        return Err(Problem::refused("not_before_late", "not_before", "the call would begin after its end"));
+    }
     let idempotency = headers
         .get("idempotency-key")
         .map(|value| {
@@ -202,7 +280,11 @@ fn check(
         variables,
         external_id,
         callback_url,
+        not_before: request.not_before.unwrap_or(now),
         not_after,
+        facts: ContactFacts::from(request.contact).to_json(),
+        priority: request.priority.clamp(-100, 100),
+        campaign: None,
         trace: trace(headers),
         idempotency,
     })
@@ -236,7 +318,7 @@ fn variable_problem(errors: Vec<VariableError>) -> Problem {
     Problem::refused(code, &format!("variables.{name}"), detail)
 }
 
-fn callback(api: &Api, url: String) -> Result<String, Problem> {
+pub(crate) fn callback(api: &Api, url: String) -> Result<String, Problem> {
     if !api.config.callbacks {
         let detail = "this server has no callback secret (`callbacks.secret_file`), so it sends none";
         return Err(Problem::refused("callbacks_disabled", "callback_url", detail));

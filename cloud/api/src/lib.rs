@@ -5,16 +5,23 @@
 //! `code` that programs can rely on.
 //!
 //! **Invariant:** a token is compared by its SHA-256 and stored nowhere else.
+//! **Invariant:** no call is stored that the gate does not permit, and each decision has its receipt.
 //! **Invariant:** a TCP peer that says nothing delays nobody: handshakes run beside the accept loop.
 //!
 //! Absent on purpose: SQL (`cloud/db`), dispatching and callbacks (`cloud/worker`).
 
 mod auth;
 mod boxes;
+mod callbacks;
 mod calls;
+mod campaigns;
 mod console;
+mod import;
 mod problem;
+mod rate;
+mod receipts;
 mod stream;
+mod suppression;
 mod tls;
 
 #[cfg(test)]
@@ -30,10 +37,12 @@ use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use jiff::Timestamp;
 use trunkline_db::Db;
-use trunkline_worker::{Hub, Scripts, Wakers};
+use trunkline_worker::{Gate, Hub, Scripts, Wakers};
 
 pub use problem::Problem;
+pub use rate::{Buckets, Rate};
 pub use tls::{Connection, Peer, TlsListener, TlsSetupError, server_config};
 
 /// The largest request body, in bytes.
@@ -46,6 +55,12 @@ pub struct Api {
     pub db: Db,
     /// The scripts.
     pub scripts: Arc<Scripts>,
+    /// Who may be called.
+    pub gate: Arc<Gate>,
+    /// What time it is; tests have their own.
+    pub clock: fn() -> Timestamp,
+    /// What each token has spent.
+    pub buckets: Buckets,
     /// Says which calls changed.
     pub hub: Hub,
     /// Wakes the worker.
@@ -63,17 +78,33 @@ pub struct ApiConfig {
     pub callbacks: bool,
     /// Callbacks may go to private addresses.
     pub allow_private: bool,
+    /// How many requests a token may make.
+    pub rate: Rate,
 }
 
 impl Api {
     /// Returns the routes. Serve them with `into_make_service_with_connect_info::<Peer>()`, so that
     /// boxes are recognised.
     pub fn router(self) -> Router {
+        let api = Arc::new(self);
         Router::new()
             .route("/v1/calls", post(calls::create).get(calls::list))
             .route("/v1/calls/{id}", get(calls::show))
             .route("/v1/calls/{id}/cancel", post(calls::cancel))
             .route("/v1/calls/{id}/events", get(stream::events))
+            .route("/v1/calls/{id}/receipt", get(receipts::of_call))
+            .route("/v1/receipts", get(receipts::chain))
+            .route("/v1/opt-outs", post(suppression::opt_out))
+            .route("/v1/suppressions", post(suppression::extend))
+            .route("/v1/callbacks", get(callbacks::list))
+            .route("/v1/callbacks/{id}/replay", post(callbacks::replay))
+            .route("/v1/callback-endpoints", get(callbacks::endpoints))
+            .route("/v1/callback-endpoints/enable", post(callbacks::enable))
+            .route("/v1/campaigns", post(campaigns::create).get(campaigns::list))
+            .route("/v1/campaigns/{id}", get(campaigns::show))
+            .route("/v1/campaigns/{id}/contacts", post(campaigns::contacts))
+            .route("/v1/campaigns/{id}/preflight", get(campaigns::before))
+            .route("/v1/campaigns/{id}/{command}", post(campaigns::command))
             .route("/v1/scripts", get(boxes::scripts))
             .route("/v1/boxes", get(boxes::list))
             .route("/box/v1/blobs/{sha256}", get(boxes::blob))
@@ -83,8 +114,9 @@ impl Api {
             .fallback(async || Problem::not_found("there is nothing at this address"))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), rate::limit))
             .layer(axum::middleware::map_response(hardened))
-            .with_state(Arc::new(self))
+            .with_state(api)
     }
 }
 

@@ -52,6 +52,11 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    pub(crate) fn too_many(wait_s: u64) -> Self {
+        let detail = format!("too many requests with this token; one more in {wait_s} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         let detail = "this address does not know that method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)

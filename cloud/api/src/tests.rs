@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use trunkline_db::{Effect, Event};
 use trunkline_model::BoxId;
+use trunkline_policy::Packs;
 use trunkline_wire::CallRecord;
+use trunkline_worker::GateSettings;
 use uuid::Uuid;
 
 use crate::auth::sha256_hex;
@@ -29,9 +31,26 @@ async fn api(callbacks: bool) -> (TempDir, Api) {
     for script in scripts.all() {
         db.save_script(script.id(), script.version(), script.canonical(), Timestamp::now()).await.unwrap();
     }
-    let config = ApiConfig { not_after: Duration::from_secs(300), callbacks, allow_private: false };
-    let api = Api { db, scripts, hub: Hub::new(), wakers: Wakers::default(), config };
-    (dir, api)
+    let rate = Rate { per_second: 100.0, burst: 100 };
+    let config = ApiConfig { not_after: Duration::from_secs(300), callbacks, allow_private: false, rate };
+    let settings = GateSettings {
+        basis: Some(serde_json::from_str(r#"{"basis": "express"}"#).unwrap()),
+        retention_days: 2_000,
+        subject_rights: true,
+        audio_label: true,
+        ..GateSettings::default()
+    };
+    let gate = Arc::new(Gate::new(Packs::shipped().unwrap(), settings));
+    let (hub, wakers, buckets) = (Hub::new(), Wakers::default(), Buckets::default());
+    (dir, Api { db, scripts, gate, clock: ten_in_shanghai, buckets, hub, wakers, config })
+}
+
+fn ten_in_shanghai() -> Timestamp {
+    "2026-11-23T02:00:00Z".parse().unwrap()
+}
+
+fn ten_at_night() -> Timestamp {
+    "2026-11-23T14:00:00Z".parse().unwrap()
 }
 
 async fn send(api: &Api, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
@@ -144,6 +163,172 @@ async fn who_asked_not_to_be_called_is_refused_to_everybody() {
 
     let (status, problem) = send(&api, Method::POST, "/v1/calls", Some(body)).await;
     assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("suppressed")));
+}
+
+#[tokio::test]
+async fn the_gate_refuses_with_its_reason_and_every_decision_has_a_receipt() {
+    let (_dir, mut api) = api(false).await;
+    for (callee, reason) in [
+        ("+19005550123", "number_premium"),
+        ("sip:a@127.0.0.1", "sip_not_allowed"),
+        ("+881612345678", "jurisdiction_unknown"),
+    ] {
+        let (status, problem) = send(&api, Method::POST, "/v1/calls", Some(sample(&api, callee).await)).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (422, &json!(reason)), "{problem:#}");
+        let detail = problem["detail"].as_str().unwrap();
+        let receipt = detail.split_whitespace().last().unwrap().to_owned();
+        let (status, shown) = send(&api, Method::GET, &receipt, None).await;
+        assert_eq!(status, StatusCode::OK, "{receipt}");
+        assert_eq!(shown["receipts"][0]["body"]["decision"]["reason"], reason);
+        assert_eq!(shown["receipts"][0]["body"]["decision"]["checks"].as_array().unwrap().len(), 42);
+        assert!(!shown.to_string().contains(callee), "no number in a receipt");
+    }
+
+    // At night a call that may wait until the morning waits; one that may not is refused.
+    api.clock = ten_at_night;
+    let mut body = sample(&api, "+8613800138000").await;
+    let (status, problem) = send(&api, Method::POST, "/v1/calls", Some(body.clone())).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("outside_hours")));
+    body["not_after"] = "2026-11-24T03:00:00Z".into();
+    let (status, call) = send(&api, Method::POST, "/v1/calls", Some(body)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{call:#}");
+    let morning = |text: &str| text.parse::<Timestamp>().unwrap();
+    assert!(api.db.queued(morning("2026-11-23T23:59:59Z"), 9).await.unwrap().is_empty());
+    assert_eq!(api.db.queued(morning("2026-11-24T00:00:00Z"), 9).await.unwrap().len(), 1);
+
+    let request = Request::builder()
+        .uri("/v1/receipts")
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .body(Body::empty())
+        .unwrap();
+    let response = api.clone().router().oneshot(request).await.unwrap();
+    let log = String::from_utf8(to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap();
+    assert_eq!(trunkline_policy::receipt::verify(&log).unwrap().unwrap().0, 5);
+}
+
+#[tokio::test]
+async fn an_opt_out_by_the_api_is_for_ever_and_a_listed_number_is_refused() {
+    let (_dir, api) = api(false).await;
+    let post = async |path: &str, body: Value| send(&api, Method::POST, path, Some(body)).await;
+    let (status, _) = post("/v1/opt-outs", json!({"callee": "+8613800138001", "scope": "person"})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (status, _) = post("/v1/opt-outs", json!({"callee": "+8613800138001", "scope": "debt"})).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let (status, _) =
+        post("/v1/suppressions", json!({"list": "tenant", "callees": ["+8613800138002"]})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    for (callee, reason) in [("+8613800138001", "opted_out"), ("+8613800138002", "suppressed")] {
+        let (_, problem) = post("/v1/calls", sample(&api, callee).await).await;
+        assert_eq!(problem["code"], reason);
+    }
+}
+
+#[tokio::test]
+async fn the_same_key_and_body_give_the_same_call_and_another_body_is_409() {
+    let (_dir, mut api) = api(false).await;
+    let body = sample(&api, "+8613800138000").await;
+    let post = async |api: &Api, body: &Value| {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/v1/calls")
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("idempotency-key", "k1")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let response = api.clone().router().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice::<Value>(&bytes).unwrap())
+    };
+    let (status, first) = post(&api, &body).await;
+    assert_eq!(status, 202, "{first:#}");
+    api.clock = ten_at_night;
+    let (status, again) = post(&api, &body).await;
+    assert_eq!((status, &again["id"]), (202, &first["id"]), "also when the gate would now say no");
+    let mut other = body.clone();
+    other["external_id"] = "another".into();
+    assert_eq!(post(&api, &other).await.0, 409);
+}
+
+#[tokio::test]
+async fn a_token_that_asks_too_often_is_told_when_to_come_again() {
+    let (_dir, mut api) = api(false).await;
+    api.config.rate = Rate { per_second: 0.5, burst: 2 };
+    let get = async || {
+        let request = Request::builder()
+            .uri("/v1/boxes")
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .body(Body::empty())
+            .unwrap();
+        api.clone().router().oneshot(request).await.unwrap()
+    };
+    let first = get().await;
+    assert_eq!(first.status(), StatusCode::OK);
+    assert_eq!(first.headers()["ratelimit"], "\"default\";r=1;t=2");
+    assert_eq!(first.headers()["ratelimit-policy"], "\"default\";q=2;w=4");
+    get().await;
+    let third = get().await;
+    assert_eq!(third.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(third.headers()["retry-after"], "2");
+    assert_eq!(third.headers()["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn a_campaign_is_filled_from_csv_looked_at_started_and_stopped() {
+    let (_dir, api) = api(false).await;
+    let example = sample(&api, "+8613800138000").await["variables"].clone();
+    let settings = json!({ "script_id": "repayment-reminder-zh", "variables": example });
+    let (status, made) =
+        send(&api, Method::POST, "/v1/campaigns", Some(json!({"name": "November", "settings": settings}))).await;
+    assert_eq!((status, &made["state"]), (StatusCode::CREATED, &json!("draft")), "{made:#}");
+    let path = format!("/v1/campaigns/{}", made["id"].as_str().unwrap());
+
+    // Every 33rd line is broken, and the last is a number that is there already.
+    let mut csv = String::from("callee,external_id\n");
+    for n in 0..3_000 {
+        csv += &if n % 33 == 0 { format!("1380013{n:04},c{n}\n") } else { format!("+861380013{n:04},c{n}\n") };
+    }
+    csv += "+8613800130001,again\n";
+    let upload = async |body: Vec<u8>| {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{path}/contacts"))
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .body(Body::from_stream(futures_util::stream::iter(
+                body.chunks(1_000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>(),
+            )))
+            .unwrap();
+        let response = api.clone().router().oneshot(request).await.unwrap();
+        serde_json::from_slice::<Value>(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
+    };
+    let report = upload(csv.into_bytes()).await;
+    assert_eq!(report["lines"], 3_001);
+    assert_eq!((&report["imported"], &report["rejected"]), (&json!(2_909), &json!(91)), "{report:#}");
+    assert_eq!((&report["duplicates"], &report["errors"][1]["line"]), (&json!(1), &json!(35)));
+    assert!(!report.to_string().contains("1380013"), "a report names no number");
+
+    let (_, report) = send(&api, Method::GET, &format!("{path}/preflight?calls_per_hour=1000"), None).await;
+    assert_eq!((&report["contacts"], &report["now"]), (&json!(2_909), &json!(2_909)), "{report:#}");
+    assert_eq!(report["done"], "2026-11-23T04:54:32.4Z");
+
+    let tell = async |what: &str| send(&api, Method::POST, &format!("{path}/{what}"), None).await;
+    assert_eq!(tell("pause").await.1["code"], "wrong_state");
+    assert_eq!(tell("start").await.1["state"], "running");
+    assert_eq!(tell("stop").await.1["state"], "stopped");
+    assert_eq!(tell("start").await.0, StatusCode::CONFLICT);
+    assert_eq!(tell("dance").await.0, StatusCode::NOT_FOUND);
+    let (_, shown) = send(&api, Method::GET, &path, None).await;
+    assert_eq!(shown["contacts"], json!({ "ready": 2_909 }));
+}
+
+#[tokio::test]
+async fn a_campaign_whose_window_never_opens_is_refused_with_the_reason() {
+    let (_dir, api) = api(false).await;
+    let windows = json!([{ "from": "02:00", "to": "03:00" }]);
+    let settings = json!({ "script_id": "repayment-reminder-zh", "windows": windows });
+    let (status, problem) =
+        send(&api, Method::POST, "/v1/campaigns", Some(json!({"name": "Night", "settings": settings}))).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("window_never_opens")));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use trunkline_model::{BoxId, CallId, Callee, Disposition, E164};
 use trunkline_wire::ScriptRef;
 
 use crate::log::append;
-use crate::store::{parsed, to_json};
+use crate::store::{number, parsed, to_json};
 use crate::view::{self, load};
 use crate::{Call, CallStatus, Db, DbError, spool};
 
@@ -30,8 +30,16 @@ pub struct NewCall {
     pub external_id: Option<String>,
     /// Where to report.
     pub callback_url: Option<String>,
+    /// Before this instant it is not dialled.
+    pub not_before: Timestamp,
     /// After this instant it is not dialled any more.
     pub not_after: Timestamp,
+    /// What the gate is to know about the contact, as a JSON object.
+    pub facts: String,
+    /// Higher goes first among the calls that wait.
+    pub priority: i32,
+    /// The campaign and the contact that it is for.
+    pub campaign: Option<(String, u64)>,
     /// W3C traceparent.
     pub trace: String,
     /// Name of the token, the caller's key, and SHA-256 of the request: the same key and request
@@ -81,21 +89,8 @@ impl Db {
     /// [`DbError`].
     pub async fn create_call(&self, new: &NewCall, now: Timestamp) -> Result<Created, DbError> {
         let mut tx = self.begin().await?;
-        if let Some((token, key, body)) = &new.idempotency {
-            let known = sqlx::query("SELECT body, call FROM idempotency WHERE token = ? AND key = ?")
-                .bind(token)
-                .bind(key)
-                .fetch_optional(&mut *tx)
-                .await?;
-            if let Some(row) = known {
-                if row.try_get::<String, _>("body")? != *body {
-                    return Ok(Created::KeyReused);
-                }
-                let id = parsed("call id", row.try_get("call")?)?;
-                if let Some(call) = load(&mut tx, id).await? {
-                    return Ok(Created::Same(call));
-                }
-            }
+        if let Some(known) = known_request(&mut tx, new).await? {
+            return Ok(known);
         }
         let suppressed = sqlx::query("SELECT 1 FROM suppressions WHERE callee = ?")
             .bind(new.callee.reveal())
@@ -104,24 +99,7 @@ impl Db {
         if suppressed.is_some() {
             return Ok(Created::Suppressed);
         }
-        sqlx::query(
-            "INSERT INTO calls (id, status, callee, caller_id, script_id, script_version, variables,
-                external_id, callback_url, trace, created_at, updated_at, not_after)
-             VALUES (?1, 'queued', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11)",
-        )
-        .bind(new.id.to_string())
-        .bind(new.callee.reveal())
-        .bind(new.caller_id.as_ref().map(E164::reveal))
-        .bind(new.script.id.as_str())
-        .bind(new.script.version.as_str())
-        .bind(to_json("variables", &new.variables)?)
-        .bind(&new.external_id)
-        .bind(&new.callback_url)
-        .bind(&new.trace)
-        .bind(now.as_millisecond())
-        .bind(new.not_after.as_millisecond())
-        .execute(&mut *tx)
-        .await?;
+        insert_call(&mut tx, new, now).await?;
         if let Some((token, key, body)) = &new.idempotency {
             sqlx::query("INSERT INTO idempotency (token, key, body, call, at) VALUES (?, ?, ?, ?, ?)")
                 .bind(token)
@@ -132,24 +110,62 @@ impl Db {
                 .execute(&mut *tx)
                 .await?;
         }
-        append(&mut tx, new.id, "call.queued", json!({}), now).await?;
         let call = existing(&mut tx, new.id).await?;
         tx.commit().await?;
         Ok(Created::New(call))
     }
 
-    /// Returns the calls that wait for a box, the oldest first.
+    /// Looks a request up by its key: [`Created::Same`], [`Created::KeyReused`], or `None` when it is new.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn known_request(&self, new: &NewCall) -> Result<Option<Created>, DbError> {
+        let mut conn = self.reader().acquire().await?;
+        known_request(&mut conn, new).await
+    }
+
+    /// Returns the calls that wait for a box, the most urgent and of these the oldest first.
     ///
     /// # Errors
     /// [`DbError`].
     pub async fn queued(&self, now: Timestamp, limit: u32) -> Result<Vec<Call>, DbError> {
         let rows =
-            sqlx::query("SELECT * FROM calls WHERE status = 'queued' AND retry_at <= ? ORDER BY id LIMIT ?")
+            sqlx::query(
+                "SELECT * FROM calls WHERE status = 'queued' AND retry_at <= ? ORDER BY priority DESC, id LIMIT ?",
+            )
                 .bind(now.as_millisecond())
                 .bind(limit)
                 .fetch_all(self.reader())
                 .await?;
         rows.iter().map(view::read).collect()
+    }
+
+    /// Lets a queued call wait until `retry_at`, and writes down why.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn defer(
+        &self,
+        id: CallId,
+        retry_at: Timestamp,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        let changed = sqlx::query(
+            "UPDATE calls SET retry_at = ?2, cause = ?3, updated_at = ?4 WHERE id = ?1 AND status = 'queued'",
+        )
+        .bind(id.to_string())
+        .bind(retry_at.as_millisecond())
+        .bind(why)
+        .bind(now.as_millisecond())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if changed == 1 {
+            append(&mut tx, id, "call.deferred", json!({ "until": retry_at, "reason": why }), now).await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// Gives a queued call to a box. Returns false when it is not queued any more.
@@ -370,6 +386,54 @@ impl Db {
         tx.commit().await?;
         Ok(changed)
     }
+}
+
+/// Writes a call that was not there, and the first line of its log.
+pub(crate) async fn insert_call(
+    conn: &mut SqliteConnection,
+    new: &NewCall,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO calls (id, status, callee, caller_id, script_id, script_version, variables,
+            external_id, callback_url, trace, created_at, updated_at, not_after, retry_at, facts,
+            priority, campaign, contact)
+         VALUES (?1, 'queued', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+    )
+    .bind(new.id.to_string())
+    .bind(new.callee.reveal())
+    .bind(new.caller_id.as_ref().map(E164::reveal))
+    .bind(new.script.id.as_str())
+    .bind(new.script.version.as_str())
+    .bind(to_json("variables", &new.variables)?)
+    .bind(&new.external_id)
+    .bind(&new.callback_url)
+    .bind(&new.trace)
+    .bind(now.as_millisecond())
+    .bind(new.not_after.as_millisecond())
+    .bind(new.not_before.as_millisecond().max(0))
+    .bind(&new.facts)
+    .bind(new.priority)
+    .bind(new.campaign.as_ref().map(|(campaign, _)| campaign))
+    .bind(new.campaign.as_ref().map(|(_, contact)| number(*contact)))
+    .execute(&mut *conn)
+    .await?;
+    append(conn, new.id, "call.queued", json!({}), now).await
+}
+
+async fn known_request(conn: &mut SqliteConnection, new: &NewCall) -> Result<Option<Created>, DbError> {
+    let Some((token, key, body)) = &new.idempotency else { return Ok(None) };
+    let known = sqlx::query("SELECT body, call FROM idempotency WHERE token = ? AND key = ?")
+        .bind(token)
+        .bind(key)
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some(row) = known else { return Ok(None) };
+    if row.try_get::<String, _>("body")? != *body {
+        return Ok(Some(Created::KeyReused));
+    }
+    let id = parsed("call id", row.try_get("call")?)?;
+    Ok(load(conn, id).await?.map(Created::Same))
 }
 
 async fn existing(conn: &mut SqliteConnection, id: CallId) -> Result<Call, DbError> {

@@ -6,13 +6,16 @@
 //!
 //! **Invariant:** (box, seq) is stored once; the effects of an event and its row share a transaction.
 //! **Invariant:** a call has at most one record, and a record that arrived is never replaced.
+//! **Invariant:** receipts are appended only, each to the hash of the one before; an opt-out is never removed.
 //!
 //! Absent on purpose: decisions (`cloud/worker`), and any clock: `now` is an argument.
 
 mod boxes;
 mod calls;
+mod campaigns;
 mod events;
 mod log;
+mod policy;
 mod spool;
 mod store;
 mod view;
@@ -22,9 +25,11 @@ mod tests;
 
 pub use boxes::BoxRow;
 pub use calls::{Cancelled, Created, NewCall, Resend};
+pub use campaigns::{CampaignRow, ContactRow, NewContact, Settling};
 pub use events::{Effect, Event, Ingested};
 pub use log::LogEntry;
-pub use spool::{AttemptResult, Delivery};
+pub use policy::{NewSuppression, OnRecord};
+pub use spool::{AttemptResult, Delivery, Endpoint, LoggedCallback};
 pub use store::Db;
 pub use view::{Call, CallDetail, CallFilter, CallStatus, CallbackView};
 

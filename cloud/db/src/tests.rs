@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tempfile::TempDir;
-use trunkline_model::{BoxId, CallId, Disposition};
+use trunkline_model::{BoxId, CallId, Callee, Disposition};
+use trunkline_policy::{OptOut, OptOutScope};
 use trunkline_wire::{Ack, Birth, CallProgress, CallRecord, ProgressStage, ScriptRef, TurnReply};
 use uuid::Uuid;
 
-use crate::{AttemptResult, CallStatus, Cancelled, Created, Db, Effect, Event, NewCall, Resend};
+use crate::{AttemptResult, CallStatus, Cancelled, Created, Db, Effect, Event, NewCall, NewContact, Resend};
 
 fn t0() -> Timestamp {
     "2026-11-22T10:00:00Z".parse().unwrap()
@@ -38,7 +39,11 @@ fn new_call(n: u128) -> NewCall {
         variables: BTreeMap::from([("name".into(), "王芳".into())]),
         external_id: None,
         callback_url: Some("http://crm.example/hook".into()),
+        not_before: Timestamp::UNIX_EPOCH,
         not_after: after(300),
+        facts: "{}".into(),
+        priority: 0,
+        campaign: None,
         trace: String::new(),
         idempotency: None,
     }
@@ -390,4 +395,72 @@ async fn what_was_committed_is_there_after_opening_again() {
     let db = Db::open(&dir.path().join("cloud.sqlite")).await.unwrap();
     assert_eq!(db.call(call).await.unwrap().unwrap().status, CallStatus::Ended);
     assert_eq!(db.due_callbacks(t0(), 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn two_schedulers_call_no_contact_twice_and_one_of_them_leads() {
+    let (_dir, db) = open().await;
+    db.create_campaign("c1", "November", &json!({}), t0()).await.unwrap();
+    let contacts: Vec<NewContact> = (0..20)
+        .map(|n| NewContact {
+            callee: format!("+86138001390{n:02}").parse().unwrap(),
+            variables: BTreeMap::new(),
+            facts: "{}".into(),
+            external_id: None,
+            priority: 0,
+        })
+        .collect();
+    assert_eq!(db.add_contacts("c1", &contacts).await.unwrap(), 20);
+    assert_eq!(db.add_contacts("c1", &contacts).await.unwrap(), 0, "a number is there once");
+    let ready = db.ready_contacts("c1", t0(), 99).await.unwrap();
+    let call = |n: u128| NewCall { campaign: Some(("c1".into(), ready[0].n)), ..new_call(n) };
+    assert!(!db.start_contact("c1", ready[0].n, &call(1), t0()).await.unwrap(), "it does not run yet");
+    assert!(db.move_campaign("c1", "draft", "running", "", t0()).await.unwrap());
+
+    // Both read the same list and race for each contact.
+    let race = async |first: u128| {
+        let mut won = 0;
+        for (at, contact) in (0..).zip(&ready) {
+            let call = NewCall { campaign: Some(("c1".into(), contact.n)), ..new_call(first + at) };
+            won += u32::from(db.start_contact("c1", contact.n, &call, t0()).await.unwrap());
+        }
+        won
+    };
+    let (a, b) = tokio::join!(race(100), race(200));
+    assert_eq!(a + b, 20);
+    assert_eq!(db.campaign_calls("c1").await.unwrap().len(), 20);
+
+    assert!(db.lead("campaigns", "a", after(10), t0()).await.unwrap());
+    assert!(!db.lead("campaigns", "b", after(10), t0()).await.unwrap());
+    assert!(db.lead("campaigns", "a", after(20), after(5)).await.unwrap());
+    assert!(db.lead("campaigns", "b", after(40), after(20)).await.unwrap(), "the leader said nothing");
+}
+
+#[tokio::test]
+async fn receipts_and_opt_outs_cannot_be_changed_or_removed_even_by_sql() {
+    let (_dir, db) = open().await;
+    let opt_out = OptOut { scope: OptOutScope::Person, channel: "api".into(), at: t0() };
+    let callee = "+8613800138000".parse().unwrap();
+    db.opt_out(&callee, &opt_out).await.unwrap();
+    for statement in ["DELETE FROM opt_outs", "UPDATE opt_outs SET scope = 'x'"] {
+        let mut tx = db.begin().await.unwrap();
+        assert!(sqlx::query(statement).execute(&mut *tx).await.is_err(), "{statement}");
+    }
+    db.opt_out(&callee, &OptOut { channel: "later".into(), ..opt_out.clone() }).await.unwrap();
+    let record = db.on_record(&callee, CallId::from_u128(0)).await.unwrap();
+    assert_eq!(record.opt_outs, [opt_out], "the first word stands");
+}
+
+#[tokio::test]
+async fn what_reached_a_telephone_is_an_attempt_over_all_campaigns_and_boxes() {
+    let (_dir, db) = open().await;
+    let callee: Callee = new_call(1).callee;
+    let id = carried(&db, 1).await;
+    let record = db.on_record(&callee, CallId::from_u128(9)).await.unwrap();
+    assert_eq!(record.history.len(), 1);
+    assert_eq!(record.history[0].result, trunkline_policy::AttemptResult::Open);
+    assert!(db.on_record(&callee, id).await.unwrap().history.is_empty(), "not its own");
+    let waiting = NewCall { callee: callee.clone(), ..new_call(2) };
+    db.create_call(&waiting, t0()).await.unwrap();
+    assert_eq!(db.on_record(&callee, CallId::from_u128(9)).await.unwrap().history.len(), 1, "one waits");
 }

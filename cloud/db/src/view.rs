@@ -120,6 +120,9 @@ pub struct Call {
     pub outcome: Option<Outcome>,
     /// The customer asked not to be called again.
     pub suppress: bool,
+    /// What the gate is to know about the contact, as a JSON object.
+    #[serde(skip)]
+    pub facts: String,
     /// W3C traceparent of the request that asked for it.
     #[serde(skip)]
     pub trace: String,
@@ -312,12 +315,13 @@ pub(crate) fn read(row: &SqliteRow) -> Result<Call, DbError> {
         sip_code: row.try_get("sip_code")?,
         outcome: outcome_code.map(|code| Outcome { code, label: outcome_label.unwrap_or_default() }),
         suppress: row.try_get("suppress")?,
+        facts: text("facts")?,
         trace: text("trace")?,
         refusals: row.try_get("refusals")?,
     })
 }
 
-fn read_callback(row: &SqliteRow) -> Result<CallbackView, DbError> {
+pub(crate) fn read_callback(row: &SqliteRow) -> Result<CallbackView, DbError> {
     let state: String = row.try_get("state")?;
     let next_at = if state == "pending" { Some(instant(row.try_get("next_at")?)?) } else { None };
     Ok(CallbackView {

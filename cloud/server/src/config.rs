@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
+use trunkline_api::Rate;
+use trunkline_model::E164;
+use trunkline_policy::{Attestation, Consent, Did, Lab, NumberClass, Pack, Packs};
 use trunkline_worker::callbacks::parse_secret;
+use trunkline_worker::{Gate, GateSettings};
 
 /// `cloud.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +37,12 @@ pub(crate) struct Config {
     /// How calls are treated.
     #[serde(default)]
     pub(crate) calls: CallsConfig,
+    /// Who may be called; what is not declared counts as not there.
+    #[serde(default)]
+    pub(crate) policy: PolicyConfig,
+    /// How many requests a token may make.
+    #[serde(default)]
+    pub(crate) rate: RateConfig,
 }
 
 /// A port with TLS.
@@ -103,6 +113,74 @@ pub(crate) struct CallsConfig {
     pub(crate) ring: Duration,
 }
 
+/// `[policy]`: what the operator declares to the compliance gate.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PolicyConfig {
+    /// Folder with packs of one's own (`*.yaml`), in the place of the shipped ones of the same name.
+    pub(crate) packs: Option<PathBuf>,
+    /// The legal basis of contacts for whom a request names none.
+    pub(crate) basis: Option<Consent>,
+    /// How strongly the trunks sign calls: A, B or C.
+    pub(crate) attestation: Option<Attestation>,
+    /// How long records are kept, in days.
+    pub(crate) retention_days: u32,
+    /// A person's data can be handed out and erased.
+    pub(crate) subject_rights: bool,
+    /// Audio that leaves is labelled as artificial.
+    pub(crate) audio_label: bool,
+    /// The caller ids that may be shown.
+    pub(crate) caller_ids: Vec<CallerIdConfig>,
+    /// Targets that reach no telephone.
+    pub(crate) lab: LabConfig,
+}
+
+/// `[[policy.caller_ids]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CallerIdConfig {
+    /// The number.
+    pub(crate) number: E164,
+    /// Where the proof of the right to use it is.
+    pub(crate) proof: String,
+    /// Who calls back is answered and can opt out.
+    pub(crate) reachable: bool,
+    /// Its class.
+    pub(crate) class: NumberClass,
+    /// It may receive calls only.
+    #[serde(default)]
+    pub(crate) inbound_only: bool,
+}
+
+/// `[policy.lab]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LabConfig {
+    /// Beginnings of test numbers, at least 8 characters each.
+    pub(crate) numbers: Vec<String>,
+    /// Boxes whose trunks end on a loopback.
+    pub(crate) boxes: Vec<String>,
+    /// SIP addresses on a loopback or a private network are called.
+    pub(crate) sip: bool,
+}
+
+/// `[rate]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RateConfig {
+    /// Requests per second of one token in the long run.
+    pub(crate) per_second: f64,
+    /// Requests of one token at once.
+    pub(crate) burst: u32,
+}
+
+impl Default for RateConfig {
+    fn default() -> Self {
+        let rate = Rate::default();
+        Self { per_second: rate.per_second, burst: rate.burst }
+    }
+}
+
 impl Default for CallsConfig {
     fn default() -> Self {
         Self {
@@ -142,6 +220,17 @@ impl Config {
         if let Some(dir) = &mut config.models.dir {
             *dir = base.join(&*dir);
         }
+        if let Some(packs) = &mut config.policy.packs {
+            *packs = base.join(&*packs);
+        }
+        ensure!(
+            config.policy.lab.numbers.iter().all(|start| start.len() >= 8 && start.starts_with('+')),
+            "`policy.lab.numbers` are beginnings of numbers, `+` and at least 7 digits"
+        );
+        ensure!(
+            config.rate.per_second > 0.0 && config.rate.burst > 0,
+            "`rate.per_second` and `rate.burst` must be above 0"
+        );
         ensure!(
             config.calls.not_after >= Duration::from_secs(1),
             "`calls.not_after` must be at least a second"
@@ -185,6 +274,46 @@ impl Config {
             path.display()
         );
         Ok(tokens)
+    }
+
+    /// Makes the gate.
+    pub(crate) fn gate(&self) -> anyhow::Result<Gate> {
+        let policy = &self.policy;
+        let LabConfig { numbers, boxes, sip } = policy.lab.clone();
+        let mut packs = Packs::shipped()?.with_lab(Lab { numbers, boxes, sip });
+        if let Some(dir) = &policy.packs {
+            let folder = || format!("could not read the folder of packs `{}`", dir.display());
+            for entry in fs::read_dir(dir).with_context(folder)? {
+                let path = entry.with_context(folder)?.path();
+                if path.extension().is_none_or(|extension| extension != "yaml") {
+                    continue;
+                }
+                let text = fs::read_to_string(&path)
+                    .with_context(|| format!("could not read `{}`", path.display()))?;
+                packs.insert(Pack::from_yaml(&path.display().to_string(), &text)?);
+            }
+        }
+        let caller_ids = policy.caller_ids.iter().map(|known| Did {
+            number: known.number.clone(),
+            proof: Some(known.proof.clone()).filter(|proof| !proof.trim().is_empty()),
+            reachable: known.reachable,
+            class: known.class,
+            inbound_only: known.inbound_only,
+            calls_today: 0,
+            answer_rate: None,
+            complaints: 0,
+        });
+        let settings = GateSettings {
+            basis: policy.basis.clone(),
+            caller_ids: caller_ids.collect(),
+            attestation: policy.attestation,
+            retention_days: policy.retention_days,
+            subject_rights: policy.subject_rights,
+            audio_label: policy.audio_label,
+            recorded: true,
+            ring_s: u32::try_from(self.calls.ring.as_secs()).unwrap_or(u32::MAX),
+        };
+        Ok(Gate::new(packs, settings))
     }
 
     /// Reads the secret that signs callbacks.

@@ -10,11 +10,11 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use trunkline_api::{Api, ApiConfig, Peer, TlsListener, server_config};
+use trunkline_api::{Api, ApiConfig, Buckets, Peer, Rate, TlsListener, server_config};
 use trunkline_db::Db;
 use trunkline_nlu::Engine;
 use trunkline_worker::callbacks::CallbackConfig;
-use trunkline_worker::{Hub, Scripts, Stop, Wakers, Worker, WorkerConfig, inlet};
+use trunkline_worker::{Gate, Hub, Scripts, Stop, Wakers, Worker, WorkerConfig, inlet};
 
 use crate::broker::EmbeddedBroker;
 use crate::config::{Config, Endpoint};
@@ -31,6 +31,7 @@ struct Checked {
     secret: Option<Vec<u8>>,
     scripts: Scripts,
     engine: Engine,
+    gate: Gate,
     tls: rustls::ServerConfig,
 }
 
@@ -54,7 +55,8 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
             models.display()
         );
     }
-    Ok(Checked { config, tokens, secret, scripts, engine, tls })
+    let gate = config.gate()?;
+    Ok(Checked { config, tokens, secret, scripts, engine, gate, tls })
 }
 
 /// Says what is wrong, or that nothing is.
@@ -76,7 +78,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn run(checked: Checked) -> anyhow::Result<()> {
-    let Checked { config, tokens, secret, scripts, engine, tls } = checked;
+    let Checked { config, tokens, secret, scripts, engine, gate, tls } = checked;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
@@ -99,13 +101,17 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let (broker, serving) = mqtt.run();
     let broker_task = tokio::spawn(serving);
 
-    let (hub, wakers) = (Hub::new(), Wakers::default());
+    let (hub, wakers, gate) = (Hub::new(), Wakers::default(), Arc::new(gate));
+    if !gate.packs().lab().boxes.is_empty() || gate.packs().lab().sip {
+        tracing::warn!(boxes = ?gate.packs().lab().boxes, "A laboratory is declared: its targets are called at any hour");
+    }
     let allow_private = config.callbacks.as_ref().is_some_and(|callbacks| callbacks.allow_private);
     let (stopper, stop) = Stop::new();
     let worker = Worker {
         db: db.clone(),
         scripts: Arc::clone(&scripts),
         engine,
+        gate: Arc::clone(&gate),
         broker: Arc::new(broker),
         hub: hub.clone(),
         wakers: wakers.clone(),
@@ -119,9 +125,17 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let api = Api {
         db: db.clone(),
         scripts,
+        gate,
+        clock: Timestamp::now,
+        buckets: Buckets::default(),
         hub,
         wakers,
-        config: ApiConfig { not_after: config.calls.not_after, callbacks: secret.is_some(), allow_private },
+        config: ApiConfig {
+            not_after: config.calls.not_after,
+            callbacks: secret.is_some(),
+            allow_private,
+            rate: Rate { per_second: config.rate.per_second, burst: config.rate.burst },
+        },
     };
     let mut api_stop = stop.clone();
     let service = api.router().into_make_service_with_connect_info::<Peer>();

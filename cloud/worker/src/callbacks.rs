@@ -37,6 +37,8 @@ pub struct CallbackConfig {
     pub longest_pause: Duration,
     /// After this time a callback is given up.
     pub give_up_after: Duration,
+    /// A receiver at which every attempt has failed for so long is disabled.
+    pub disable_after: Duration,
     /// How long one attempt may take.
     pub timeout: Duration,
 }
@@ -50,6 +52,7 @@ impl CallbackConfig {
             first_pause: Duration::from_secs(5),
             longest_pause: Duration::from_secs(3_600),
             give_up_after: Duration::from_secs(24 * 3_600),
+            disable_after: Duration::from_secs(12 * 3_600),
             timeout: Duration::from_secs(15),
         }
     }
@@ -192,6 +195,20 @@ impl Courier {
         }
         if let Err(error) = self.db.callback_attempted(delivery, &result, now).await {
             tracing::error!(error = %Chain(&error), "A callback's state was not kept; it may arrive twice");
+        }
+        let error = match &result {
+            AttemptResult::Delivered { .. } => None,
+            AttemptResult::Retry { error, .. } | AttemptResult::GivenUp { error, .. } => Some(error.as_str()),
+        };
+        let since = now.saturating_sub(signed(self.config.disable_after)).unwrap_or(Timestamp::MIN);
+        match self.db.endpoint_attempted(&delivery.url, error, since, now).await {
+            // The address may carry the receiver's own secrets: people see it through the API.
+            Ok(true) => tracing::error!(
+                call.id = %delivery.call,
+                "ALERT: a receiver of callbacks has failed for too long and is disabled; GET /v1/callback-endpoints shows it"
+            ),
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = %Chain(&error), "A receiver's failures were not counted"),
         }
         self.hub.changed(delivery.call);
     }

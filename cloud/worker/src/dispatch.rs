@@ -6,22 +6,29 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use trunkline_db::{BoxRow, Call, DbError, Resend};
-use trunkline_model::{BoxId, CallId, Disposition};
+use trunkline_model::{BoxId, CallId, Callee, Disposition};
+use trunkline_policy::Verdict;
 use trunkline_wire::{CancelCommand, DialCommand, DialReply, topic};
 
 use crate::broker::envelope;
-use crate::{BrokerError, Publication, Qos, Stop, Worker};
+use crate::{Ask, BrokerError, ContactFacts, Publication, Qos, Stop, Worker};
 
 /// How long the answer to a command may take before the command is repeated.
 pub const RESEND_AFTER: Duration = Duration::from_secs(5);
 /// After so many refusals the call has failed.
 pub const MAX_REFUSALS: u32 = 5;
 
+const SKIP_PAUSE: SignedDuration = SignedDuration::from_secs(15);
 const IDLE: Duration = Duration::from_millis(500);
 const BATCH: u32 = 200;
 
-/// Decides which box gets which call: the one with the most free channels, so that load spreads.
-pub fn plan(queued: &[Call], boxes: &[BoxRow]) -> Vec<(CallId, BoxId)> {
+/// Decides which box gets which call: the one with the most free channels among those that `may_carry`
+/// it, so that load spreads.
+pub fn plan(
+    queued: &[Call],
+    boxes: &[BoxRow],
+    may_carry: impl Fn(&Callee, &BoxId) -> bool,
+) -> Vec<(CallId, BoxId)> {
     let mut free: BTreeMap<&BoxId, u32> = boxes
         .iter()
         .filter(|row| row.online)
@@ -29,10 +36,12 @@ pub fn plan(queued: &[Call], boxes: &[BoxRow]) -> Vec<(CallId, BoxId)> {
         .collect();
     let mut planned = Vec::new();
     for call in queued {
-        let Some((to, channels)) =
-            free.iter_mut().filter(|(_, channels)| **channels > 0).max_by_key(|(_, channels)| **channels)
+        let Some((to, channels)) = free
+            .iter_mut()
+            .filter(|(to, channels)| **channels > 0 && may_carry(&call.callee, to))
+            .max_by_key(|(_, channels)| **channels)
         else {
-            break;
+            continue;
         };
         *channels -= 1;
         planned.push((call.id, (*to).clone()));
@@ -87,15 +96,12 @@ impl Worker {
             return Ok(());
         }
         let boxes = self.db.boxes().await?;
-        for (id, to) in plan(&queued, &boxes) {
+        for (id, to) in plan(&queued, &boxes, |callee, by| self.gate.may_carry(callee, by)) {
             let Some(call) = queued.iter().find(|call| call.id == id) else { continue };
             if call.not_after <= now {
                 continue;
             }
-            if self.db.is_suppressed(&call.callee).await? {
-                let cause = "the customer asked not to be called again";
-                self.db.end_queued(id, Disposition::Cancelled, cause, now).await?;
-                self.told(id);
+            if !self.permitted(call, &to, now).await? {
                 continue;
             }
             if self.db.assign(id, &to, now).await? {
@@ -105,6 +111,51 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Asks the gate, and lets the call wait or ends it where the gate says no.
+    async fn permitted(&self, call: &Call, to: &BoxId, now: Timestamp) -> Result<bool, DispatchError> {
+        let script = match self.scripts.version(&call.script.version, &self.db, &self.engine).await {
+            Ok(Some(script)) => script,
+            Ok(None) => {
+                self.db.end_queued(call.id, Disposition::BoxFault, "its script is gone", now).await?;
+                self.told(call.id);
+                return Ok(false);
+            }
+            Err(error) => {
+                tracing::error!(call.id = %call.id, error = %Chain(&error), "A script cannot be used");
+                self.db.end_queued(call.id, Disposition::BoxFault, "its script cannot be used", now).await?;
+                self.told(call.id);
+                return Ok(false);
+            }
+        };
+        // Facts that cannot be read are no facts, and what is not known fails closed.
+        let facts: ContactFacts = serde_json::from_str(&call.facts).unwrap_or_default();
+        let ask = Ask {
+            call: call.id,
+            callee: &call.callee,
+            caller_id: call.caller_id.as_ref(),
+            facts: &facts,
+            campaign: None,
+        };
+        let decision = self.gate.judge(&self.db, &ask, &script, Some(to), now).await?;
+        let (why, retry_at) = match decision.verdict {
+            Verdict::Allow => return Ok(true),
+            Verdict::Defer { until, reason } => (reason, Some(until)),
+            // Another box, or another minute, may fit.
+            Verdict::Skip { reason } => (reason, Some(now.saturating_add(SKIP_PAUSE).unwrap_or(now))),
+            Verdict::Block { reason } => (reason, None),
+        };
+        tracing::info!(call.id = %call.id, box.id = %to, reason = why.as_str(), ?retry_at, "The gate says no");
+        match retry_at.filter(|at| *at < call.not_after) {
+            Some(at) => self.db.defer(call.id, at, &format!("not permitted now: {why}"), now).await?,
+            None => {
+                let cause = format!("not permitted: {why}");
+                self.db.end_queued(call.id, Disposition::Cancelled, &cause, now).await?;
+            }
+        }
+        self.told(call.id);
+        Ok(false)
     }
 
     async fn send_dial(&self, call: &Call, to: &BoxId, now: Timestamp) -> Result<(), DispatchError> {
@@ -237,6 +288,7 @@ mod tests {
             sip_code: None,
             outcome: None,
             suppress: false,
+            facts: "{}".into(),
             trace: String::new(),
             refusals: 0,
         }
@@ -247,9 +299,16 @@ mod tests {
         let calls: Vec<Call> = (1..=5).map(call).collect();
         let boxes = [row("a", true, 2, 1), row("b", true, 2, 0), row("c", false, 9, 0), row("d", true, 1, 3)];
         let planned: Vec<(CallId, String)> =
-            plan(&calls, &boxes).into_iter().map(|(id, to)| (id, to.to_string())).collect();
+            plan(&calls, &boxes, |_, _| true).into_iter().map(|(id, to)| (id, to.to_string())).collect();
         let to = |n: u128, to: &str| (CallId::from_u128(n), to.to_owned());
         assert_eq!(planned, [to(1, "b"), to(2, "b"), to(3, "a")]);
+    }
+
+    #[test]
+    fn a_call_waits_for_a_box_that_may_carry_it() {
+        let boxes = [row("a", true, 9, 0), row("b", true, 1, 0)];
+        let planned = plan(&[call(1), call(2)], &boxes, |_, by| by.as_str() == "b");
+        assert_eq!(planned, [(CallId::from_u128(1), "b".parse().unwrap())]);
     }
 
     #[test]

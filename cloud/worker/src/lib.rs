@@ -8,13 +8,16 @@
 //! **Invariant:** an event is acknowledged after its commit and never before.
 //! **Invariant:** a call that may have reached a box is never given to another one.
 //! **Invariant:** a box hears and changes its own calls only.
+//! **Invariant:** no call is given to a box without a fresh permission of the gate and its receipt.
 //!
 //! Absent on purpose: SQL (`cloud/db`), HTTP in (`cloud/api`), and any particular broker: the server
 //! brings one behind [`Broker`].
 
 pub mod broker;
 pub mod callbacks;
+pub mod campaigns;
 pub mod dispatch;
+pub mod gate;
 mod hub;
 mod inbox;
 pub mod scripts;
@@ -30,6 +33,7 @@ use trunkline_db::Db;
 use trunkline_nlu::Engine;
 
 pub use broker::{Broker, BrokerError, Inbound, Inlet, Outlet, Publication, Qos};
+pub use gate::{Ask, ContactFacts, Gate, GateSettings};
 pub use hub::{Hub, Stop, Wakers};
 pub use scripts::Scripts;
 pub use targets::{TargetError, check_target};
@@ -54,6 +58,8 @@ pub struct Worker {
     pub scripts: Arc<Scripts>,
     /// The understanding.
     pub engine: Arc<Engine>,
+    /// Who may be called.
+    pub gate: Arc<Gate>,
     /// The way to the boxes.
     pub broker: Arc<dyn Broker>,
     /// Tells the API's streams which calls changed.
@@ -92,6 +98,7 @@ impl Worker {
             tasks.spawn(courier.run(stop.clone()));
         }
         tasks.spawn(dispatch::run(Arc::clone(&worker), stop.clone()));
+        tasks.spawn(campaigns::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(inbox::run(Arc::clone(&worker), outlet.filed, stop.clone()));
         tasks.spawn(turns::run(worker, outlet.turns, stop));
         Ok(tasks)

@@ -46,6 +46,22 @@ impl Api {
         format!("{}/console", self.base)
     }
 
+    /// Sends `GET path` and returns the body as text.
+    ///
+    /// # Errors
+    /// When there is no answer, or the answer is a refusal.
+    pub async fn text(&self, path: &str) -> Result<String> {
+        let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let response =
+            request.timeout(Duration::from_secs(30)).send().await.context("the cloud does not answer")?;
+        let status = response.status();
+        let text = response.text().await.context("the answer broke off")?;
+        if !status.is_success() {
+            bail!("the cloud answered {status}: {text}");
+        }
+        Ok(text)
+    }
+
     /// Sends `POST path` and returns status and body.
     ///
     /// # Errors

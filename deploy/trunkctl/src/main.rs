@@ -4,6 +4,7 @@
 //! and shows a call; `script` checks scripts; `recording` measures recordings of any origin.
 
 mod demo;
+mod receipts;
 mod script;
 mod speech;
 
@@ -41,6 +42,9 @@ enum Command {
     /// Measures what this machine hears and carries.
     #[command(subcommand)]
     Speech(speech::Command),
+    /// Verifies receipts of the compliance gate.
+    #[command(subcommand)]
+    Receipts(receipts::Command),
     /// Works on recordings.
     #[command(subcommand)]
     Recording(RecordingCommand),
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::run(&options),
         // Its exit status says more than whether there was an error.
         Command::Script(command) => return script::run(command),
+        Command::Receipts(command) => receipts::run(command),
         Command::Speech(command) => speech::run(command),
         Command::Recording(RecordingCommand::Latency { files, customer, json, max_median }) => {
             recording_latency(&files, customer, json, max_median)

@@ -170,10 +170,29 @@ pub(crate) fn cloud_toml(scripts: &Path, api: &str, mqtt: &str, data: &str, allo
         "data_dir = \"{data}\"\n\n[api]\nlisten = \"{api}\"\ncert = \"server.pem\"\nkey = \"server.key\"\n\
          client_ca = \"ca.pem\"\n\n[mqtt]\nlisten = \"{mqtt}\"\ncert = \"server.pem\"\nkey = \"server.key\"\n\
          client_ca = \"ca.pem\"\n\n[scripts]\ndir = \"{}\"\n\n[tokens]\nfile = \"tokens\"\n\n[callbacks]\n\
-         secret_file = \"callback.secret\"\nallow_private = {allow_private}\n",
-        scripts.display()
+         secret_file = \"callback.secret\"\nallow_private = {allow_private}\n{}",
+        scripts.display(),
+        if allow_private { LAB } else { OPERATOR }
     )
 }
+
+/// The stage: its box's trunk is a simulated customer on a loopback, under numbers kept for tests.
+const LAB: &str = "
+[policy.lab]
+numbers = [\"+861380013\", \"+120255501\"]
+boxes = [\"tl-demo\"]
+sip = true
+";
+
+/// What an operator has to declare before real numbers are called; as written here nobody is.
+const OPERATOR: &str = "
+# The compliance gate calls nobody until you declare what stands behind your calls.
+[policy]
+retention_days = 0      # how long records are kept
+subject_rights = false  # people get their data, and have it erased, on request
+audio_label = false     # audio that leaves is labelled as artificial
+# basis = { basis = \"contract\" }
+";
 
 /// What differs between configurations of a box.
 pub(crate) struct Edge<'a> {

@@ -147,6 +147,10 @@ impl Site {
             [models]
             dir = "no-models"
             optional = true
+            # The fake boxes' trunks reach nobody, and the number is of the range kept for fiction.
+            [policy.lab]
+            numbers = ["+15550100"]
+            boxes = ["tl-a", "tl-b"]
             "#,
             scripts.display()
         )

@@ -138,6 +138,10 @@ async fn spool(url: &str) -> (TempDir, Db, CallId) {
         variables: BTreeMap::new(),
         external_id: None,
         callback_url: Some(url.to_owned()),
+        not_before: Timestamp::UNIX_EPOCH,
+        facts: "{}".into(),
+        priority: 0,
+        campaign: None,
         not_after: now + SignedDuration::from_secs(60),
         trace: String::new(),
         idempotency: None,
@@ -256,4 +260,45 @@ async fn a_receiver_that_never_answers_delays_nobody_else() {
     let _running = courier(&db, quick(true)).await;
     let states = until(&db, call, |all| all[0].1 >= 1).await;
     assert_eq!((states[0].0.as_str(), states[1].1), ("pending", 0), "and the order is kept");
+}
+
+#[tokio::test]
+async fn a_receiver_that_always_fails_is_disabled_keeps_its_callbacks_and_gets_them_when_enabled() {
+    let receiver = Receiver::start(&["500 Internal Server Error\r\n"; 10]).await;
+    let (_dir, db, call) = spool(&receiver.url).await;
+    let config = CallbackConfig {
+        longest_pause: Duration::from_millis(40),
+        disable_after: Duration::ZERO,
+        ..quick(true)
+    };
+    let _running = courier(&db, config).await;
+    until(&db, call, |all| all[0].1 >= 10).await;
+    for _ in 0..100 {
+        if db.failing_endpoints().await.unwrap().iter().any(|one| one.disabled_at.is_some()) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let failing = db.failing_endpoints().await.unwrap();
+    assert_eq!((failing.len(), failing[0].failures), (1, 10));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(receiver.kinds().len(), 10, "nothing is sent to it any more");
+    assert!(states(&db, call).await.iter().all(|(state, ..)| state == "pending"), "and nothing is lost");
+
+    assert!(db.enable_endpoint(&receiver.url, Timestamp::now()).await.unwrap());
+    until(&db, call, |all| all.iter().all(|(state, ..)| state == "delivered")).await;
+    assert!(db.failing_endpoints().await.unwrap().is_empty());
+
+    let log = db.callbacks(Some("delivered"), None, 10).await.unwrap();
+    assert!(db.replay_callback(&log[0].callback.id, Timestamp::now()).await.unwrap());
+    until(&db, call, |all| all[1].1 == 1 && all[1].0 == "delivered").await;
+    for _ in 0..300 {
+        if receiver.kinds().len() == 13 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(receiver.kinds().last().map(String::as_str), Some("call.ended"), "sent again");
+    assert_eq!(receiver.kinds().len(), 13);
+    assert!(!db.replay_callback("msg_unknown", Timestamp::now()).await.unwrap());
 }

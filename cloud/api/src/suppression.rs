@@ -1,0 +1,109 @@
+//! Opt-outs and suppression lists.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use trunkline_db::NewSuppression;
+use trunkline_model::Callee;
+use trunkline_policy::{OptOut, OptOutScope};
+
+use crate::auth::Caller;
+use crate::calls::unreadable;
+use crate::{Api, Problem};
+
+const MOST: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OptOutRequest {
+    callee: String,
+    #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
+    of: Option<String>,
+}
+
+fn scope(request: &OptOutRequest) -> Result<OptOutScope, Problem> {
+    let unknown = || {
+        let detail = "one of number, person, debt (`of` names it) and purpose (`of` names it)";
+        Problem::refused("unknown_scope", "scope", detail)
+    };
+    match (request.scope.as_deref(), request.of.as_deref()) {
+        (None | Some("number"), None) => Ok(OptOutScope::Number),
+        (Some("person"), None) => Ok(OptOutScope::Person),
+        (Some("debt"), Some(of)) if !of.is_empty() && of.len() <= 200 => Ok(OptOutScope::Debt(of.to_owned())),
+        (Some("purpose"), Some(of)) => {
+            serde_json::from_value(of.into()).map(OptOutScope::Purpose).map_err(|_| unknown())
+        }
+        _ => Err(unknown()),
+    }
+}
+
+/// Writes an opt-out down. There is no way to take it back.
+pub(crate) async fn opt_out(
+    State(api): State<Arc<Api>>,
+    Caller(token): Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|_| Problem::too_large())?;
+    let request: OptOutRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    let callee = number(&request.callee)?;
+    let now = (api.clock)();
+    let opt_out = OptOut { scope: scope(&request)?, channel: "api".into(), at: now };
+    api.db.opt_out(&callee, &opt_out).await?;
+    tracing::info!(by = token, "An opt-out was written down");
+    // Calls that wait are judged again before they go out; those are the only ones left.
+    api.wakers.dispatcher();
+    Ok((StatusCode::CREATED, Json(json!({ "scope": opt_out.scope, "at": now }))).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListRequest {
+    list: String,
+    #[serde(default)]
+    callees: Vec<String>,
+    #[serde(default)]
+    until: Option<Timestamp>,
+}
+
+/// Puts numbers on a suppression list and takes the list for up to date; without numbers only the latter.
+pub(crate) async fn extend(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|_| Problem::too_large())?;
+    let request: ListRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    if request.list.is_empty() || request.list.len() > 100 {
+        return Err(Problem::refused("bad_list", "list", "1 to 100 characters"));
+    }
+    if request.callees.len() > MOST {
+        return Err(Problem::refused("too_many", "callees", "at most 1,000 in one request"));
+    }
+    let entries: Vec<NewSuppression> = request
+        .callees
+        .iter()
+        .map(|text| {
+            Ok(NewSuppression { list: request.list.clone(), callee: number(text)?, until: request.until })
+        })
+        .collect::<Result<_, Problem>>()?;
+    let now = (api.clock)();
+    api.db.suppress(&entries, now).await?;
+    api.db.list_is_current(&request.list, now).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "list": request.list, "entries": entries.len() }))).into_response())
+}
+
+fn number(text: &str) -> Result<Callee, Problem> {
+    text.parse().map_err(|e: trunkline_model::NumberError| {
+        Problem::refused("malformed_number", "callee", e.to_string())
+    })
+}

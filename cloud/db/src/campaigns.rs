@@ -1,0 +1,426 @@
+//! Campaigns and their contacts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use trunkline_model::{CallId, Callee, Disposition};
+
+use crate::calls::insert_call;
+use crate::store::{count, instant, json, number, parsed, to_json};
+use crate::{Db, DbError, NewCall};
+
+/// A campaign as it is stored; what its settings mean is the worker's.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CampaignRow {
+    /// Its id.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// `draft`, `running`, `paused`, `finished` or `stopped`.
+    pub state: String,
+    /// Why it is in this state, for people.
+    pub why: String,
+    /// Its settings.
+    pub settings: serde_json::Value,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its state last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A contact to be stored.
+#[derive(Clone)]
+pub struct NewContact {
+    /// Whom to call.
+    pub callee: Callee,
+    /// The script's variables.
+    pub variables: BTreeMap<String, String>,
+    /// What the gate is to know, as JSON.
+    pub facts: String,
+    /// The CRM's reference.
+    pub external_id: Option<String>,
+    /// Lower comes first.
+    pub priority: u16,
+}
+
+/// A contact whose turn it is.
+#[derive(Clone)]
+pub struct ContactRow {
+    /// Its number.
+    pub n: u64,
+    /// Whom to call.
+    pub callee: Callee,
+    /// The script's variables.
+    pub variables: BTreeMap<String, String>,
+    /// What the gate is to know, as JSON.
+    pub facts: String,
+    /// The CRM's reference.
+    pub external_id: Option<String>,
+    /// Attempts so far.
+    pub attempts: u32,
+}
+
+/// A contact whose call is over, with all its calls so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settling {
+    /// The contact.
+    pub n: u64,
+    /// Whom it is.
+    pub callee: Callee,
+    /// When each call ended, how, and why in words; the oldest first.
+    pub calls: Vec<(Timestamp, Disposition, String)>,
+}
+
+impl Db {
+    /// Stores a new campaign.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn create_campaign(
+        &self,
+        id: &str,
+        name: &str,
+        settings: &serde_json::Value,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO campaigns (id, name, settings, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)",
+        )
+        .bind(id)
+        .bind(name)
+        .bind(settings.to_string())
+        .bind(now.as_millisecond())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Returns a campaign.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn campaign(&self, id: &str) -> Result<Option<CampaignRow>, DbError> {
+        let row = sqlx::query("SELECT * FROM campaigns WHERE id = ?")
+            .bind(id)
+            .fetch_optional(self.reader())
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Returns all campaigns, or those in one state.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn campaigns(&self, state: Option<&str>) -> Result<Vec<CampaignRow>, DbError> {
+        let rows = sqlx::query("SELECT * FROM campaigns WHERE ?1 IS NULL OR state = ?1 ORDER BY id")
+            .bind(state)
+            .fetch_all(self.reader())
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Moves a campaign from one state to another. Returns false when it is not in the first any more.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn move_campaign(
+        &self,
+        id: &str,
+        from: &str,
+        to: &str,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let changed = sqlx::query(
+            "UPDATE campaigns SET state = ?3, why = ?4, updated_at = ?5 WHERE id = ?1 AND state = ?2",
+        )
+        .bind(id)
+        .bind(from)
+        .bind(to)
+        .bind(why)
+        .bind(now.as_millisecond())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        tx.commit().await?;
+        Ok(changed == 1)
+    }
+
+    /// Stores contacts; one whose number the campaign has already stays as it is. Returns how many were new.
+    ///
+    /// # Errors
+    /// [`DbError`]; then none was stored.
+    pub async fn add_contacts(&self, campaign: &str, contacts: &[NewContact]) -> Result<u64, DbError> {
+        let mut tx = self.begin().await?;
+        let mut new = 0;
+        for contact in contacts {
+            new += sqlx::query(
+                "INSERT OR IGNORE INTO campaign_contacts (campaign, callee, variables, facts, external_id, priority)
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(campaign)
+            .bind(contact.callee.reveal())
+            .bind(to_json("variables", &contact.variables)?)
+            .bind(&contact.facts)
+            .bind(&contact.external_id)
+            .bind(contact.priority)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        }
+        tx.commit().await?;
+        Ok(new)
+    }
+
+    /// Returns how many contacts are in which state, and for what reason.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn contact_counts(&self, campaign: &str) -> Result<Vec<(String, String, u64)>, DbError> {
+        let rows = sqlx::query(
+            "SELECT state, why, COUNT(*) AS n FROM campaign_contacts WHERE campaign = ? GROUP BY state, why",
+        )
+        .bind(campaign)
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("state")?, row.try_get("why")?, count(row.try_get("n")?))))
+            .collect()
+    }
+
+    /// Returns contacts that may be called by now, the most urgent first.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn ready_contacts(
+        &self,
+        campaign: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ContactRow>, DbError> {
+        let rows = sqlx::query(
+            "SELECT * FROM campaign_contacts WHERE campaign = ? AND state = 'ready' AND next_at <= ?
+             ORDER BY priority, next_at, n LIMIT ?",
+        )
+        .bind(campaign)
+        .bind(now.as_millisecond())
+        .bind(limit)
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(read_contact).collect()
+    }
+
+    /// Returns contacts after number `after`, in the order in which they came.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn contacts_after(
+        &self,
+        campaign: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<ContactRow>, DbError> {
+        let rows =
+            sqlx::query("SELECT * FROM campaign_contacts WHERE campaign = ? AND n > ? ORDER BY n LIMIT ?")
+                .bind(campaign)
+                .bind(number(after))
+                .bind(limit)
+                .fetch_all(self.reader())
+                .await?;
+        rows.iter().map(read_contact).collect()
+    }
+
+    /// Takes a contact's call in: contact and call change together, or not at all. Returns false when the
+    /// contact is not ready any more, or its campaign does not run.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn start_contact(
+        &self,
+        campaign: &str,
+        n: u64,
+        call: &NewCall,
+        now: Timestamp,
+    ) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let taken = sqlx::query(
+            "UPDATE campaign_contacts SET state = 'calling', call = ?2, attempts = attempts + 1, why = ''
+             WHERE n = ?1 AND state = 'ready'
+                AND EXISTS (SELECT 1 FROM campaigns WHERE id = ?3 AND state = 'running')",
+        )
+        .bind(number(n))
+        .bind(call.id.to_string())
+        .bind(campaign)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if taken == 0 {
+            return Ok(false);
+        }
+        insert_call(&mut tx, call, now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Lets a contact wait until `next_at`.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn contact_waits(&self, n: u64, next_at: Timestamp, why: &str) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE campaign_contacts SET state = 'ready', call = NULL, next_at = ?2, why = ?3 WHERE n = ?1 AND state <> 'done'")
+            .bind(number(n))
+            .bind(next_at.as_millisecond())
+            .bind(why)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Is done with a contact for good.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn contact_done(&self, n: u64, why: &str) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE campaign_contacts SET state = 'done', why = ?2 WHERE n = ?1")
+            .bind(number(n))
+            .bind(why)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Returns contacts whose call is over while they still count as called.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn settling(&self, campaign: &str, limit: u32) -> Result<Vec<Settling>, DbError> {
+        let rows = sqlx::query(
+            "SELECT c.n, c.callee FROM campaign_contacts AS c JOIN calls ON calls.id = c.call
+             WHERE c.campaign = ? AND c.state = 'calling' AND calls.status = 'ended' LIMIT ?",
+        )
+        .bind(campaign)
+        .bind(limit)
+        .fetch_all(self.reader())
+        .await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let n: i64 = row.try_get("n")?;
+            let calls = sqlx::query("SELECT ended_at, disposition, cause FROM calls WHERE contact = ? AND status = 'ended' ORDER BY id")
+                .bind(n)
+                .fetch_all(self.reader())
+                .await?;
+            let calls = calls
+                .iter()
+                .map(|call| {
+                    let name: String = call.try_get("disposition")?;
+                    let disposition = Disposition::ALL
+                        .into_iter()
+                        .find(|known| known.as_str() == name)
+                        .ok_or(DbError::Damaged { what: "disposition", text: name })?;
+                    Ok((instant(call.try_get("ended_at")?)?, disposition, call.try_get("cause")?))
+                })
+                .collect::<Result<_, DbError>>()?;
+            found.push(Settling { n: count(n), callee: parsed("callee", row.try_get("callee")?)?, calls });
+        }
+        Ok(found)
+    }
+
+    /// Returns when calls of the campaign ended since `since`, and how.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn campaign_ends(
+        &self,
+        campaign: &str,
+        since: Timestamp,
+    ) -> Result<Vec<(Timestamp, String)>, DbError> {
+        let rows = sqlx::query(
+            "SELECT ended_at, disposition FROM calls WHERE campaign = ? AND status = 'ended' AND ended_at > ?",
+        )
+        .bind(campaign)
+        .bind(since.as_millisecond())
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(|row| Ok((instant(row.try_get("ended_at")?)?, row.try_get("disposition")?))).collect()
+    }
+
+    /// Returns how many calls wait for a box.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn queued_count(&self) -> Result<u64, DbError> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM calls WHERE status = 'queued'")
+            .fetch_one(self.reader())
+            .await?;
+        Ok(count(row.try_get("n")?))
+    }
+
+    /// Takes the lead until `until`, or keeps it. Returns false while somebody else has it.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn lead(
+        &self,
+        what: &str,
+        holder: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let taken = sqlx::query(
+            "INSERT INTO leaders (what, holder, until) VALUES (?1, ?2, ?3)
+             ON CONFLICT (what) DO UPDATE SET holder = ?2, until = ?3 WHERE holder = ?2 OR until <= ?4",
+        )
+        .bind(what)
+        .bind(holder)
+        .bind(until.as_millisecond())
+        .bind(now.as_millisecond())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        tx.commit().await?;
+        Ok(taken == 1)
+    }
+
+    /// Returns the calls of a campaign, for tests and reports.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn campaign_calls(&self, campaign: &str) -> Result<Vec<CallId>, DbError> {
+        let rows = sqlx::query("SELECT id FROM calls WHERE campaign = ? ORDER BY id")
+            .bind(campaign)
+            .fetch_all(self.reader())
+            .await?;
+        rows.iter().map(|row| parsed("call id", row.try_get("id")?)).collect()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<CampaignRow, DbError> {
+    Ok(CampaignRow {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        state: row.try_get("state")?,
+        why: row.try_get("why")?,
+        settings: json("settings of a campaign", row.try_get("settings")?)?,
+        created_at: instant(row.try_get("created_at")?)?,
+        updated_at: instant(row.try_get("updated_at")?)?,
+    })
+}
+
+fn read_contact(row: &SqliteRow) -> Result<ContactRow, DbError> {
+    Ok(ContactRow {
+        n: count(row.try_get("n")?),
+        callee: parsed("callee", row.try_get("callee")?)?,
+        variables: json("variables", row.try_get("variables")?)?,
+        facts: row.try_get("facts")?,
+        external_id: row.try_get("external_id")?,
+        attempts: row.try_get("attempts")?,
+    })
+}

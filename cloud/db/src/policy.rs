@@ -1,0 +1,278 @@
+//! What the gate needs to know, and the receipts of what it decided.
+
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection};
+use trunkline_model::{CallId, Callee, Disposition};
+use trunkline_policy::receipt::{Body, Entry};
+use trunkline_policy::{Attempt, AttemptResult, ListState, OptOut, OptOutScope, Suppression};
+
+use crate::store::{count, instant, json, number, to_json};
+use crate::{Db, DbError};
+
+/// What is on record about a callee.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OnRecord {
+    /// Attempts over every campaign, line and box, one's own call left out.
+    pub history: Vec<Attempt>,
+    /// Opt-outs, spoken ones included.
+    pub opt_outs: Vec<OptOut>,
+    /// Entries of suppression lists.
+    pub suppressions: Vec<Suppression>,
+    /// The lists.
+    pub lists: Vec<ListState>,
+}
+
+/// An entry for a suppression list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSuppression {
+    /// The list.
+    pub list: String,
+    /// Whom it names.
+    pub callee: Callee,
+    /// When it ends; `None` is never.
+    pub until: Option<Timestamp>,
+}
+
+impl Db {
+    /// Returns what is on record about a callee, without the call `except`.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn on_record(&self, callee: &Callee, except: CallId) -> Result<OnRecord, DbError> {
+        let mut conn = self.reader().acquire().await?;
+        on_record(&mut conn, callee, except).await
+    }
+
+    /// Appends a decision to the chain of receipts and returns the entry.
+    ///
+    /// # Errors
+    /// [`DbError`]; then nothing was appended.
+    pub async fn append_receipt(&self, body: &Body, now: Timestamp) -> Result<Entry, DbError> {
+        let mut tx = self.begin().await?;
+        let entry = append_receipt(&mut tx, body, now).await?;
+        tx.commit().await?;
+        Ok(entry)
+    }
+
+    /// Returns the receipts of a call, in order.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn receipts_of(&self, call: CallId) -> Result<Vec<Entry>, DbError> {
+        let rows = sqlx::query("SELECT * FROM receipts WHERE call = ? ORDER BY seq")
+            .bind(call.to_string())
+            .fetch_all(self.reader())
+            .await?;
+        rows.iter().map(read_entry).collect()
+    }
+
+    /// Returns receipts after number `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn receipts_after(&self, after: u64, limit: u32) -> Result<Vec<Entry>, DbError> {
+        let rows = sqlx::query("SELECT * FROM receipts WHERE seq > ? ORDER BY seq LIMIT ?")
+            .bind(number(after))
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await?;
+        rows.iter().map(read_entry).collect()
+    }
+
+    /// Writes an opt-out down. One that is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn opt_out(&self, callee: &Callee, opt_out: &OptOut) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("INSERT OR IGNORE INTO opt_outs (callee, scope, channel, at) VALUES (?, ?, ?, ?)")
+            .bind(callee.reveal())
+            .bind(to_json("scope of an opt-out", &opt_out.scope)?)
+            .bind(&opt_out.channel)
+            .bind(opt_out.at.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Puts entries on their lists, and takes the lists for up to date as of `now`.
+    ///
+    /// # Errors
+    /// [`DbError`]; then nothing was stored.
+    pub async fn suppress(&self, entries: &[NewSuppression], now: Timestamp) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        for entry in entries {
+            sqlx::query(
+                "INSERT OR REPLACE INTO suppression_entries (list, callee, until, at) VALUES (?, ?, ?, ?)",
+            )
+            .bind(&entry.list)
+            .bind(entry.callee.reveal())
+            .bind(entry.until.map(|at| at.as_millisecond()))
+            .bind(now.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+            touch_list(&mut tx, &entry.list, now).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Says that a list is up to date, also where it names nobody.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn list_is_current(&self, list: &str, as_of: Timestamp) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        touch_list(&mut tx, list, as_of).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Takes an entry off a list. Opt-outs are on no list and cannot be taken back.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn unsuppress(&self, list: &str, callee: &Callee) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let gone = sqlx::query("DELETE FROM suppression_entries WHERE list = ? AND callee = ?")
+            .bind(list)
+            .bind(callee.reveal())
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        tx.commit().await?;
+        Ok(gone > 0)
+    }
+}
+
+async fn touch_list(conn: &mut SqliteConnection, list: &str, as_of: Timestamp) -> Result<(), DbError> {
+    sqlx::query("INSERT INTO suppression_lists (list, as_of) VALUES (?1, ?2) ON CONFLICT (list) DO UPDATE SET as_of = MAX(as_of, ?2)")
+        .bind(list)
+        .bind(as_of.as_millisecond())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn append_receipt(
+    conn: &mut SqliteConnection,
+    body: &Body,
+    now: Timestamp,
+) -> Result<Entry, DbError> {
+    let head = sqlx::query("SELECT seq, hash FROM receipts ORDER BY seq DESC LIMIT 1")
+        .fetch_optional(&mut *conn)
+        .await?;
+    let head: Option<(u64, String)> =
+        head.map(|row| Ok::<_, DbError>((count(row.try_get("seq")?), row.try_get("hash")?))).transpose()?;
+    let prev = head.as_ref().map(|(seq, hash)| (*seq, hash.as_str()));
+    // To the millisecond, as every instant here.
+    let now = instant(now.as_millisecond())?;
+    let entry = Entry::follow(prev, body, now)
+        .map_err(|e| DbError::Damaged { what: "receipt", text: e.to_string() })?;
+    sqlx::query("INSERT INTO receipts (seq, call, prev, hash, at, body) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(number(entry.seq))
+        .bind(body.call.to_string())
+        .bind(&entry.prev)
+        .bind(&entry.hash)
+        .bind(entry.at.to_string())
+        .bind(&entry.body)
+        .execute(conn)
+        .await?;
+    Ok(entry)
+}
+
+fn read_entry(row: &sqlx::sqlite::SqliteRow) -> Result<Entry, DbError> {
+    let at: String = row.try_get("at")?;
+    Ok(Entry {
+        seq: count(row.try_get("seq")?),
+        prev: row.try_get("prev")?,
+        hash: row.try_get("hash")?,
+        at: crate::store::parsed("instant of a receipt", &at)?,
+        body: row.try_get("body")?,
+    })
+}
+
+pub(crate) async fn on_record(
+    conn: &mut SqliteConnection,
+    callee: &Callee,
+    except: CallId,
+) -> Result<OnRecord, DbError> {
+    let mut found = OnRecord::default();
+    for row in sqlx::query(
+        "SELECT sent_at, rang_at, answered_at, disposition, status, facts FROM calls
+         WHERE callee = ? AND id <> ? AND sent_at IS NOT NULL AND status <> 'queued'",
+    )
+    .bind(callee.reveal())
+    .bind(except.to_string())
+    .fetch_all(&mut *conn)
+    .await?
+    {
+        let disposition: Option<String> = row.try_get("disposition")?;
+        let rang = row.try_get::<Option<i64>, _>("rang_at")?.is_some();
+        let answered = row.try_get::<Option<i64>, _>("answered_at")?.is_some();
+        let Some(result) = result_of(disposition.as_deref(), rang, answered) else { continue };
+        let facts: serde_json::Value = json("facts", row.try_get("facts")?)?;
+        found.history.push(Attempt {
+            at: instant(row.try_get("sent_at")?)?,
+            result,
+            same_number: true,
+            debt: facts["debt"].as_str().map(str::to_owned),
+        });
+    }
+    for row in sqlx::query("SELECT scope, channel, at FROM opt_outs WHERE callee = ?")
+        .bind(callee.reveal())
+        .fetch_all(&mut *conn)
+        .await?
+    {
+        found.opt_outs.push(OptOut {
+            scope: json("scope of an opt-out", row.try_get("scope")?)?,
+            channel: row.try_get("channel")?,
+            at: instant(row.try_get("at")?)?,
+        });
+    }
+    for row in sqlx::query("SELECT at FROM suppressions WHERE callee = ?")
+        .bind(callee.reveal())
+        .fetch_all(&mut *conn)
+        .await?
+    {
+        found.suppressions.push(Suppression { list: "asked on the telephone".into(), until: None });
+        found.opt_outs.push(OptOut {
+            scope: OptOutScope::Number,
+            channel: "spoken".into(),
+            at: instant(row.try_get("at")?)?,
+        });
+    }
+    for row in sqlx::query("SELECT list, until FROM suppression_entries WHERE callee = ?")
+        .bind(callee.reveal())
+        .fetch_all(&mut *conn)
+        .await?
+    {
+        let until: Option<i64> = row.try_get("until")?;
+        found
+            .suppressions
+            .push(Suppression { list: row.try_get("list")?, until: until.map(instant).transpose()? });
+    }
+    for row in sqlx::query("SELECT list, as_of FROM suppression_lists").fetch_all(conn).await? {
+        found.lists.push(ListState { list: row.try_get("list")?, as_of: instant(row.try_get("as_of")?)? });
+    }
+    Ok(found)
+}
+
+/// What an attempt counts as; `None` when the callee's telephone cannot have rung.
+fn result_of(disposition: Option<&str>, rang: bool, answered: bool) -> Option<AttemptResult> {
+    let Some(name) = disposition else { return Some(AttemptResult::Open) };
+    let disposition = Disposition::ALL.into_iter().find(|known| known.as_str() == name);
+    Some(match disposition {
+        Some(Disposition::Completed | Disposition::CustomerHungUp | Disposition::Transferred) => {
+            AttemptResult::Conversation
+        }
+        Some(Disposition::MediaLost | Disposition::CloudLost) => AttemptResult::Connected,
+        Some(Disposition::Expired | Disposition::BoxFault | Disposition::TrunkRefused)
+            if !rang && !answered =>
+        {
+            return None;
+        }
+        Some(Disposition::Cancelled) if !rang && !answered => return None,
+        Some(_) if answered => AttemptResult::Connected,
+        Some(_) => AttemptResult::NotConnected,
+        None => AttemptResult::Open,
+    })
+}

@@ -1,0 +1,470 @@
+//! Turns running campaigns into calls: settles what ended, looks at the fuse, and starts what lines,
+//! pacing and the gate permit.
+//!
+//! It reads everything, decides with `cloud/dialer`, and applies; a contact and its call change in one
+//! transaction, so that a restart, or a second scheduler, calls nobody twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use trunkline_db::{CampaignRow, ContactRow, DbError, NewCall, Settling};
+use trunkline_dialer::allot::{Demand, Grant, Line, allot};
+use trunkline_dialer::campaign::Fuse;
+use trunkline_dialer::pacing::{Limits, robot_aware};
+use trunkline_dialer::preflight::{Preflight, report};
+use trunkline_dialer::retry::{Cause, Next, Rules, next};
+use trunkline_dialogue::Script;
+use trunkline_model::{CallId, Disposition, E164, ScriptId};
+use trunkline_policy::{Contact, Hours, Verdict, zones_of};
+use trunkline_wire::ScriptRef;
+use uuid::Uuid;
+
+use crate::dispatch::Chain;
+use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker};
+
+/// How long a started call may wait for its box. A short lease: with a lost link dialling gets slower.
+const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// How long a leader leads without a word.
+const LEAD: SignedDuration = SignedDuration::from_secs(10);
+const TICK: Duration = Duration::from_secs(1);
+/// At most so many contacts of a campaign are looked at in a pass.
+const LOOKED_AT: u32 = 200;
+
+/// What a campaign wants, as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CampaignSettings {
+    /// What is said.
+    pub script_id: ScriptId,
+    /// Variables that are the same for all contacts.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// When it calls, in the callee's time; empty leaves it to the packs.
+    #[serde(default)]
+    pub windows: Vec<Hours>,
+    /// The number to show.
+    #[serde(default)]
+    pub caller_id: Option<E164>,
+    /// Boxes that it may use; empty means all.
+    #[serde(default)]
+    pub boxes: Vec<String>,
+    /// 0 comes before 1, and so on.
+    #[serde(default)]
+    pub class: u8,
+    /// Its share among campaigns of its class.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Calls at once.
+    #[serde(default = "many")]
+    pub max_at_once: u32,
+    /// What follows which end.
+    #[serde(default)]
+    pub retry: Rules,
+    /// When it stops itself.
+    #[serde(default)]
+    pub fuse: Fuse,
+    /// Where its calls are reported to.
+    #[serde(default)]
+    pub callback_url: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn many() -> u32 {
+    1_000
+}
+
+/// Returns the cause that an end means for trying again; `None` when no telephone was tried.
+pub fn cause_of(disposition: Disposition) -> Option<Cause> {
+    match disposition {
+        Disposition::Completed | Disposition::CustomerHungUp | Disposition::Transferred => {
+            Some(Cause::Answered)
+        }
+        Disposition::Busy => Some(Cause::Busy),
+        Disposition::NoAnswer => Some(Cause::NoAnswer),
+        Disposition::Declined => Some(Cause::Rejected),
+        Disposition::InvalidNumber => Some(Cause::InvalidNumber),
+        Disposition::Unreachable => Some(Cause::Unreachable),
+        Disposition::TrunkRefused
+        | Disposition::CodecMismatch
+        | Disposition::NetworkFault
+        | Disposition::MediaLost
+        | Disposition::CloudLost
+        | Disposition::BoxFault => Some(Cause::SystemFault),
+        Disposition::Expired | Disposition::Cancelled => None,
+    }
+}
+
+/// What becomes of a contact whose call is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It waits.
+    Until(Timestamp, String),
+    /// It is done.
+    Done(String),
+}
+
+/// Decides what becomes of a contact whose call is over.
+pub fn settle(rules: &Rules, contact: &Settling, zone: &TimeZone, now: Timestamp) -> Settled {
+    let attempts: Vec<(Timestamp, Cause)> =
+        contact.calls.iter().filter_map(|(at, end, _)| Some((*at, cause_of(*end)?))).collect();
+    let Some((_, last, why)) = contact.calls.last() else {
+        return Settled::Until(now, String::new());
+    };
+    match last {
+        // No line was free in time, or the gate said no at the last moment: nobody was called.
+        Disposition::Expired => {
+            return Settled::Until(
+                now.saturating_add(SignedDuration::from_secs(5)).unwrap_or(now),
+                why.clone(),
+            );
+        }
+        Disposition::Cancelled if why.starts_with("not permitted") => {
+            return Settled::Until(
+                now.saturating_add(SignedDuration::from_mins(1)).unwrap_or(now),
+                why.clone(),
+            );
+        }
+        Disposition::Cancelled => return Settled::Done("cancelled".into()),
+        Disposition::Completed
+        | Disposition::CustomerHungUp
+        | Disposition::Transferred
+        | Disposition::Busy
+        | Disposition::NoAnswer
+        | Disposition::Declined
+        | Disposition::InvalidNumber
+        | Disposition::Unreachable
+        | Disposition::TrunkRefused
+        | Disposition::CodecMismatch
+        | Disposition::NetworkFault
+        | Disposition::MediaLost
+        | Disposition::BoxFault
+        | Disposition::CloudLost => {}
+    }
+    match next(rules, &attempts, zone) {
+        Next::At(at) => Settled::Until(at.max(now), format!("again after {last}")),
+        Next::Reached => Settled::Done("reached".into()),
+        Next::Final(_) => Settled::Done(last.as_str().into()),
+        Next::UsedUp => Settled::Done("attempts used up".into()),
+    }
+}
+
+/// Returns what the gate is to know about a contact: its own facts and the campaign's windows.
+pub fn facts_of(contact: &ContactRow, settings: &CampaignSettings) -> ContactFacts {
+    let mut facts: ContactFacts = serde_json::from_str(&contact.facts).unwrap_or_default();
+    facts.windows.clone_from(&settings.windows);
+    facts
+}
+
+pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
+    let me = Uuid::now_v7().to_string();
+    loop {
+        let now = Timestamp::now();
+        let until = now.saturating_add(LEAD).unwrap_or(now);
+        match worker.db.lead("campaigns", &me, until, now).await {
+            Ok(true) => {
+                if let Err(error) = worker.campaigns(now).await {
+                    tracing::error!(error = %Chain(&error), "Campaigns could not be moved on; it is tried again");
+                }
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = %Chain(&error), "The lead could not be taken"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = stop.stopped() => return,
+        }
+    }
+}
+
+/// A campaign with what its settings say.
+struct Running {
+    row: CampaignRow,
+    settings: CampaignSettings,
+    script: Arc<Script>,
+}
+
+impl Worker {
+    /// One pass over all running campaigns.
+    ///
+    /// # Errors
+    /// [`DbError`]; what was applied until then holds.
+    pub async fn campaigns(&self, now: Timestamp) -> Result<(), DbError> {
+        let mut running = Vec::new();
+        for row in self.db.campaigns(Some("running")).await? {
+            let Some(campaign) = self.usable(row, now).await? else { continue };
+            self.settle_all(&campaign, now).await?;
+            if !self.fused(&campaign, now).await? {
+                running.push(campaign);
+            }
+        }
+        if running.is_empty() {
+            return Ok(());
+        }
+        let mut ready: Vec<Vec<ContactRow>> = Vec::new();
+        for campaign in &running {
+            ready.push(self.db.ready_contacts(&campaign.row.id, now, LOOKED_AT).await?);
+        }
+        for Grant { campaign, calls, .. } in self.shares(&running, &ready).await? {
+            let Ok(at) = usize::try_from(campaign) else { continue };
+            self.start_calls(&running[at], &mut ready[at], calls, now).await?;
+        }
+        for campaign in &running {
+            self.finish(campaign, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn usable(&self, row: CampaignRow, now: Timestamp) -> Result<Option<Running>, DbError> {
+        let settings: Option<CampaignSettings> = serde_json::from_value(row.settings.clone()).ok();
+        let found = settings.and_then(|settings| {
+            let script = self.scripts.current(&settings.script_id)?;
+            Some((settings, Arc::clone(script)))
+        });
+        let Some((settings, script)) = found else {
+            self.db.move_campaign(&row.id, "running", "paused", "its script is gone", now).await?;
+            return Ok(None);
+        };
+        Ok(Some(Running { row, settings, script }))
+    }
+
+    async fn settle_all(&self, campaign: &Running, now: Timestamp) -> Result<(), DbError> {
+        for contact in self.db.settling(&campaign.row.id, 1_000).await? {
+            let who = Contact::new(contact.callee.clone());
+            let packs = self.gate.packs().applicable(&who);
+            let zone = packs.first().and_then(|pack| zones_of(&who, pack).zones.into_iter().next());
+            let zone = zone.map_or(TimeZone::UTC, |(_, zone)| zone);
+            match settle(&campaign.settings.retry, &contact, &zone, now) {
+                Settled::Until(at, why) => self.db.contact_waits(contact.n, at, &why).await?,
+                Settled::Done(why) => self.db.contact_done(contact.n, &why).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn fused(&self, campaign: &Running, now: Timestamp) -> Result<bool, DbError> {
+        let fuse = &campaign.settings.fuse;
+        let back = SignedDuration::from_secs(fuse.within_s.into());
+        // Nothing of before the campaign was last started counts.
+        let since = now.saturating_sub(back).unwrap_or(now).max(campaign.row.updated_at);
+        let ends: Vec<(Timestamp, bool)> = self
+            .db
+            .campaign_ends(&campaign.row.id, since)
+            .await?
+            .into_iter()
+            .filter_map(|(at, name)| {
+                let end = Disposition::ALL.into_iter().find(|end| end.as_str() == name)?;
+                let cause = cause_of(end)?;
+                Some((at, matches!(cause, Cause::SystemFault | Cause::Unreachable | Cause::InvalidNumber)))
+            })
+            .collect();
+        let Some(why) = fuse.blown(&ends, now) else { return Ok(false) };
+        tracing::warn!(campaign = campaign.row.id, why, "A campaign's fuse blew: it is paused");
+        self.db.move_campaign(&campaign.row.id, "running", "paused", &why, now).await
+    }
+
+    /// Shares the free channels of all boxes out.
+    async fn shares(&self, running: &[Running], ready: &[Vec<ContactRow>]) -> Result<Vec<Grant>, DbError> {
+        let boxes = self.db.boxes().await?;
+        let mut lines: Vec<Line> = boxes
+            .iter()
+            .enumerate()
+            .map(|(on, row)| Line {
+                id: format!("{}/trunk", row.id),
+                on,
+                free: row.channels.saturating_sub(row.busy),
+                starts: row.channels,
+                healthy: row.online,
+                caller_ids: Vec::new(),
+                countries: Vec::new(),
+            })
+            .collect();
+        // Calls that wait already have the first right to a channel.
+        let mut owed = u32::try_from(self.db.queued_count().await?).unwrap_or(u32::MAX);
+        for line in &mut lines {
+            let taken = owed.min(line.free);
+            line.free -= taken;
+            owed -= taken;
+        }
+        let free: u32 = lines.iter().filter(|line| line.healthy).map(|line| line.free).sum();
+        let mut demands = Vec::with_capacity(running.len());
+        for ((at, campaign), ready) in (0..).zip(running).zip(ready) {
+            let counts = self.db.contact_counts(&campaign.row.id).await?;
+            let calling: u64 = counts.iter().filter(|(state, ..)| state == "calling").map(|(.., n)| n).sum();
+            let calling = u32::try_from(calling).unwrap_or(u32::MAX);
+            // A robot holds its channel from the first ring, so every call counts as answered here.
+            let limits =
+                Limits { channels: free, starts: free, recognisers: free, humans: None, p_transfer: 0.0 };
+            let wanted = robot_aware(free, 1.0, 0, &limits)
+                .min(campaign.settings.max_at_once.saturating_sub(calling))
+                .min(u32::try_from(ready.len()).unwrap_or(u32::MAX));
+            demands.push(Demand {
+                campaign: at,
+                class: campaign.settings.class,
+                weight: campaign.settings.weight,
+                wanted,
+                running: calling,
+                caller_ids: Vec::new(),
+                countries: Vec::new(),
+                lines: campaign.settings.boxes.clone(),
+                waited_s: 0,
+            });
+        }
+        let speech: Vec<u32> = boxes.iter().map(|row| row.channels.saturating_sub(row.busy)).collect();
+        Ok(allot(&lines, &speech, &demands))
+    }
+
+    /// Starts up to `calls` calls, passing over contacts that the gate does not let through.
+    async fn start_calls(
+        &self,
+        campaign: &Running,
+        ready: &mut Vec<ContactRow>,
+        calls: u32,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let mut started = 0;
+        while started < calls && !ready.is_empty() {
+            let contact = ready.remove(0);
+            let facts = facts_of(&contact, &campaign.settings);
+            let id = CallId::new(Uuid::now_v7());
+            let ask = Ask {
+                call: id,
+                callee: &contact.callee,
+                caller_id: campaign.settings.caller_id.as_ref(),
+                facts: &facts,
+                campaign: Some(&campaign.row.id),
+            };
+            let decision = self.gate.judge(&self.db, &ask, &campaign.script, None, now).await?;
+            match decision.verdict {
+                Verdict::Allow => {}
+                Verdict::Defer { until, reason } => {
+                    self.db.contact_waits(contact.n, until, reason.as_str()).await?;
+                    continue;
+                }
+                Verdict::Skip { reason } | Verdict::Block { reason } => {
+                    self.db.contact_done(contact.n, reason.as_str()).await?;
+                    continue;
+                }
+            }
+            let mut variables = campaign.settings.variables.clone();
+            variables.extend(contact.variables.clone());
+            let Ok(variables) = campaign.script.check_variables(&variables) else {
+                self.db.contact_done(contact.n, "its variables do not fit the script").await?;
+                continue;
+            };
+            let call = NewCall {
+                id,
+                callee: contact.callee.clone(),
+                caller_id: campaign.settings.caller_id.clone(),
+                script: ScriptRef {
+                    id: campaign.script.id().clone(),
+                    version: campaign.script.version().clone(),
+                },
+                variables,
+                external_id: contact.external_id.clone(),
+                callback_url: campaign.settings.callback_url.clone(),
+                not_before: now,
+                not_after: now.saturating_add(LEASE).unwrap_or(now),
+                facts: facts.to_json(),
+                priority: 0,
+                campaign: Some((campaign.row.id.clone(), contact.n)),
+                trace: String::new(),
+                idempotency: None,
+            };
+            if self.db.start_contact(&campaign.row.id, contact.n, &call, now).await? {
+                started += 1;
+                self.hub.changed(id);
+                self.wakers.dispatcher();
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, campaign: &Running, now: Timestamp) -> Result<(), DbError> {
+        let counts = self.db.contact_counts(&campaign.row.id).await?;
+        if !counts.is_empty() && counts.iter().all(|(state, ..)| state == "done") {
+            self.db
+                .move_campaign(&campaign.row.id, "running", "finished", "every contact is done", now)
+                .await?;
+            tracing::info!(campaign = campaign.row.id, "A campaign is finished");
+        }
+        Ok(())
+    }
+}
+
+/// Looks at every contact of a campaign as the gate would now. `pace` is in calls per hour.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn preflight(
+    db: &trunkline_db::Db,
+    gate: &Gate,
+    scripts: &Scripts,
+    campaign: &str,
+    settings: &CampaignSettings,
+    pace: f64,
+    now: Timestamp,
+) -> Result<Option<Preflight>, DbError> {
+    let Some(script) = scripts.current(&settings.script_id) else { return Ok(None) };
+    let mut verdicts = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = db.contacts_after(campaign, after, 1_000).await?;
+        let Some(last) = page.last() else { break };
+        after = last.n;
+        for contact in &page {
+            let facts = facts_of(contact, settings);
+            let ask = Ask {
+                call: CallId::from_u128(0),
+                callee: &contact.callee,
+                caller_id: settings.caller_id.as_ref(),
+                facts: &facts,
+                campaign: Some(campaign),
+            };
+            verdicts.push(gate.look(db, &ask, script, None, now).await?.0.verdict);
+        }
+    }
+    Ok(Some(report(verdicts, pace, now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(ends: &[(i64, Disposition, &str)]) -> Settling {
+        let at = |s: i64| Timestamp::from_second(1_763_863_200 + s).unwrap();
+        Settling {
+            n: 1,
+            callee: "+8613800138000".parse().unwrap(),
+            calls: ends.iter().map(|(s, end, why)| (at(*s), *end, (*why).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn a_contact_is_tried_again_by_its_cause_and_what_was_no_attempt_does_not_count() {
+        let (rules, now) = (Rules::default(), Timestamp::from_second(1_763_863_300).unwrap());
+        let of = |ends: &[(i64, Disposition, &str)]| settle(&rules, &ended(ends), &TimeZone::UTC, now);
+        assert_eq!(of(&[(0, Disposition::Completed, "")]), Settled::Done("reached".into()));
+        assert_eq!(of(&[(0, Disposition::InvalidNumber, "")]), Settled::Done("invalid_number".into()));
+        let Settled::Until(at, _) = of(&[(0, Disposition::Busy, "")]) else { panic!("busy is tried again") };
+        assert_eq!(at.as_second(), 1_763_863_200 + 1_800);
+        // Ten expired leases are no attempts: the busy one is still the first.
+        let mut ends = vec![(0, Disposition::Expired, "no box"); 10];
+        ends.push((0, Disposition::Busy, ""));
+        assert!(matches!(of(&ends), Settled::Until(..)));
+        assert!(
+            matches!(of(&[(0, Disposition::Expired, "no box")]), Settled::Until(at, _) if at.as_second() == now.as_second() + 5)
+        );
+        assert!(matches!(of(&[(0, Disposition::Cancelled, "not permitted: spacing")]), Settled::Until(..)));
+        assert_eq!(
+            of(&[(0, Disposition::Cancelled, "cancelled by the caller of the API")]),
+            Settled::Done("cancelled".into())
+        );
+    }
+}
