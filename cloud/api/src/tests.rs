@@ -279,14 +279,16 @@ async fn a_campaign_is_filled_from_csv_looked_at_started_and_stopped() {
     let example = sample(&api, "+8613800138000").await["variables"].clone();
     let settings = json!({ "script_id": "repayment-reminder-zh", "variables": example });
     let (status, made) =
-        send(&api, Method::POST, "/v1/campaigns", Some(json!({"name": "November", "settings": settings}))).await;
+        send(&api, Method::POST, "/v1/campaigns", Some(json!({"name": "November", "settings": settings})))
+            .await;
     assert_eq!((status, &made["state"]), (StatusCode::CREATED, &json!("draft")), "{made:#}");
     let path = format!("/v1/campaigns/{}", made["id"].as_str().unwrap());
 
     // Every 33rd line is broken, and the last is a number that is there already.
     let mut csv = String::from("callee,external_id\n");
     for n in 0..3_000 {
-        csv += &if n % 33 == 0 { format!("1380013{n:04},c{n}\n") } else { format!("+861380013{n:04},c{n}\n") };
+        csv +=
+            &if n % 33 == 0 { format!("1380013{n:04},c{n}\n") } else { format!("+861380013{n:04},c{n}\n") };
     }
     csv += "+8613800130001,again\n";
     let upload = async |body: Vec<u8>| {

@@ -96,7 +96,7 @@ impl Check {
             loop {
                 let page = api.text(&format!("/v1/receipts?after={after}")).await?;
                 if page.is_empty() {
-                    return Ok(());
+                    return anyhow::Ok(());
                 }
                 let lines = page.strip_suffix('\n').ok_or(ReceiptError::CutOff)?;
                 let before = after;

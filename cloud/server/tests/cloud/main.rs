@@ -5,5 +5,6 @@
 
 mod broker;
 mod call;
+mod campaign;
 mod harness;
 mod startup;

@@ -1,0 +1,136 @@
+//! A campaign over a fake box, with the cloud killed twice in the middle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use trunkline_policy::receipt::verify;
+use trunkline_wire::{DialCommand, DialReply, topic};
+
+use crate::harness::{Cloud, FakeBox, Site, TOKEN};
+
+const CONTACTS: usize = 24;
+
+fn ended(dial: &DialCommand) -> Value {
+    json!({
+        "call": dial.call, "script": dial.script, "started": "2026-11-22T10:00:00Z",
+        "answered": "2026-11-22T10:00:05Z", "ended": "2026-11-22T10:00:35Z", "disposition": "completed",
+    })
+}
+
+/// A box that holds every call for a moment, and keeps its events as a journal does.
+#[derive(Default)]
+struct Journal {
+    /// Calls by number.
+    dialled: BTreeMap<String, BTreeSet<String>>,
+    events: Vec<Value>,
+}
+
+impl Journal {
+    fn calls(&self) -> usize {
+        self.dialled.values().map(BTreeSet::len).sum()
+    }
+
+    /// Sends everything again, as a box does that has seen no acknowledgement.
+    async fn resend(&self, fake: &FakeBox) {
+        for (seq, event) in (1..).zip(&self.events) {
+            fake.event(seq, "call.ended", event).await;
+        }
+    }
+
+    /// Takes commands until so many different calls were dialled in all.
+    async fn carry(&mut self, fake: &mut FakeBox, calls: usize) {
+        let begun = Instant::now();
+        while self.calls() < calls {
+            assert!(begun.elapsed() < Duration::from_secs(60), "only {:?}", self.dialled);
+            let on = topic::req_dial(&fake.id.clone());
+            let heard = fake.heard_within::<DialCommand>(&on, Duration::from_secs(2)).await;
+            let Some((command, _)) = heard else { continue };
+            let dial = command.body;
+            fake.reply(&DialReply { call: dial.call, accepted: true, reason: String::new() }).await;
+            let calls = self.dialled.entry(dial.callee.reveal().to_owned()).or_default();
+            // A command that comes again is answered again; the call itself is held once.
+            if calls.insert(dial.call.to_string()) {
+                self.events.push(ended(&dial));
+                fake.event(self.events.len() as u64, "call.ended", &ended(&dial)).await;
+            }
+        }
+    }
+}
+
+async fn text(cloud: &Cloud, path: &str) -> String {
+    cloud.http.get(cloud.url(path)).bearer_auth(TOKEN).send().await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_campaign_calls_everybody_once_though_the_cloud_is_killed_twice_and_its_receipts_verify() {
+    let site = Site::new();
+    let mut cloud = site.start();
+    let variables = json!({
+        "org": "Riverside Clinic", "name": "Alex Morgan", "doctor": "Doctor Patel",
+        "date": "2026-11-27", "time": "15:00",
+    });
+    let settings =
+        json!({ "script_id": "appointment-confirmation-en", "variables": variables, "boxes": ["tl-a"] });
+    let (status, made) =
+        cloud.post("/v1/campaigns", &json!({ "name": "Everybody once", "settings": settings })).await;
+    assert_eq!(status, StatusCode::CREATED, "{made:#}");
+    let path = format!("/v1/campaigns/{}", made["id"].as_str().unwrap());
+    let mut csv = String::from("phone,external_id\n");
+    for n in 0..CONTACTS {
+        csv += &format!("+15550100{n:03},c{n}\n");
+    }
+    let upload = cloud.http.post(cloud.url(&format!("{path}/contacts?map=phone:callee")));
+    let report: Value = upload.bearer_auth(TOKEN).body(csv).send().await.unwrap().json().await.unwrap();
+    assert_eq!(report["imported"], CONTACTS, "{report:#}");
+    let (status, _) = cloud.post(&format!("{path}/start"), &json!({})).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+
+    let mut journal = Journal::default();
+    // The last session stays connected until all is filed.
+    let mut connected = None;
+    for (session, calls) in [(1, CONTACTS / 3), (2, 2 * CONTACTS / 3), (3, CONTACTS)] {
+        let mut fake = FakeBox::connect(&site, &cloud, "tl-a", session, 4).await;
+        journal.resend(&fake).await;
+        journal.carry(&mut fake, calls).await;
+        if session < 3 {
+            cloud.kill();
+            drop(fake);
+            cloud = site.start();
+        } else {
+            connected = Some(fake);
+        }
+    }
+    let begun = Instant::now();
+    loop {
+        let (_, shown) = cloud.get(&path).await;
+        if shown["state"] == "finished" {
+            assert_eq!(shown["contacts"], json!({ "done": CONTACTS }));
+            assert_eq!(shown["reasons"], json!({ "reached": CONTACTS }));
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{shown:#}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    drop(connected);
+    let dialled = journal.dialled;
+    assert_eq!(dialled.len(), CONTACTS, "everybody");
+    assert!(dialled.values().all(|calls| calls.len() == 1), "and nobody twice: {dialled:?}");
+
+    let log = text(&cloud, "/v1/receipts").await;
+    let (receipts, _) = verify(&log).unwrap().unwrap();
+    assert!(
+        receipts >= 2 * CONTACTS as u64,
+        "each call was judged when it was made and when it was given out"
+    );
+    let call = dialled.values().next().and_then(|calls| calls.first()).unwrap();
+    let (_, shown) = cloud.get(&format!("/v1/calls/{call}/receipt")).await;
+    let stages: Vec<&str> = shown["receipts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["body"]["stage"].as_str())
+        .collect();
+    assert_eq!(stages, ["request", "lease"]);
+}
