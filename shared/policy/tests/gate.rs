@@ -76,6 +76,9 @@ fn the_laboratorys_pack_is_for_declared_targets_over_declared_lines_and_for_nobo
     assert_eq!(world.decide().verdict, skip(Reason::LabLineRequired), "over a real trunk");
     world.line.as_mut().unwrap().lab = true;
     assert!(world.decide().allows(), "{:?}", world.decide().verdict);
+    // A number of no plan, kept for fiction, is a test number like others.
+    world.contact.callee = "+15550100199".parse().unwrap();
+    assert!(world.decide().allows(), "{:?}", world.decide().verdict);
     world.contact.opt_outs.push(OptOut {
         scope: OptOutScope::Number,
         channel: "spoken".into(),

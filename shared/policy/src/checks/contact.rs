@@ -38,7 +38,8 @@ pub fn a1_number(case: &Case<'_>) -> Finding {
 /// A2: a country is known by which the pack was chosen.
 pub fn a2_jurisdiction(case: &Case<'_>) -> Finding {
     let country = match &case.contact.callee {
-        Callee::Sip(_) => Some("a laboratory".to_owned()),
+        _ if case.pack.contact.sip.value == SipRule::LabTargets => Some("a laboratory".to_owned()),
+        Callee::Sip(_) => case.contact.country.clone(),
         Callee::Number(number) => classify(number).country.or_else(|| case.contact.country.clone()),
     };
     match country {
