@@ -189,9 +189,10 @@ pub struct Enrolment {
     /// Hashes of codes that were used for this box.
     #[serde(default)]
     pub spent: Vec<String>,
-    /// Serial numbers that are no longer good.
+    /// Serial numbers that are good: the newest, and the one before it, which a box goes on using when it
+    /// never received its successor.
     #[serde(default)]
-    pub revoked_serials: Vec<String>,
+    pub good_serials: Vec<String>,
 }
 
 /// Why something about a box was refused.
@@ -257,7 +258,7 @@ impl Enrolment {
     /// Takes the first announcement of a box.
     pub fn announce(box_id: BoxId, request: Vec<u8>, proof: Proof, now: Timestamp) -> Self {
         let state = State::Waiting { since: now };
-        Self { box_id, request, proof, state, spent: Vec::new(), revoked_serials: Vec::new() }
+        Self { box_id, request, proof, state, spent: Vec::new(), good_serials: Vec::new() }
     }
 
     /// Takes an announcement of a box that is known. Asking again is what a box does that polls; a new
@@ -336,6 +337,7 @@ impl Enrolment {
     pub fn issued(&mut self, serial: &str, until: Timestamp) -> Result<(), EnrolError> {
         let State::Approved { branch, .. } = &self.state else { return Err(self.wrong_state("approved")) };
         self.state = State::Issued { branch: branch.clone(), serial: serial.into(), until };
+        self.good_serials = vec![serial.into()];
         Ok(())
     }
 
@@ -370,15 +372,17 @@ impl Enrolment {
     ) -> Result<(), EnrolError> {
         self.may_renew(old, now)?;
         if let State::Issued { serial, until: ends, .. } = &mut self.state {
+            self.good_serials = vec![old.into(), new.into()];
             (*serial, *ends) = (new.into(), until);
         }
         Ok(())
     }
 
-    /// Says whether a connection with this certificate is let in: issued, not revoked, and in date. The box
-    /// whose certificate has expired is let in for its renewal only ([`Self::may_renew`]).
+    /// Says whether a connection with this certificate is let in: issued and not revoked. That it is in date
+    /// is what TLS checks; the box whose certificate has expired is let in for its renewal only
+    /// ([`Self::may_renew`]).
     pub fn may_connect(&self, serial: &str) -> bool {
-        matches!(&self.state, State::Issued { .. }) && !self.revoked_serials.iter().any(|bad| bad == serial)
+        matches!(&self.state, State::Issued { .. }) && self.good_serials.iter().any(|good| good == serial)
     }
 
     /// Takes every certificate of the box away. The session is ended by the shell at once.
@@ -387,9 +391,7 @@ impl Enrolment {
     /// [`EnrolError::NotAllowed`].
     pub fn revoke(&mut self, by: &Person, reason: &str, now: Timestamp) -> Result<(), EnrolError> {
         admin(by)?;
-        if let State::Issued { serial, .. } = &self.state {
-            self.revoked_serials.push(serial.clone());
-        }
+        self.good_serials.clear();
         self.state = State::Revoked { at: now, reason: reason.into() };
         Ok(())
     }
@@ -564,6 +566,9 @@ mod tests {
         let fresh = ClaimCode::from_random(8);
         enrolment.announce_again(other.clone(), fresh.proof(&other), t0()).unwrap();
         claim([&mut enrolment], &fresh, &mei, "1", &mut Limits::default(), t0()).unwrap();
+        enrolment.approve(&admin, t0()).unwrap();
+        enrolment.issued("09", t0() + CERTIFICATE_LIFE).unwrap();
+        assert!(enrolment.may_connect("09"));
         assert!(!enrolment.may_connect("01"), "the old certificate stays out");
     }
 
@@ -575,6 +580,7 @@ mod tests {
         let late = end + GRACE + SignedDuration::from_secs(1);
         assert_eq!(enrolment.may_renew("01", late), Err(EnrolError::TooLate { at: end }));
         enrolment.renewed("01", "02", end + CERTIFICATE_LIFE, end).unwrap();
+        assert!(enrolment.may_connect("01") && enrolment.may_connect("02"), "the successor may be on its way");
         assert_eq!(enrolment.may_renew("01", end), Err(EnrolError::OldCertificate));
         enrolment.revoke(&person("li", Role::FleetAdmin), "stolen", end).unwrap();
         assert!(enrolment.may_renew("02", end).is_err() && !enrolment.may_connect("02"));
