@@ -580,7 +580,10 @@ mod tests {
         let late = end + GRACE + SignedDuration::from_secs(1);
         assert_eq!(enrolment.may_renew("01", late), Err(EnrolError::TooLate { at: end }));
         enrolment.renewed("01", "02", end + CERTIFICATE_LIFE, end).unwrap();
-        assert!(enrolment.may_connect("01") && enrolment.may_connect("02"), "the successor may be on its way");
+        assert!(
+            enrolment.may_connect("01") && enrolment.may_connect("02"),
+            "the successor may be on its way"
+        );
         assert_eq!(enrolment.may_renew("01", end), Err(EnrolError::OldCertificate));
         enrolment.revoke(&person("li", Role::FleetAdmin), "stolen", end).unwrap();
         assert!(enrolment.may_renew("02", end).is_err() && !enrolment.may_connect("02"));
