@@ -4,7 +4,10 @@
 //! and shows a call; `script` checks scripts; `recording` measures recordings of any origin.
 
 mod demo;
+mod flash;
 mod receipts;
+mod release;
+mod rollout;
 mod script;
 mod speech;
 
@@ -45,6 +48,14 @@ enum Command {
     /// Verifies receipts of the compliance gate.
     #[command(subcommand)]
     Receipts(receipts::Command),
+    /// Makes, signs and publishes releases in a local repository.
+    #[command(subcommand)]
+    Release(release::Command),
+    /// Plans and watches how a release spreads.
+    #[command(subcommand)]
+    Rollout(rollout::Command),
+    /// Puts releases for some boxes onto a stick, or shows what boxes wrote back.
+    Flash(flash::Options),
     /// Works on recordings.
     #[command(subcommand)]
     Recording(RecordingCommand),
@@ -87,6 +98,9 @@ fn main() -> ExitCode {
         Command::Script(command) => return script::run(command),
         Command::Receipts(command) => receipts::run(command),
         Command::Speech(command) => speech::run(command),
+        Command::Release(command) => release::run(command),
+        Command::Rollout(command) => rollout::run(command),
+        Command::Flash(options) => flash::run(&options),
         Command::Recording(RecordingCommand::Latency { files, customer, json, max_median }) => {
             recording_latency(&files, customer, json, max_median)
         }
