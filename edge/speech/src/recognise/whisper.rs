@@ -583,6 +583,11 @@ impl Recognizer for Whisper {
             }
             transcript.choice = decoded.choice;
             self.prefer_choice(&mut transcript, audio.voiced);
+            if language == Language::ZH
+                && let Some(text) = super::alike::rewritten(&transcript.text, &options.phrases)
+            {
+                transcript.text = text;
+            }
         }
         transcript.took = started.elapsed();
         Ok(transcript)
