@@ -52,8 +52,8 @@ impl ChoiceRule {
     /// Tells whether the phrase is to be believed instead of the free text, whose tokens' logarithms
     /// sum up to `text_logprob`; `None` when there is no text or a guard rejected it.
     pub fn prefers(&self, choice: &Choice, text_logprob: Option<f32>) -> bool {
-        choice.logprob >= self.least
-            && text_logprob.is_none_or(|text| choice.logprob >= text - self.below_text)
+        let below = self.below_text + self.per_margin * choice.margin.clamp(0.0, 4.0);
+        choice.logprob >= self.least && text_logprob.is_none_or(|text| choice.logprob >= text - below)
     }
 }
 
