@@ -175,7 +175,7 @@ impl Steps for Stepper<'_> {
 }
 
 /// Steps of the decoder that a choice may cost.
-const CHOICE_STEPS: usize = 24;
+const CHOICE_STEPS: usize = 16;
 /// Phrases that are so much less likely than the best are of no interest, in nats.
 const CHOICE_WINDOW: f32 = 4.0;
 
@@ -287,7 +287,9 @@ impl Whisper {
             let decoded = self.decode_greedily(state, samples.len(), found, options)?;
             (found, Decoded { no_speech_prob, ..decoded })
         };
-        decoded.choice = self.choose(state, samples.len(), found, options)?;
+        if !is_settled(&decoded, found, &options.phrases) {
+            decoded.choice = self.choose(state, samples.len(), found, options)?;
+        }
         Ok((found, decoded))
     }
 
@@ -637,6 +639,16 @@ fn run_until(
         params.set_abort_callback_user_data(std::ptr::from_ref(stop).cast_mut().cast());
     }
     state.full(params, samples)
+}
+
+/// Tells whether the free text needs no second opinion: the engine was sure of it, or it is one of the
+/// expected phrases as it stands.
+fn is_settled(decoded: &Decoded, language: Language, phrases: &[String]) -> bool {
+    const SURE: f32 = -0.45;
+    let text = text::bare(&text::clean(&decoded.raw, language));
+    !text.is_empty()
+        && decoded.no_speech_prob < 0.5
+        && (decoded.avg_logprob > SURE || phrases.iter().any(|phrase| text::bare(phrase) == text))
 }
 
 /// Puts tokens behind `past` others that are computed already. The last goes alone: the scores that
