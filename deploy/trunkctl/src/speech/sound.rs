@@ -1,12 +1,12 @@
 //! What is said in a bench: real recordings from a folder, or sentences in synthetic voices where there
 //! are none, and always through a telephone channel.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use trunkline_audio::channel::{mix_at_snr, telephone_channel};
+use trunkline_audio::latency;
 use trunkline_audio::level::trim_silence;
 use trunkline_audio::resample::resample;
 use trunkline_audio::{Codec, wav};
@@ -95,11 +95,10 @@ pub(crate) struct Spoken {
 impl Spoken {
     /// Takes sound at 8 kHz that went through the channel; `None` when there is no speech in it.
     pub(crate) fn new(samples: Vec<i16>, kind: &str) -> Option<Self> {
-        let Range { start, end } = trim_silence(&samples, RATE);
-        if start >= end {
-            return None;
-        }
-        Some(Self { samples: samples.into(), speech_end: end, kind: kind.to_owned() })
+        // The same rule as `trunkctl recording latency`: breath behind the last word is no speech.
+        let heard = latency::analyse(&samples, &[], RATE, &latency::Options::default());
+        let speech_end = (heard.customer.last()?.end_s * f64::from(RATE)) as usize;
+        Some(Self { samples: samples.into(), speech_end, kind: kind.to_owned() })
     }
 }
 
