@@ -164,6 +164,7 @@ impl Classifier {
         verbatim.retain(|(text, _)| !ambiguous.contains(text));
         verbatim.dedup();
 
+        let own = set.texts.len();
         if options.universal {
             let universal = Universal::of(locale);
             for (name, examples) in universal.examples() {
@@ -179,8 +180,9 @@ impl Classifier {
         }
         let weights = balanced(&set.labels, set.names.len());
         let floor = FloorHead::train(locale, &set.names, &set.texts, &set.labels, &weights);
-        let encoded =
-            encoder.filter(|_| !set.texts.is_empty()).map(|encoder| Encoded::train(encoder, &set, &weights));
+        let encoded = encoder
+            .filter(|_| !set.texts.is_empty())
+            .map(|encoder| Encoded::train(encoder, locale, &set, own, &weights));
         Self { locale, options, names: set.names, verbatim, floor, encoded }
     }
 
@@ -439,10 +441,15 @@ impl TrainingSet {
 }
 
 impl Encoded {
-    fn train(encoder: &Encoder, set: &TrainingSet, weights: &[f32]) -> Self {
+    /// The texts from `own` on are the universal ones, the same for every script of the language.
+    fn train(encoder: &Encoder, locale: Locale, set: &TrainingSet, own: usize, weights: &[f32]) -> Self {
         let dim = encoder.dimensions();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut examples = encoder.embed_parallel(&set.texts, threads);
+        let (script, universal) = set.texts.split_at(own);
+        let mut examples = encoder.embed_parallel(script, threads);
+        if !universal.is_empty() {
+            examples.extend_from_slice(&encoder.embed_shared(locale, universal, threads));
+        }
         let mut mean = vec![0.0_f32; dim];
         for row in examples.chunks_exact(dim) {
             for (mean, value) in mean.iter_mut().zip(row) {

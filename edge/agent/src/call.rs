@@ -180,7 +180,7 @@ impl Driver {
                 self.ear.configure(NodeEar { endpoint, max_turn_ms: MAX_TURN_MS });
             }
             Output::ForgetTurn => self.ear.reset_turn(),
-            Output::Recognize { pause, hot_words, phrases } => self.recognize(pause, hot_words, phrases),
+            Output::Recognize { pause, phrases } => self.recognize(pause, phrases),
             Output::DropRecognition { pause } => {
                 if let Some(job) = self.jobs.remove(&pause) {
                     job.cancel();
@@ -440,7 +440,7 @@ impl Driver {
         }
     }
 
-    fn recognize(&mut self, pause: u32, hot_words: Vec<String>, phrases: Arc<[String]>) {
+    fn recognize(&mut self, pause: u32, phrases: Arc<[String]>) {
         let Some(utterance) = self.ear.utterance() else {
             return self.core.handle_transcript(Instant::now(), pause, Transcript::default());
         };
@@ -449,7 +449,6 @@ impl Driver {
             Some(Locale::EnUs | Locale::EnGb) | None => Language::EN,
         };
         let mut options = RecognizeOptions::new(language);
-        options.hints = hot_words;
         options.phrases = phrases;
         let own = self.own.clone();
         let job = Job { audio: utterance.clone(), options, waiting_since: Instant::now() };
@@ -457,7 +456,7 @@ impl Driver {
             let transcript = match done.result {
                 Ok(found) => {
                     debug!(took_ms = found.took.as_millis() as u64, queued_ms = done.queued.as_millis() as u64,
-                        rejected = ?found.rejected, choice = ?found.choice, raw_logprob = found.avg_logprob, "Recognised");
+                        rejected = ?found.rejected, choice_logprob = found.choice.as_ref().map(|choice| choice.logprob), raw_logprob = found.avg_logprob, "Recognised");
                     Transcript { text: found.text, logprob: found.avg_logprob }
                 }
                 Err(error) => {

@@ -175,9 +175,7 @@ pub enum Output {
     Recognize {
         /// Number of the pause.
         pause: u32,
-        /// Words that may well be said.
-        hot_words: Vec<String>,
-        /// Whole answers that may well be given.
+        /// Whole answers that may well be given, the node's hot words among them.
         phrases: Arc<[String]>,
     },
     /// The recognition of this pause is of no use any more.
@@ -772,9 +770,8 @@ impl Call {
     }
 
     fn begin_utterance(&mut self, pause: u32, speech_end: Instant, now: Instant) {
-        let hot_words = self.listen.as_ref().map(|listen| listen.hot_words.clone()).unwrap_or_default();
         self.utterance = Some(Utterance::new(pause, speech_end, now));
-        self.out.push_back(Output::Recognize { pause, hot_words, phrases: Arc::clone(&self.phrases) });
+        self.out.push_back(Output::Recognize { pause, phrases: Arc::clone(&self.phrases) });
     }
 
     fn drop_utterance(&mut self) {

@@ -187,32 +187,34 @@ pub fn phrases(script: &Script, listen: &Listen) -> Arc<[String]> {
             phrase.split_whitespace().count() <= LONGEST_WORDS
         }
     };
-    let own = script.intents();
-    let of_intent = |name: &str| -> Vec<String> {
-        let general = universal.iter().filter(|(intent, _)| *intent == name).flat_map(|(_, all)| all.iter());
-        let special = own.iter().filter(|(intent, _)| intent == name).flat_map(|(_, examples)| examples);
-        special.filter(|phrase| is_short(phrase)).cloned().chain(general.map(|p| (*p).to_owned())).collect()
+    let document = script.document();
+    let of_intent = |name: &str| -> Vec<&str> {
+        let special = document.intents.get(name).into_iter().flat_map(|intent| &intent.examples);
+        let general = universal.iter().filter(|(intent, _)| *intent == name).flat_map(|(_, all)| *all);
+        special
+            .map(|phrase| phrase.as_str())
+            .filter(|phrase| is_short(phrase))
+            .chain(general.copied())
+            .collect()
     };
-    let mut phrases: Vec<String> = Vec::with_capacity(MOST);
-    let mut add = |more: Vec<String>| {
-        for phrase in more {
-            if phrases.len() < MOST && !phrases.contains(&phrase) {
-                phrases.push(phrase);
-            }
+    let mut phrases: Vec<&str> = Vec::with_capacity(MOST);
+    let mut add = |phrase| {
+        if phrases.len() < MOST && !phrases.contains(&phrase) {
+            phrases.push(phrase);
         }
     };
     for intent in &listen.expect {
-        add(of_intent(intent));
+        of_intent(intent).into_iter().for_each(&mut add);
     }
-    add(listen.hot_words.iter().filter(|word| is_short(word)).cloned().collect());
+    listen.hot_words.iter().map(String::as_str).filter(|word| is_short(word)).for_each(&mut add);
     for (intent, _) in universal {
         if !listen.expect.iter().any(|expected| expected == intent) {
-            add(of_intent(intent).into_iter().take(6).collect());
+            of_intent(intent).into_iter().take(6).for_each(&mut add);
         }
     }
     let days = if is_zh { WEEKDAYS_ZH } else { WEEKDAYS_EN };
-    add(days.iter().map(|day| (*day).to_owned()).collect());
-    phrases.into()
+    days.iter().copied().for_each(&mut add);
+    phrases.into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -12,12 +12,15 @@ mod file;
 mod matrix;
 mod tokenizer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bert::Bert;
 use file::ModelFile;
 pub use file::ModelFileError;
+
+use crate::locale::Locale;
 use tokenizer::Tokenizer;
 
 pub(crate) use matrix::with_simd;
@@ -65,6 +68,8 @@ pub struct Encoder {
 struct Inner {
     tokenizer: Tokenizer,
     bert: Bert,
+    /// Vectors of texts that every script shares.
+    shared: Mutex<BTreeMap<Locale, Arc<[f32]>>>,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -84,7 +89,7 @@ impl Encoder {
         let file = Arc::new(file);
         let tokenizer = Tokenizer::new(Arc::clone(&file)).map_err(damaged)?;
         let bert = Bert::new(file).map_err(damaged)?;
-        Ok(Self { inner: Arc::new(Inner { tokenizer, bert }) })
+        Ok(Self { inner: Arc::new(Inner { tokenizer, bert, shared: Mutex::default() }) })
     }
 
     /// Returns the length of a vector: 384.
@@ -141,6 +146,15 @@ impl Encoder {
             }
             out
         })
+    }
+
+    /// Returns the vectors of the texts that all scripts of a language share, computed by the first who
+    /// asks. For one locale `texts` must always be the same.
+    pub(crate) fn embed_shared(&self, locale: Locale, texts: &[String], threads: usize) -> Arc<[f32]> {
+        let mut shared = self.inner.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let vectors = shared.entry(locale).or_insert_with(|| self.embed_parallel(texts, threads).into());
+        debug_assert_eq!(vectors.len(), texts.len() * self.dimensions(), "other texts than before");
+        Arc::clone(vectors)
     }
 
     fn tokens(&self, text: &str) -> Vec<u32> {

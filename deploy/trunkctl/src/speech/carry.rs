@@ -7,8 +7,8 @@
 //! and the understanding, whose time is part of the delay.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -135,7 +135,7 @@ pub(crate) fn measure(
     anyhow::ensure!(!clips.is_empty(), "there is nothing to say: no recordings were found");
     let (news, inbox) = mpsc::channel();
     let (judge, work) = mpsc::channel::<Judge>();
-    let judges = start_judges(models, work, &news)?;
+    let thread = start_judge(models, work, &news)?;
     let mut run = Run {
         models,
         clips,
@@ -166,29 +166,24 @@ pub(crate) fn measure(
         job.cancel();
     }
     drop(judge);
-    for thread in judges {
-        let _ = thread.join();
-    }
+    let _ = thread.join();
     Ok(found)
 }
 
-fn start_judges(
+fn start_judge(
     models: &Models,
     work: Receiver<Judge>,
     news: &Sender<News>,
-) -> Result<Vec<std::thread::JoinHandle<()>>> {
-    let work = Arc::new(Mutex::new(work));
+) -> Result<std::thread::JoinHandle<()>> {
     let (model, news) = (Arc::clone(&models.end_of_turn), news.clone());
-    let thread = std::thread::Builder::new().name("judge".to_owned()).spawn(move || {
-        loop {
-            let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Judge { call, pause, audio }) = next else { return };
+    let judge = move || {
+        for Judge { call, pause, audio } in work {
             if let Ok(probability) = model.complete_probability(&audio.samples) {
                 let _ = news.send(News::Judged { call, pause, probability });
             }
         }
-    });
-    Ok(vec![thread.context("cannot start a thread")?])
+    };
+    std::thread::Builder::new().name("judge".to_owned()).spawn(judge).context("cannot start a thread")
 }
 
 struct Run<'a> {

@@ -8,14 +8,13 @@ use pinyin::ToPinyin as _;
 
 use super::text::is_ideograph;
 
-/// Mean distance of a syllable up to which a whole text is an expected phrase.
-const WHOLE: f32 = 0.25;
-/// The same for a part of a text, which has more chances to be near by accident.
-const PART: f32 = 0.2;
+/// Mean distance of a syllable up to which a text, or a part of one, is an expected phrase. One wrong
+/// final among two syllables is more: ten o'clock (shi dian) must not become yes (shi de).
+const NEAR_ENOUGH: f32 = 0.2;
 /// A phrase of fewer syllables is near to too much.
 const SHORTEST_WHOLE: usize = 2;
 const SHORTEST_PART: usize = 3;
-/// How much farther the next phrase of another sound must be.
+/// How much farther away the second nearest phrase must be, or it is no choice.
 const LEAD: f32 = 0.1;
 
 /// A syllable as it is heard: how it begins and how it ends.
@@ -26,9 +25,15 @@ struct Syllable {
 }
 
 /// Returns the text with what sounds like an expected phrase written as that phrase; `None` when nothing
-/// does, or when it stands there already.
+/// does, or when it stands there already. What is not replaced stays as it was, marks and all; a text
+/// with figures or Latin letters has no row of syllables to compare and is left alone.
 pub(crate) fn rewritten(text: &str, phrases: &[String]) -> Option<String> {
-    let chars: Vec<char> = text.chars().filter(|c| is_ideograph(*c)).collect();
+    if text.chars().any(|c| c.is_alphanumeric() && !is_ideograph(c)) {
+        return None;
+    }
+    // Where each syllable's character stands in the text.
+    let (places, chars): (Vec<usize>, Vec<char>) =
+        text.char_indices().filter(|(_, c)| is_ideograph(*c)).unzip();
     let said = syllables(&chars)?;
     if said.is_empty() || said.len() > 24 || phrases.iter().any(|phrase| text.contains(phrase.as_str())) {
         return None;
@@ -43,22 +48,24 @@ pub(crate) fn rewritten(text: &str, phrases: &[String]) -> Option<String> {
         } else if expected.len() >= SHORTEST_PART {
             for (at, window) in said.windows(expected.len()).enumerate() {
                 let far = distance(window, &expected);
-                if far <= PART && part.is_none_or(|(best, ..)| far < best) {
+                if far <= NEAR_ENOUGH && part.is_none_or(|(best, ..)| far < best) {
                     part = Some((far, at, phrase));
                 }
             }
         }
     }
     whole.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if let Some((best, phrase)) = whole.first().copied()
-        && best <= WHOLE
-        && whole.get(1).is_none_or(|(next, _)| next - best >= LEAD)
-    {
-        return Some(phrase.to_owned());
-    }
-    let (_, at, phrase) = part?;
-    let length = phrase.chars().count();
-    Some(chars[..at].iter().chain(&phrase.chars().collect::<Vec<_>>()).chain(&chars[at + length..]).collect())
+    let (at, phrase) = match whole.first() {
+        Some((best, phrase))
+            if *best <= NEAR_ENOUGH && whole.get(1).is_none_or(|(next, _)| next - best >= LEAD) =>
+        {
+            (0, *phrase)
+        }
+        _ => part.map(|(_, at, phrase)| (at, phrase))?,
+    };
+    let last = at + phrase.chars().count() - 1;
+    let end = places[last] + chars[last].len_utf8();
+    Some(format!("{}{phrase}{}", &text[..places[at]], &text[end..]))
 }
 
 /// Splits into what is heard; `None` when something is no Mandarin syllable.
@@ -135,11 +142,12 @@ mod tests {
         let expected = phrases(&["话费查询", "办理套餐", "国际漫游", "换积分", "投诉", "没有"]);
         for (written, meant) in [
             ("班里透餐", "办理套餐"),
-            ("国际卖油。", "国际漫游"),
+            ("国际卖油。", "国际漫游。"),
             ("挖废查询", "话费查询"),
             ("化费茶心", "话费查询"),
             ("我想换机身", "我想换积分"),
             ("梅友", "没有"),
+            ("嗯，换机身吧。", "嗯，换积分吧。"),
         ] {
             assert_eq!(rewritten(written, &expected).as_deref(), Some(meant), "{written}");
         }
@@ -147,8 +155,9 @@ mod tests {
 
     #[test]
     fn what_sounds_otherwise_or_stands_there_already_is_left_alone() {
-        let expected = phrases(&["话费查询", "换积分", "投诉", "是", "没有"]);
-        for written in ["今天天气很好", "我要投诉", "十点", "3", "yes", "", "明天下午三点", "事"]
+        let expected = phrases(&["话费查询", "换积分", "投诉", "是", "是的", "没有"]);
+        for written in
+            ["今天天气很好", "我要投诉", "十点", "3", "yes", "", "明天下午三点", "事", "换机身300元"]
         {
             assert_eq!(rewritten(written, &expected), None, "{written}");
         }

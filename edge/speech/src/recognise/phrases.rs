@@ -40,11 +40,14 @@ pub struct ChoiceRule {
     pub per_margin: f32,
     /// Longest sound, in seconds, that is taken for a short answer.
     pub longest_s: f32,
+    /// Mean log-probability of the free text's tokens above which nothing is weighed at all: the engine
+    /// is sure, and the search is not for nothing.
+    pub settled: f32,
 }
 
 impl Default for ChoiceRule {
     fn default() -> Self {
-        Self { least: -6.5, below_text: 1.5, per_margin: 0.6, longest_s: 3.5 }
+        Self { least: -6.5, below_text: 1.5, per_margin: 0.6, longest_s: 3.5, settled: -0.45 }
     }
 }
 

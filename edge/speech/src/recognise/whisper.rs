@@ -287,7 +287,7 @@ impl Whisper {
             let decoded = self.decode_greedily(state, samples.len(), found, options)?;
             (found, Decoded { no_speech_prob, ..decoded })
         };
-        if !is_settled(&decoded, found, &options.phrases) {
+        if !self.is_settled(&decoded, found, &options.phrases) {
             decoded.choice = self.choose(state, samples.len(), found, options)?;
         }
         Ok((found, decoded))
@@ -362,6 +362,16 @@ impl Whisper {
         let avg_logprob = if tokens.is_empty() { -10.0 } else { sum / tokens.len() as f32 };
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
         Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None }
+    }
+
+    /// Tells whether the free text needs no second opinion: the engine was sure of it, or it is one of
+    /// the expected phrases as it stands.
+    fn is_settled(&self, decoded: &Decoded, language: Language, phrases: &[String]) -> bool {
+        let text = text::bare(&text::clean(&decoded.raw, language));
+        !text.is_empty()
+            && decoded.no_speech_prob < 0.5
+            && (decoded.avg_logprob > self.choice.settled
+                || phrases.iter().any(|phrase| text::bare(phrase) == text))
     }
 
     /// Finds which of the expected phrases the encoded sound is most likely to be.
@@ -639,16 +649,6 @@ fn run_until(
         params.set_abort_callback_user_data(std::ptr::from_ref(stop).cast_mut().cast());
     }
     state.full(params, samples)
-}
-
-/// Tells whether the free text needs no second opinion: the engine was sure of it, or it is one of the
-/// expected phrases as it stands.
-fn is_settled(decoded: &Decoded, language: Language, phrases: &[String]) -> bool {
-    const SURE: f32 = -0.45;
-    let text = text::bare(&text::clean(&decoded.raw, language));
-    !text.is_empty()
-        && decoded.no_speech_prob < 0.5
-        && (decoded.avg_logprob > SURE || phrases.iter().any(|phrase| text::bare(phrase) == text))
 }
 
 /// Puts tokens behind `past` others that are computed already. The last goes alone: the scores that
