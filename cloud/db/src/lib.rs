@@ -15,6 +15,7 @@ mod calls;
 mod campaigns;
 mod events;
 mod log;
+mod migrations;
 mod policy;
 mod spool;
 mod store;

@@ -5,11 +5,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 use trunkline_model::{Callee, ScriptId, ScriptVersion};
 
 use crate::DbError;
+use crate::migrations::BuiltIn;
 
 /// A handle to the database; clones share the connections.
 #[derive(Clone, Debug)]
@@ -37,7 +39,7 @@ impl Db {
             .connect_with(options.clone())
             .await
             .map_err(opened)?;
-        sqlx::migrate!("./migrations").run(&writer).await?;
+        Migrator::new(BuiltIn).await?.run(&writer).await?;
         let reader =
             SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(opened)?;
         Ok(Self { writer, reader })
