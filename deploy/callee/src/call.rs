@@ -470,7 +470,8 @@ impl<'a> Conversation<'a> {
             return self.customer.handle_heard(turn, None);
         };
         let options = RecognizeOptions::new(language);
-        let job = Job { audio: Utterance::from_telephone(&sound), options, waiting_since: Instant::now() };
+        let job =
+            Job { audio: Utterance::from_telephone(&sound), options, waiting_since: Some(Instant::now()) };
         let understood = self.understood.clone();
         let asked = Instant::now();
         let submitted = pool.submit(job, move |done| {

@@ -1,13 +1,12 @@
 //! One call's task: it moves sound, time and news between the core and the world, and decides nothing.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::{Instrument, debug, info, info_span, warn};
-use trunkline_call::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
+use trunkline_call::{Call, CallConfig, Hearing, Line, Media, Numbers, Output, Transcript};
 use trunkline_dialogue::Script;
 use trunkline_dialogue::action::Endpoint;
 use trunkline_line::{Attached, Command, MediaConfig, MediaNews, MediaStats, Recording, SipCommand};
@@ -16,7 +15,7 @@ use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::{Codec as SdpCodec, LocalMedia, MediaParams};
 use trunkline_sip::{DialogKey, HangupReason, InviteRequest, SipEvent};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint as EarEndpoint, NodeEar};
-use trunkline_speech::recognise::{CancelToken, Job, Language, RecognizeOptions};
+use trunkline_speech::recognise::{Dictation, Language, Lexicon, RecognizeOptions};
 use trunkline_speech::synth::{Locale, Prompt};
 use trunkline_wire::{CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply};
 
@@ -56,6 +55,7 @@ pub(crate) async fn run(
     let (sip_tx, sip_events) = mpsc::unbounded_channel();
     let driver = Driver {
         ear: Ear::new(Some(&shared.speech.silero), EarConfig::default()),
+        dictation: Dictation::new(Arc::clone(&shared.speech.pool)),
         shared,
         command,
         core,
@@ -72,7 +72,6 @@ pub(crate) async fn run(
         stats: None,
         clock: None,
         voice: None,
-        jobs: HashMap::new(),
         playing: None,
         begun: Instant::now(),
     };
@@ -119,7 +118,7 @@ struct Driver {
     stats: Option<MediaStats>,
     clock: Option<EarClock>,
     voice: Option<VoiceOf>,
-    jobs: HashMap<u32, CancelToken>,
+    dictation: Dictation,
     playing: Option<Playing>,
     begun: Instant,
 }
@@ -180,12 +179,8 @@ impl Driver {
                 self.ear.configure(NodeEar { endpoint, max_turn_ms: MAX_TURN_MS });
             }
             Output::ForgetTurn => self.ear.reset_turn(),
-            Output::Recognize { pause, phrases } => self.recognize(pause, phrases),
-            Output::DropRecognition { pause } => {
-                if let Some(job) = self.jobs.remove(&pause) {
-                    job.cancel();
-                }
-            }
+            Output::Recognize { pause, phrases, numbers } => self.recognize(pause, phrases, numbers),
+            Output::DropRecognition { .. } => self.dictation.went_on(),
             Output::Matched { pause, matched } => {
                 self.ear.set_hypothesis_matched(pause, matched);
                 self.drain_ear();
@@ -392,6 +387,14 @@ impl Driver {
                 arrived: received.at.checked_sub(delay).unwrap_or(received.at),
             });
             self.drain_ear();
+            self.dictation.listen_ahead(&self.ear, self.language());
+        }
+    }
+
+    fn language(&self) -> Language {
+        match self.voice.as_ref().map(VoiceOf::locale) {
+            Some(Locale::ZhCn) => Language::ZH,
+            Some(Locale::EnUs | Locale::EnGb) | None => Language::EN,
         }
     }
 
@@ -440,19 +443,18 @@ impl Driver {
         }
     }
 
-    fn recognize(&mut self, pause: u32, phrases: Arc<[String]>) {
+    fn recognize(&mut self, pause: u32, phrases: Arc<[String]>, numbers: Option<Numbers>) {
         let Some(utterance) = self.ear.utterance() else {
             return self.core.handle_transcript(Instant::now(), pause, Transcript::default());
         };
-        let language = match self.voice.as_ref().map(VoiceOf::locale) {
-            Some(Locale::ZhCn) => Language::ZH,
-            Some(Locale::EnUs | Locale::EnGb) | None => Language::EN,
-        };
-        let mut options = RecognizeOptions::new(language);
+        let mut options = RecognizeOptions::new(self.language());
         options.phrases = phrases;
+        options.lexicon = numbers.map(|numbers| match numbers {
+            Numbers::Digits => Lexicon::Digits,
+            Numbers::Amount => Lexicon::Amount,
+        });
         let own = self.own.clone();
-        let job = Job { audio: utterance.clone(), options, waiting_since: Instant::now() };
-        let submitted = self.shared.speech.pool.submit(job, move |done| {
+        let submitted = self.dictation.recognise(utterance.clone(), options, Instant::now(), move |done| {
             let transcript = match done.result {
                 Ok(found) => {
                     debug!(took_ms = found.took.as_millis() as u64, queued_ms = done.queued.as_millis() as u64,
@@ -466,14 +468,9 @@ impl Driver {
             };
             let _ = own.send(Message::Transcript { pause, transcript });
         });
-        match submitted {
-            Ok(token) => {
-                self.jobs.insert(pause, token);
-            }
-            Err(error) => {
-                warn!(%error, "The recogniser takes no work");
-                self.core.handle_transcript(Instant::now(), pause, Transcript::default());
-            }
+        if let Err(error) = submitted {
+            warn!(%error, "The recogniser takes no work");
+            self.core.handle_transcript(Instant::now(), pause, Transcript::default());
         }
         let (model, own) = (Arc::clone(&self.shared.speech.end_of_turn), self.own.clone());
         tokio::task::spawn_blocking(move || match model.complete_probability(&utterance.samples) {
@@ -498,7 +495,6 @@ impl Driver {
                 self.progress(ProgressStage::Preparing, format!("{done} of {of} prompts rendered"));
             }
             Message::Transcript { pause, transcript } => {
-                self.jobs.remove(&pause);
                 self.core.handle_transcript(now, pause, transcript);
             }
             Message::TurnProbability { pause, probability } => {
@@ -587,9 +583,7 @@ impl Driver {
 
     /// Stops the sound, closes the recording and tells the core.
     async fn close(&mut self) {
-        for job in std::mem::take(&mut self.jobs).into_values() {
-            job.cancel();
-        }
+        self.dictation.cancel();
         self.order(Command::Close);
         if let Some(notify) = self.attached.as_ref().map(|attached| Arc::clone(&attached.notify)) {
             let closed = async {

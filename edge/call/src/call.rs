@@ -14,7 +14,7 @@ use trunkline_wire::{
     ProgressStage, RecordingRecord, RobotTurn, TurnEvent, TurnKind, TurnRecord, TurnReply, TurnRequest,
 };
 
-use crate::expected;
+use crate::expected::{self, Numbers};
 use crate::floor;
 use crate::hearing::{Asked, Ended, Utterance};
 use crate::timeline::{Timeline, seconds, signed_ms};
@@ -177,6 +177,8 @@ pub enum Output {
         pause: u32,
         /// Whole answers that may well be given, the node's hot words among them.
         phrases: Arc<[String]>,
+        /// What kind of number is asked for, if any.
+        numbers: Option<Numbers>,
     },
     /// The recognition of this pause is of no use any more.
     DropRecognition {
@@ -771,7 +773,8 @@ impl Call {
 
     fn begin_utterance(&mut self, pause: u32, speech_end: Instant, now: Instant) {
         self.utterance = Some(Utterance::new(pause, speech_end, now));
-        self.out.push_back(Output::Recognize { pause, phrases: Arc::clone(&self.phrases) });
+        let numbers = self.listen.as_ref().and_then(expected::numbers);
+        self.out.push_back(Output::Recognize { pause, phrases: Arc::clone(&self.phrases), numbers });
     }
 
     fn drop_utterance(&mut self) {

@@ -176,6 +176,24 @@ const WEEKDAYS_EN: &[&str] = &[
     "next week",
 ];
 
+/// What kind of number a node asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// A row of digits: a telephone number, an order number.
+    Digits,
+    /// A number or an amount of money.
+    Amount,
+}
+
+/// Tells whether the answer is likely to be a number, from the values that are still asked for.
+pub fn numbers(listen: &Listen) -> Option<Numbers> {
+    listen.values.iter().find_map(|kind| match kind.as_str() {
+        "phone" | "id" | "digits" => Some(Numbers::Digits),
+        "money" | "number" => Some(Numbers::Amount),
+        _ => None,
+    })
+}
+
 /// Lists the answers that may well be given where `listen` stands, the expected intents' first.
 pub fn phrases(script: &Script, listen: &Listen) -> Arc<[String]> {
     let is_zh = script.locale().starts_with("zh");
@@ -231,6 +249,7 @@ mod tests {
             endpoint: Endpoint::Short,
             expect: expect.iter().map(|e| (*e).to_owned()).collect(),
             hot_words: vec!["王芳".to_owned()],
+            values: Vec::new(),
         }
     }
 
@@ -248,6 +267,17 @@ mod tests {
         sorted.dedup();
         assert_eq!(sorted.len(), found.len());
         assert!(found.len() <= MOST && found.iter().all(|phrase| phrase.chars().count() <= LONGEST_CHARS_ZH));
+    }
+
+    #[test]
+    fn a_node_that_asks_for_an_amount_expects_a_number() {
+        let asks = |values: &[&str]| Listen {
+            values: values.iter().map(|kind| (*kind).to_owned()).collect(),
+            ..listen(&[])
+        };
+        assert_eq!(numbers(&asks(&["date", "money"])), Some(Numbers::Amount));
+        assert_eq!(numbers(&asks(&["phone"])), Some(Numbers::Digits));
+        assert_eq!(numbers(&asks(&["date"])), None);
     }
 
     #[test]

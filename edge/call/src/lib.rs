@@ -20,7 +20,7 @@ mod hearing;
 mod timeline;
 
 pub use call::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
-pub use expected::phrases as expected_phrases;
+pub use expected::{Numbers, numbers as expected_numbers, phrases as expected_phrases};
 
 #[cfg(test)]
 mod tests;

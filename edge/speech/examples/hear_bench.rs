@@ -1,8 +1,8 @@
 //! Measures the hearing half on real recordings and prints tables.
 //!
-//! `cargo run -p trunkline-speech --example hear_bench -- [cost] [words] [digits] [noise] [vad] [turn] [ear] [sweep]`
-//! runs the named parts, or all but the sweep over margins. `COUNT=30` sets how many recordings of each kind, `MODEL=file` another whisper
-//! model, `TRUNKLINE_DATA` where the recordings are. CPU time is that of all threads, so a busy
+//! `cargo run -p trunkline-speech --example hear_bench -- [cost] [words] [digits] [noise] [vad] [turn] [ear] [sweep] [pauses]`
+//! runs the named parts, or all but the sweep over margins and the table of pauses. `COUNT=30` sets how many recordings of each kind, `SET=zh` one set of recordings,
+//! `DENOISE=10` takes noise out before, `MODEL=file` another whisper model, `TRUNKLINE_DATA` where the recordings are. CPU time is that of all threads, so a busy
 //! machine does not change it much.
 
 // The tests' own reader of recordings.
@@ -16,7 +16,8 @@ use testing::{Clip, clips, model_file, through_telephone};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, NodeEar};
 use trunkline_speech::recognise::text::bare;
 use trunkline_speech::recognise::{
-    AudioContext, Language, RecognizeOptions, Recognizer, Rejection, Utterance, Whisper, WhisperConfig,
+    AudioContext, Denoiser, Language, RecognizeOptions, Recognizer, Rejection, Utterance, Whisper,
+    WhisperConfig,
 };
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::{DetectorConfig, SileroModel, SileroVad, SpeechDetector};
@@ -35,7 +36,13 @@ fn main() {
         ear(count);
     }
     let model = std::env::var("MODEL").unwrap_or_else(|_| "whisper-base-q8_0.bin".to_owned());
-    if !(wanted("cost") || wanted("words") || wanted("noise") || wanted("digits") || wanted("sweep")) {
+    if !(wanted("cost")
+        || wanted("words")
+        || wanted("noise")
+        || wanted("digits")
+        || wanted("sweep")
+        || wanted("pauses"))
+    {
         return;
     }
     let Some(path) = model_file(&model) else { return };
@@ -55,6 +62,9 @@ fn main() {
     }
     if named.iter().any(|name| name == "sweep") {
         sweep(&whisper, count);
+    }
+    if named.iter().any(|name| name == "pauses") {
+        pauses(&whisper);
     }
     if wanted("digits") {
         digits(&whisper, count);
@@ -103,13 +113,14 @@ fn words(whisper: &Whisper, count: usize) {
     );
     let noises: Vec<Clip> = clips(|c| c.kind == "noise").into_iter().flatten().collect();
     for (set, language) in [("zh", Language::ZH), ("en", Language::EN), ("en-l2zh", Language::EN)] {
-        if language == Language::ZH && !whisper.is_multilingual() {
+        let named = std::env::var("SET").is_ok_and(|name| name != set);
+        if named || language == Language::ZH && !whisper.is_multilingual() {
             continue;
         }
         let all: Vec<Clip> = clips(|c| c.kind == "asr" && c.language == set).into_iter().flatten().collect();
         let step = (all.len() / count.max(1)).max(1);
         let chosen: Vec<Clip> = all.into_iter().step_by(step).take(count).collect();
-        for snr in [None, Some(10.0)] {
+        for snr in [None, Some(10.0), Some(5.0)] {
             let sounds: Vec<Utterance> =
                 chosen.iter().enumerate().map(|(n, c)| heard(c, snr, &noises, n)).collect();
             let plain = || RecognizeOptions { threads: 1, ..RecognizeOptions::new(language) };
@@ -119,7 +130,9 @@ fn words(whisper: &Whisper, count: usize) {
                 ("greedy, full window", RecognizeOptions { context: AudioContext::Full, ..plain() }),
             ];
             for (name, options) in settings {
-                if snr.is_some() && options.context == AudioContext::Full {
+                if (snr.is_some() || std::env::var_os("SET").is_some())
+                    && options.context == AudioContext::Full
+                {
                     continue;
                 }
                 let name = name.to_owned();
@@ -157,6 +170,11 @@ fn sweep(whisper: &Whisper, count: usize) {
     }
 }
 
+/// `DENOISE=10` takes up to 10 dB of steady noise out before recognition.
+fn denoise_db() -> Option<f32> {
+    std::env::var("DENOISE").ok()?.parse().ok()
+}
+
 fn report(
     whisper: &Whisper,
     set: &str,
@@ -169,6 +187,8 @@ fn report(
     let language = if set == "zh" { Language::ZH } else { Language::EN };
     let (mut wrong, mut all, mut lost, mut cpu, mut length) = (0, 0, 0, Duration::ZERO, Duration::ZERO);
     for (clip, audio) in chosen.iter().zip(sounds) {
+        let cleaned = denoise_db().map(|db| Utterance::new(Denoiser::new(db).clean(&audio.samples)));
+        let audio = cleaned.as_ref().unwrap_or(audio);
         let (spent, _, transcript) = measured(|| whisper.recognize(audio, options).expect("recognises"));
         cpu += spent;
         length += audio.duration();
@@ -303,6 +323,66 @@ fn digits(whisper: &Whisper, count: usize) {
             "| {name} | {right} | {rejected} | {wrong} | {:.0} |",
             cpu.as_secs_f64() * 1e3 / (right + rejected + wrong).max(1) as f64
         );
+    }
+}
+
+/// Everything that is known at a pause, one line each, for fitting the end-of-turn rule: the pauses
+/// within recordings (with their length), their ends, and places where a program cut them.
+fn pauses(whisper: &Whisper) {
+    let (Some(vad), Some(eot)) = (model_file("silero-vad.onnx"), model_file("smart-turn-v3.2.onnx")) else {
+        return;
+    };
+    let vad = SileroModel::load(&vad).expect("the model loads");
+    let eot = EndOfTurn::load(&eot).expect("the model loads");
+    println!("kind\tpath\tgap_ms\tturn_ms\tcomplete\tlogprob\tend\tlast\tlast_p\ttext");
+    for clip in clips(|c| c.kind == "asr" || c.path.starts_with("turn/")).into_iter().flatten() {
+        let sound = [vec![0; 4_000], trimmed(&clip.telephone()), vec![0; 20_000]].concat();
+        let mut ear = Ear::new(Some(&vad), EarConfig::default());
+        ear.configure(NodeEar { max_turn_ms: 28_000, ..NodeEar::default() });
+        ear.set_eager(true);
+        let language = if clip.language == "zh" { Language::ZH } else { Language::EN };
+        let mut open: Option<(u64, String)> = None;
+        for frame in sound.chunks(160) {
+            ear.push(frame);
+            while let Some(event) = ear.poll_event() {
+                match event {
+                    EarEvent::PauseDetected { speech_end_ms, .. } => {
+                        let audio = ear.utterance().expect("a turn runs");
+                        let p = eot.complete_probability(&audio.samples).expect("runs");
+                        let heard = whisper
+                            .recognize(
+                                &audio,
+                                &RecognizeOptions { threads: 2, ..RecognizeOptions::new(language) },
+                            )
+                            .expect("recognises");
+                        let last = heard.tokens.last();
+                        let line = format!(
+                            "{}\t{p:.3}\t{:.3}\t{:.3}\t{}\t{:.3}\t{}",
+                            ear.turn_ms().unwrap_or(0),
+                            heard.avg_logprob,
+                            heard.end_logprob,
+                            last.map_or("", |token| token.text.trim()),
+                            last.map_or(0.0, |token| token.probability),
+                            heard.raw,
+                        );
+                        open = Some((speech_end_ms, line));
+                    }
+                    EarEvent::SpeechResumed { at_ms, .. } => {
+                        if let Some((end, line)) = open.take() {
+                            println!("inner\t{}\t{}\t{line}", clip.path, at_ms.saturating_sub(end));
+                        }
+                    }
+                    EarEvent::TurnEnded { .. } => {
+                        // The rest of the recording is another turn; the bench wants to see it, too.
+                        if let Some((_, line)) = open.take() {
+                            let kind = if clip.path.contains("/incomplete") { "cut" } else { "end" };
+                            println!("{kind}\t{}\t{}\t{line}", clip.path, ear.position_ms());
+                        }
+                    }
+                    EarEvent::SpeechStarted { .. } | EarEvent::FalseStart { .. } => {}
+                }
+            }
+        }
     }
 }
 

@@ -268,7 +268,20 @@ impl Ear {
         let index = |at: u64| usize::try_from(at - self.sound_at).unwrap_or(usize::MAX).min(self.sound.len());
         let pcm: Vec<i16> = self.sound.range(index(from)..index(end)).copied().collect();
         let voiced = if open { self.detector.voiced() - turn.voiced_before } else { turn.voiced };
-        Some(Utterance::from_telephone(&pcm).with_voiced(Duration::from_millis(voiced / PER_MS)))
+        let voiced = Duration::from_millis(voiced / PER_MS);
+        Some(Utterance::from_telephone(&pcm).with_voiced(voiced).of_turn(from))
+    }
+
+    /// Returns for how long the turn has run, in ms, as far as it will be in [`Self::utterance`]; `None`
+    /// between turns.
+    pub fn turn_ms(&self) -> Option<u32> {
+        let end = |turn: &Turn| (turn.end + TAIL).min(self.position());
+        let (turn, end) = match &self.state {
+            State::Speaking(turn) => (turn, self.position()),
+            State::Paused { turn, .. } => (turn, end(turn)),
+            State::Idle => return None,
+        };
+        Some(to_ms(end.saturating_sub(turn.start.saturating_sub(PRE_ROLL))))
     }
 
     /// Returns how much sound has been pushed, in ms.

@@ -158,7 +158,8 @@ fn calls_that_recognise_at_the_same_time_get_their_own_words() {
     let (told, ends) = mpsc::channel();
     for (n, audio) in audio.iter().enumerate() {
         let told = told.clone();
-        let job = Job { audio: audio.clone(), options: options(Language::ZH), waiting_since: Instant::now() };
+        let job =
+            Job { audio: audio.clone(), options: options(Language::ZH), waiting_since: Some(Instant::now()) };
         pool.submit(job, move |done| told.send((n, done.result.unwrap().text)).unwrap()).unwrap();
     }
     for (n, text) in ends.iter().take(audio.len()) {

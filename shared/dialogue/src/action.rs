@@ -121,6 +121,8 @@ pub struct Listen {
     pub expect: Vec<String>,
     /// Words that may well be said here.
     pub hot_words: Vec<String>,
+    /// Kinds of the values that are asked for and not known yet, such as `money`.
+    pub values: Vec<String>,
 }
 
 /// How long an answer is likely to be.

@@ -503,7 +503,9 @@ impl<'g> Run<'g> {
         let Some(ask) = self.current().and_then(Node::ask) else { return self.lost() };
         self.state.phase = Phase::Asking;
         let fill = |t: &Template| t.fill(&self.state.vars, &self.state.slots);
+        let open = ask.fill.iter().filter(|fill| !self.state.slots.contains_key(&fill.slot));
         let listen = Listen {
+            values: open.map(|fill| fill.kind.clone()).collect(),
             no_input: no_input.unwrap_or(ask.no_input_after),
             endpoint: if no_input.is_some() { Endpoint::Normal } else { ask.endpoint },
             expect: ask.expect.clone(),

@@ -161,6 +161,9 @@ pub enum ActionV1 {
         /// Likely words.
         #[serde(default)]
         hot_words: Vec<String>,
+        /// Kinds of the values that are asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        values: Vec<String>,
     },
     /// Hand over.
     Transfer {
@@ -244,6 +247,7 @@ impl From<&Action> for ActionV1 {
                 },
                 expect: listen.expect.clone(),
                 hot_words: listen.hot_words.clone(),
+                values: listen.values.clone(),
             },
             Action::Transfer { to, timeout } => {
                 Self::Transfer { to: to.clone(), timeout_ms: millis(*timeout) }
@@ -272,7 +276,7 @@ impl ActionV1 {
                     max_chars: generate.max_chars,
                 }),
             }),
-            Self::Listen { no_input_ms, endpoint, expect, hot_words } => Action::Listen(Listen {
+            Self::Listen { no_input_ms, endpoint, expect, hot_words, values } => Action::Listen(Listen {
                 no_input: Duration::from_millis(u64::from(no_input_ms)),
                 endpoint: match endpoint {
                     EndpointV1::Short => Endpoint::Short,
@@ -281,6 +285,7 @@ impl ActionV1 {
                 },
                 expect,
                 hot_words,
+                values,
             }),
             Self::Transfer { to, timeout_ms } => {
                 Action::Transfer { to, timeout: Duration::from_millis(u64::from(timeout_ms)) }
@@ -316,6 +321,7 @@ mod tests {
             endpoint: Endpoint::Short,
             expect: vec!["yes".into()],
             hot_words: vec![],
+            values: vec!["money".into()],
         });
         let json = serde_json::to_string(&ActionV1::from(&action)).unwrap();
         let back: ActionV1 = serde_json::from_str(&json).unwrap();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint, NodeEar};
 use trunkline_speech::recognise::{
-    CancelToken, Job, Language, RecognizeOptions, RecognizerPool, Transcript, Utterance,
+    Dictation, Language, RecognizeOptions, RecognizerPool, Transcript, Utterance,
 };
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::SileroModel;
@@ -107,11 +107,11 @@ struct Draft {
     reply_due: Option<Instant>,
     over: Option<Instant>,
     empty: bool,
-    job: Option<CancelToken>,
 }
 
 struct Caller {
     ear: Ear,
+    dictation: Dictation,
     clips: VecDeque<usize>,
     clip: usize,
     /// Samples of the clip that were spoken; `None` while the caller listens.
@@ -162,10 +162,7 @@ pub(crate) fn measure(
     }
     run.found.cores = (cpu_time() - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
     let Run { found, judge, callers, .. } = run;
-    for job in callers.into_iter().filter_map(|caller| caller.draft?.job) {
-        job.cancel();
-    }
-    drop(judge);
+    drop((judge, callers));
     let _ = thread.join();
     Ok(found)
 }
@@ -208,6 +205,7 @@ impl Run<'_> {
         let clips = (0..count).map(|n| (n + call * 7) % count).collect();
         Caller {
             ear,
+            dictation: Dictation::new(Arc::clone(&self.models.pool)),
             clips,
             clip: 0,
             at: None,
@@ -229,6 +227,7 @@ impl Run<'_> {
             {
                 caller.ear.set_eager(self.world.eager && self.models.pool.is_idle());
                 caller.ear.push(&frame);
+                caller.dictation.listen_ahead(&caller.ear, self.language);
             }
             self.drain(call);
             self.give_up(call);
@@ -280,23 +279,20 @@ impl Run<'_> {
     fn recognise(&mut self, call: usize, pause: u32, now: Instant) {
         self.forget(call);
         let Some(audio) = self.callers[call].ear.utterance() else { return };
-        let job =
-            Job { audio: audio.clone(), options: RecognizeOptions::new(self.language), waiting_since: now };
         let news = self.news.clone();
-        let submitted = self.models.pool.submit(job, move |done| {
+        let options = RecognizeOptions::new(self.language);
+        let submitted = self.callers[call].dictation.recognise(audio.clone(), options, now, move |done| {
             let _ = news.send(News::Text { call, pause, transcript: done.result.ok().map(Box::new) });
         });
         let _ = self.judge.send(Judge { call, pause, audio });
         self.callers[call].draft =
-            Some(Draft { pause, seen: Some(now), job: submitted.ok(), ..Draft::default() });
+            submitted.is_ok().then(|| Draft { pause, seen: Some(now), ..Draft::default() });
     }
 
     fn forget(&mut self, call: usize) {
-        if let Some(draft) = self.callers[call].draft.take() {
+        if self.callers[call].draft.take().is_some() {
             self.found.dropped += 1;
-            if let Some(job) = draft.job {
-                job.cancel();
-            }
+            self.callers[call].dictation.went_on();
         }
     }
 

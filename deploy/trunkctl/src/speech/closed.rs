@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::civil::DateTime;
-use trunkline_call::expected_phrases;
+use trunkline_call::{Numbers, expected_numbers, expected_phrases};
 use trunkline_dialogue::Script;
 use trunkline_dialogue::action::{Endpoint, Listen};
 use trunkline_nlu::{Engine, EntityValue, IntentExamples, Locale as NluLocale, extract};
-use trunkline_speech::recognise::{Language, RecognizeOptions, Recognizer, Utterance};
+use trunkline_speech::recognise::{Language, Lexicon, RecognizeOptions, Recognizer, Utterance};
 use trunkline_speech::synth::{Locale, PromptStore};
 
 use super::sound::{Clip, in_noise, synthetic};
@@ -25,6 +25,9 @@ struct Question {
     expect: Vec<String>,
     #[serde(default)]
     hot_words: Vec<String>,
+    /// Kinds of the values that the node asks for.
+    #[serde(default)]
+    values: Vec<String>,
     answers: Vec<Answer>,
 }
 
@@ -103,7 +106,12 @@ impl Bench<'_> {
                 endpoint: Endpoint::Short,
                 expect: question.expect.clone(),
                 hot_words: question.hot_words.clone(),
+                values: question.values.clone(),
             };
+            let lexicon = expected_numbers(&listen).map(|numbers| match numbers {
+                Numbers::Digits => Lexicon::Digits,
+                Numbers::Amount => Lexicon::Amount,
+            });
             let phrases = expected_phrases(&script, &listen);
             let expect: Vec<&str> = question.expect.iter().map(String::as_str).collect();
             for snr in [None, Some(10.0)] {
@@ -132,7 +140,8 @@ impl Bench<'_> {
                         let mut judge = |text: &str| -> Result<Option<bool>> {
                             meant(self.engine, &version, nlu, text, &expect, set.now, &answer.means)
                         };
-                        self.one(&sound, language, &phrases, &mut row, &mut judge)?;
+                        let expected = (Arc::clone(&phrases), lexicon);
+                        self.one(&sound, language, expected, &mut row, &mut judge)?;
                     }
                 }
                 rows.push(row);
@@ -174,7 +183,8 @@ impl Bench<'_> {
                     }
                     Ok(Some(text == digit.to_string() || text == WORDS[digit as usize]))
                 };
-                self.one(&sound, Language::EN, &phrases, &mut row, &mut judge)?;
+                let expected = (Arc::clone(&phrases), Some(Lexicon::Digits));
+                self.one(&sound, Language::EN, expected, &mut row, &mut judge)?;
             }
             rows.push(row);
         }
@@ -185,7 +195,7 @@ impl Bench<'_> {
         &self,
         sound: &[i16],
         language: Language,
-        phrases: &Arc<[String]>,
+        (phrases, lexicon): (Arc<[String]>, Option<Lexicon>),
         row: &mut Row,
         judge: &mut dyn FnMut(&str) -> Result<Option<bool>>,
     ) -> Result<()> {
@@ -196,7 +206,8 @@ impl Bench<'_> {
         let before = super::carry::cpu_time();
         let free = self.recognizer.recognize(&audio, &options)?;
         let between = super::carry::cpu_time();
-        options.phrases = Arc::clone(phrases);
+        options.phrases = phrases;
+        options.lexicon = lexicon;
         let weighed = self.recognizer.recognize(&audio, &options)?;
         row.extra += (super::carry::cpu_time() - between).saturating_sub(between - before);
         let (free_meant, weighed_meant) = (judge(&free.text)?, judge(&weighed.text)?);

@@ -3,6 +3,7 @@
 mod carry;
 mod closed;
 mod sound;
+mod turns;
 mod words;
 
 use std::fmt::Write as _;
@@ -95,6 +96,8 @@ enum Part {
     Latency,
     /// How many conversations the machine carries.
     Carry,
+    /// Turns that are cut off, against the time that one waits at their end.
+    Turns,
     /// Error rates of free transcription.
     Words,
     /// Closed questions.
@@ -149,8 +152,16 @@ fn bench(options: &Options) -> Result<()> {
     );
     let noises: Vec<Vec<i16>> =
         clips.iter().filter(|clip| clip.kind == "noise").map(Clip::narrow).collect::<Result<_>>()?;
+    let models = models(&dir, &whisper, options)?;
+    if wanted(Part::Turns) {
+        let language = match options.lang {
+            Lang::Zh => "zh",
+            Lang::En => "en",
+        };
+        let mut tell = |line: &str| report.line(line);
+        turns::run(&models.silero, &models.end_of_turn, &clips, language, options.count, &mut tell)?;
+    }
     if wanted(Part::Latency) || wanted(Part::Carry) {
-        let models = models(&dir, &whisper, options)?;
         let callers = callers(&clips, options)?;
         if wanted(Part::Latency) {
             latency(&mut report, &models, &callers, options)?;
@@ -175,7 +186,7 @@ fn bench(options: &Options) -> Result<()> {
 fn models(dir: &Path, whisper: &Arc<dyn Recognizer>, options: &Options) -> Result<Models> {
     let mut config = PoolConfig::default();
     if options.threads > 0 {
-        config.threads_alone = options.threads;
+        config.threads = options.threads;
     }
     let pool = RecognizerPool::new(Arc::clone(whisper), config).context("cannot start the recogniser")?;
     Ok(Models {

@@ -23,6 +23,10 @@ pub struct Verdict {
 
 /// Returns the silence in ms that ends the turn.
 ///
+/// `trunkctl speech bench turns` draws what a factor on all of them would change: who waits longer cuts
+/// fewer callers off. The model alone tells pauses of read speech from ends no better than seven times in
+/// ten, so an expected answer decides most, and where nothing is understood the wait is long.
+///
 /// The sound's verdict and the words' each take some of it away; what neither knows yet is waited
 /// for. `own_pause_ms` is the caller's usual pause within a turn (0 when unknown): one who thinks
 /// between words is given time, unless words and sound both say that all is said.
@@ -36,13 +40,13 @@ pub fn silence_needed(endpoint: Endpoint, verdict: Verdict, own_pause_ms: u32) -
     };
     let (needed, certain) = match (sound, verdict.matched) {
         (Some(Sound::Complete), Some(true)) => (by_kind(220, 300, 500), true),
-        (Some(Sound::Likely), Some(true)) => (by_kind(280, 380, 600), false),
-        (Some(Sound::Complete), None | Some(false)) => (by_kind(400, 450, 700), false),
-        (Some(Sound::Likely), None | Some(false)) => (by_kind(500, 550, 850), false),
-        (None, Some(true)) => (by_kind(320, 420, 700), false),
+        (Some(Sound::Likely), Some(true)) => (by_kind(260, 420, 600), false),
+        (Some(Sound::Complete), None | Some(false)) => (by_kind(380, 420, 700), false),
+        (Some(Sound::Likely), None | Some(false)) => (by_kind(480, 530, 850), false),
+        (None, Some(true)) => (by_kind(320, 440, 700), false),
         (None, None) => (by_kind(550, 650, 950), false),
         (None, Some(false)) => (by_kind(600, 700, 1_000), false),
-        (Some(Sound::Incomplete), Some(true)) => (by_kind(420, 600, 900), false),
+        (Some(Sound::Incomplete), Some(true)) => (by_kind(340, 600, 900), false),
         (Some(Sound::Incomplete), None) => (by_kind(750, 900, 1_200), false),
         (Some(Sound::Incomplete), Some(false)) => (by_kind(850, 1_000, 1_400), false),
     };
@@ -59,9 +63,9 @@ enum Sound {
 
 impl Sound {
     fn of(probability: f32) -> Self {
-        if probability >= 0.8 {
+        if probability >= 0.7 {
             Self::Complete
-        } else if probability >= 0.5 {
+        } else if probability >= 0.3 {
             Self::Likely
         } else {
             Self::Incomplete
@@ -80,11 +84,11 @@ mod tests {
     #[test]
     fn the_table_reads_as_intended() {
         let rows = [
-            (Some(0.95), Some(true), [220, 300, 500]),
-            (Some(0.6), Some(true), [280, 380, 600]),
-            (None, Some(true), [320, 420, 700]),
-            (Some(0.95), None, [400, 450, 700]),
-            (Some(0.1), Some(true), [420, 600, 900]),
+            (Some(0.75), Some(true), [220, 300, 500]),
+            (Some(0.4), Some(true), [260, 420, 600]),
+            (None, Some(true), [320, 440, 700]),
+            (Some(0.95), None, [380, 420, 700]),
+            (Some(0.1), Some(true), [340, 600, 900]),
             (None, None, [550, 650, 950]),
             (Some(0.1), None, [750, 900, 1_200]),
             (Some(0.1), Some(false), [850, 1_000, 1_400]),

@@ -64,8 +64,8 @@ fn what_is_learned_in_the_pause_shortens_or_lengthens_the_wait() {
     for (probability, matched, expected) in [
         (Some(0.95), Some(true), 300),
         (Some(0.1), Some(false), 1_000),
-        (None, Some(true), 420),
-        (Some(0.9), None, 450),
+        (None, Some(true), 440),
+        (Some(0.9), None, 420),
     ] {
         let mut ear = ear();
         play(&mut ear, &[hush(500), voice(800)].concat());

@@ -10,6 +10,8 @@
 //! come in pairs around text and never go back, the first is at most one second, and when all
 //! timestamps together are likelier than any piece of text, a timestamp it is.
 
+use std::sync::Arc;
+
 use super::phrases::TokenId;
 
 /// The numbers of the tokens with a meaning.
@@ -64,12 +66,16 @@ pub(crate) enum Ended {
 pub(crate) struct Greedy {
     specials: Specials,
     /// Everything chosen, timestamps too.
-    sequence: Vec<TokenId>,
+    sequence: Vec<Chosen>,
     text: Vec<Chosen>,
     last_time: Option<TokenId>,
+    /// Logarithm of the probability that the text ended before the last choice.
+    end_logprob: f32,
     /// Where the sound ends, in timestamps.
     sound_end: usize,
     limit: usize,
+    /// Which pieces of text may be chosen; `None`: all.
+    allowed: Option<Arc<[bool]>>,
 }
 
 impl Greedy {
@@ -81,12 +87,27 @@ impl Greedy {
             sequence: Vec::with_capacity(limit),
             text: Vec::new(),
             last_time: None,
+            end_logprob: f32::NEG_INFINITY,
             sound_end,
             limit,
+            allowed: None,
         }
     }
 
-    /// Runs from the scores after the prompt to the end of the text.
+    /// Allows these pieces of text only, by the token's number.
+    pub(crate) fn allow_only(&mut self, pieces: Arc<[bool]>) {
+        self.allowed = Some(pieces);
+    }
+
+    /// Takes a beginning as chosen that was written before, timestamps and all.
+    pub(crate) fn begin_with(&mut self, beginning: &[Chosen]) {
+        for chosen in beginning {
+            self.note(*chosen);
+        }
+    }
+
+    /// Runs from the scores after the prompt and what [`Self::begin_with`] was given, to the end of the
+    /// text.
     pub(crate) fn run<S: Steps>(&mut self, first: &[f32], steps: &mut S) -> Result<Ended, S::Error> {
         let mut next = self.choose(first);
         loop {
@@ -103,22 +124,37 @@ impl Greedy {
         &self.text
     }
 
+    /// Returns everything chosen so far, timestamps too.
+    pub(crate) fn sequence(&self) -> &[Chosen] {
+        &self.sequence
+    }
+
+    /// Returns the logarithm of the probability with which the decoder saw the text end where it did.
+    pub(crate) fn end_logprob(&self) -> f32 {
+        self.end_logprob
+    }
+
+    fn note(&mut self, chosen: Chosen) {
+        self.sequence.push(chosen);
+        if chosen.token >= self.specials.first_time {
+            self.last_time = Some(chosen.token);
+        } else {
+            self.text.push(chosen);
+        }
+    }
+
     /// Notes a choice; tells whether the text ends with it.
     fn take(&mut self, chosen: Chosen) -> Option<Ended> {
         let Specials { end, first_time, .. } = self.specials;
         if chosen.token == end {
             return Some(Ended::Finished);
         }
-        self.sequence.push(chosen.token);
-        if chosen.token >= first_time {
-            let follows_text = !self.text.is_empty() && self.sequence.len() > 1;
-            self.last_time = Some(chosen.token);
+        self.note(chosen);
+        if chosen.token >= first_time && !self.text.is_empty() {
             let at = usize::try_from(chosen.token - first_time).unwrap_or(0);
-            if follows_text && at + NEAR_END >= self.sound_end {
+            if at + NEAR_END >= self.sound_end {
                 return Some(Ended::Finished);
             }
-        } else {
-            self.text.push(chosen);
         }
         (self.sequence.len() >= self.limit || self.is_looping()).then_some(Ended::CutShort)
     }
@@ -134,10 +170,10 @@ impl Greedy {
     }
 
     /// Picks the likeliest token that may stand here.
-    fn choose(&self, scores: &[f32]) -> Chosen {
+    fn choose(&mut self, scores: &[f32]) -> Chosen {
         let Specials { end, first_time, blank } = self.specials;
         let (end, first_time) = (index(end), index(first_time).min(scores.len()));
-        let is_time = |token: &TokenId| *token >= self.specials.first_time;
+        let is_time = |chosen: &Chosen| chosen.token >= self.specials.first_time;
         let begins = self.sequence.is_empty();
         let after_time = self.sequence.last().is_some_and(is_time);
         let second = self.sequence.len().checked_sub(2).map(|at| is_time(&self.sequence[at]));
@@ -151,8 +187,8 @@ impl Greedy {
 
         let mut highest = (f32::NEG_INFINITY, end);
         for (token, score) in scores.iter().enumerate().take(text.end) {
-            let allowed = !(begins && token == index(blank));
-            if allowed && *score > highest.0 {
+            let allowed = self.allowed.as_ref().is_none_or(|pieces| pieces.get(token) == Some(&true));
+            if allowed && !(begins && token == index(blank)) && *score > highest.0 {
                 highest = (*score, token);
             }
         }
@@ -175,6 +211,7 @@ impl Greedy {
         let total = (mass(text) - blank_mass).max(0.0) + end_mass + time_mass;
         let (score, token) = if time_mass > (highest.0 - top).exp() { best_time } else { highest };
         let logprob = score - top - total.max(f32::MIN_POSITIVE).ln();
+        self.end_logprob = ((end_mass + time_mass) / total.max(f32::MIN_POSITIVE)).ln();
         Chosen { token: TokenId::try_from(token).unwrap_or(self.specials.end), logprob }
     }
 }
@@ -231,11 +268,38 @@ mod tests {
     }
 
     #[test]
+    fn a_beginning_that_is_given_is_not_decoded_again() {
+        let mut script = Script(vec![7, 22 + 95], 0, Vec::new());
+        let mut greedy = Greedy::new(SPECIALS, 32_000, 100);
+        greedy.begin_with(&[22, 5, 6].map(|token| Chosen { token, logprob: -0.1 }));
+        let first = script.scores();
+        assert_eq!(greedy.run(&first, &mut script).unwrap(), Ended::Finished);
+        let text: Vec<TokenId> = greedy.text().iter().map(|chosen| chosen.token).collect();
+        assert_eq!((text, script.1), (vec![5, 6, 7], 2));
+    }
+
+    #[test]
     fn a_loop_is_cut_short_and_a_word_said_a_few_times_is_not() {
         let (text, ended, _) = run(&[vec![22], [5, 6].repeat(20)].concat(), 3);
         assert_eq!((text.len(), ended), (10, Ended::CutShort));
         let (text, ended, _) = run(&[vec![22], vec![5; 6], vec![22 + 149]].concat(), 3);
         assert_eq!((text.len(), ended), (6, Ended::Finished));
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_chosen_and_its_probability_is_that_among_all() {
+        let mut greedy = Greedy::new(SPECIALS, 48_000, 100);
+        greedy.begin_with(&[Chosen { token: 22, logprob: 0.0 }]);
+        greedy.allow_only((0..20).map(|token| token == 7).collect());
+        let mut scores = vec![-20.0; VOCABULARY];
+        scores[5] = 3.0;
+        scores[7] = 2.0;
+        let chosen = greedy.choose(&scores);
+        assert_eq!(chosen.token, 7);
+        assert!(
+            (chosen.logprob - (2.0f32.exp() / (2.0f32.exp() + 3.0f32.exp())).ln()).abs() < 1e-3,
+            "{chosen:?}"
+        );
     }
 
     #[test]
@@ -248,7 +312,8 @@ mod tests {
 
     #[test]
     fn many_timestamps_that_are_likely_together_outweigh_one_word() {
-        let greedy = Greedy { sequence: vec![22, 5], ..Greedy::new(SPECIALS, 48_000, 100) };
+        let earlier = [22, 5].map(|token| Chosen { token, logprob: -0.1 });
+        let mut greedy = Greedy { sequence: earlier.to_vec(), ..Greedy::new(SPECIALS, 48_000, 100) };
         let mut scores = vec![-10.0; VOCABULARY];
         scores[7] = 2.0;
         scores[60..100].fill(1.0);

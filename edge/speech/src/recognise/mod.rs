@@ -12,9 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 mod alike;
+mod denoise;
+mod dictation;
 mod greedy;
 pub mod guard;
 mod language;
+mod lexicon;
 mod phrases;
 mod pool;
 #[cfg(test)]
@@ -23,8 +26,11 @@ pub mod text;
 mod upsample;
 mod whisper;
 
+pub use denoise::Denoiser;
+pub use dictation::{Dictation, Draft};
 pub use guard::{Guards, Rejection};
 pub use language::Language;
+pub use lexicon::{Lexicon, LexiconRule};
 pub use phrases::{Choice, ChoiceRule};
 pub use pool::{Done, Job, PoolConfig, PoolStats, RecognizerPool};
 pub use whisper::{LoadError, Whisper, WhisperConfig};
@@ -55,12 +61,15 @@ pub struct Utterance {
     pub samples: Arc<[f32]>,
     /// How much of it the voice activity detector took for speech, when one listened.
     pub voiced: Option<Duration>,
+    /// The turn of whose sound this is the beginning or the whole: a number that no other turn of the
+    /// call has.
+    pub turn: Option<u64>,
 }
 
 impl Utterance {
     /// Wraps sound that is already at [`MODEL_RATE`].
     pub fn new(samples: impl Into<Arc<[f32]>>) -> Self {
-        Self { samples: samples.into(), voiced: None }
+        Self { samples: samples.into(), voiced: None, turn: None }
     }
 
     /// Converts sound of the telephone (8 kHz, 16 bit).
@@ -71,6 +80,13 @@ impl Utterance {
     /// States how much speech the voice activity detector found.
     pub fn with_voiced(mut self, voiced: Duration) -> Self {
         self.voiced = Some(voiced);
+        self
+    }
+
+    /// States to which turn of its call the sound belongs. Two utterances of one turn must begin at the
+    /// same sample.
+    pub fn of_turn(mut self, turn: u64) -> Self {
+        self.turn = Some(turn);
         self
     }
 
@@ -149,6 +165,10 @@ pub struct RecognizeOptions {
     /// Whole answers that the node expects, for closed questions: each is weighed against the sound,
     /// and the likeliest takes the place of free text that is worse. At most some sixty.
     pub phrases: Arc<[String]>,
+    /// The node asks for a number: doubtful text is decoded again with the words of numbers alone.
+    pub lexicon: Option<Lexicon>,
+    /// What was written of the turn when there was less of it; its firm part is not decoded again.
+    pub draft: Option<Draft>,
 }
 
 impl RecognizeOptions {
@@ -163,6 +183,8 @@ impl RecognizeOptions {
             beam: 1,
             hints: Vec::new(),
             phrases: Arc::default(),
+            lexicon: None,
+            draft: None,
         }
     }
 }
@@ -201,6 +223,10 @@ pub struct Transcript {
     pub choice: Option<Choice>,
     /// Why the text is empty, if a guard emptied it.
     pub rejected: Option<Rejection>,
+    /// Natural logarithm of the decoder's probability that the text ends where it does.
+    pub end_logprob: f32,
+    /// What a recognition of more of the same turn may take as given; `None` for rejected text.
+    pub draft: Option<Draft>,
 }
 
 impl Transcript {

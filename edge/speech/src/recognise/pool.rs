@@ -20,8 +20,10 @@ pub struct PoolConfig {
     pub workers: usize,
     /// Utterances that may wait.
     pub queue: usize,
-    /// Threads for an utterance while no other is recognised or waits; at least 1.
-    pub threads_alone: usize,
+    /// Threads for an utterance for which a caller waits; at least 1. No more such utterances run at the
+    /// same time than the cores have room for: one after the other on two threads each, two are done
+    /// sooner than side by side.
+    pub threads: usize,
 }
 
 impl Default for PoolConfig {
@@ -30,7 +32,7 @@ impl Default for PoolConfig {
         // each other by spinning, they take ten times as long as one as soon as anything else wants
         // the cores, and only the environment of the process can forbid that.
         let passive = std::env::var("OMP_WAIT_POLICY").is_ok_and(|v| v.eq_ignore_ascii_case("passive"));
-        Self { workers: 0, queue: 64, threads_alone: if passive { cores().min(2) } else { 1 } }
+        Self { workers: 0, queue: 64, threads: if passive { cores().min(2) } else { 1 } }
     }
 }
 
@@ -46,7 +48,15 @@ pub struct Job {
     /// How to recognise it. `threads: 0` is decided here.
     pub options: RecognizeOptions,
     /// Since when the caller waits for an answer: the end of the speech. The earliest goes first.
-    pub waiting_since: Instant,
+    /// `None` for a guess while the caller still speaks: it goes last, and on one thread.
+    pub waiting_since: Option<Instant>,
+}
+
+impl Job {
+    /// What is smaller goes first.
+    fn rank(&self) -> (bool, Option<Instant>) {
+        (self.waiting_since.is_none(), self.waiting_since)
+    }
 }
 
 /// How a job ended.
@@ -61,7 +71,7 @@ pub struct Done {
 /// What a pool has done so far, and what it is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PoolStats {
-    /// Worker threads.
+    /// Utterances that are recognised at the same time while callers wait for them.
     pub workers: usize,
     /// Workers that recognise at this moment.
     pub busy: usize,
@@ -104,7 +114,7 @@ struct Queued {
 // `BinaryHeap` gives the greatest first: the greatest has waited longest.
 impl Ord for Queued {
     fn cmp(&self, other: &Self) -> Ordering {
-        other.job.waiting_since.cmp(&self.job.waiting_since).then(other.number.cmp(&self.number))
+        other.job.rank().cmp(&self.job.rank()).then(other.number.cmp(&self.number))
     }
 }
 impl PartialOrd for Queued {
@@ -119,13 +129,26 @@ impl PartialEq for Queued {
 }
 impl Eq for Queued {}
 
+struct Running {
+    token: CancelToken,
+    is_guess: bool,
+}
+
 #[derive(Default)]
 struct State {
     queue: BinaryHeap<Queued>,
-    running: Vec<CancelToken>,
+    running: Vec<Running>,
     closed: bool,
     next: u64,
     stats: PoolStats,
+}
+
+impl State {
+    /// Tells whether no caller waits for anything: guesses do not count.
+    fn is_idle(&self) -> bool {
+        self.running.iter().all(|running| running.is_guess)
+            && self.queue.iter().all(|queued| queued.job.waiting_since.is_none())
+    }
 }
 
 struct Shared {
@@ -133,8 +156,9 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     capacity: usize,
-    workers: usize,
-    threads_alone: usize,
+    threads: usize,
+    /// Utterances for which a caller waits that run at the same time.
+    at_once: usize,
 }
 
 impl Shared {
@@ -164,8 +188,8 @@ impl RecognizerPool {
             state: Mutex::default(),
             work: Condvar::new(),
             capacity: config.queue.max(1),
-            workers,
-            threads_alone: config.threads_alone.max(1),
+            threads: config.threads.max(1),
+            at_once: (workers / config.threads.max(1)).max(1),
         });
         let mut pool = Self { shared, threads: Vec::with_capacity(workers) };
         for n in 0..workers {
@@ -224,8 +248,13 @@ impl RecognizerPool {
         Ok((token, receiver))
     }
 
-    /// Tells whether nothing runs and nothing waits.
+    /// Tells whether no caller waits for an answer; guesses may be running.
     pub fn is_idle(&self) -> bool {
+        self.shared.lock().is_idle()
+    }
+
+    /// Tells whether nothing runs and nothing waits.
+    pub fn is_empty(&self) -> bool {
         let state = self.shared.lock();
         state.running.is_empty() && state.queue.is_empty()
     }
@@ -234,7 +263,7 @@ impl RecognizerPool {
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.lock();
         PoolStats {
-            workers: self.shared.workers,
+            workers: self.shared.at_once,
             busy: state.running.len(),
             queued: state.queue.len(),
             ..state.stats
@@ -247,8 +276,8 @@ impl Drop for RecognizerPool {
         let left = {
             let mut state = self.shared.lock();
             state.closed = true;
-            for token in &state.running {
-                token.cancel();
+            for running in &state.running {
+                running.token.cancel();
             }
             std::mem::take(&mut state.queue)
         };
@@ -279,11 +308,11 @@ fn sweep(state: &mut State) -> Vec<Queued> {
 }
 
 fn work(shared: &Shared) {
-    while let Some((queued, alone)) = next_job(shared) {
+    while let Some(queued) = next_job(shared) {
         let Queued { mut job, submitted, completion, .. } = queued;
         let waited = submitted.elapsed();
         if job.options.threads == 0 {
-            job.options.threads = if alone { shared.threads_alone } else { 1 };
+            job.options.threads = if job.waiting_since.is_some() { shared.threads } else { 1 };
         }
         let started = Instant::now();
         let result = if job.options.cancel.is_cancelled() {
@@ -300,17 +329,25 @@ fn work(shared: &Shared) {
     }
 }
 
-/// Waits for the most urgent job; also tells whether it is the only one. `None`: the pool closes.
-fn next_job(shared: &Shared) -> Option<(Queued, bool)> {
+/// Waits for the most urgent job. `None`: the pool closes.
+fn next_job(shared: &Shared) -> Option<Queued> {
     let mut state = shared.lock();
     loop {
         if state.closed {
             return None;
         }
-        if let Some(queued) = state.queue.pop() {
-            let alone = state.running.is_empty() && state.queue.is_empty();
-            state.running.push(queued.job.options.cancel.clone());
-            return Some((queued, alone));
+        let counts = |running: &&Running| !running.is_guess && !running.token.is_cancelled();
+        let busy = state.running.iter().filter(counts).count() >= shared.at_once;
+        let fits = |queued: &Queued| {
+            // What is cancelled is only to be told so.
+            !busy || queued.job.waiting_since.is_none() || queued.job.options.cancel.is_cancelled()
+        };
+        if state.queue.peek().is_some_and(fits)
+            && let Some(queued) = state.queue.pop()
+        {
+            let is_guess = queued.job.waiting_since.is_none();
+            state.running.push(Running { token: queued.job.options.cancel.clone(), is_guess });
+            return Some(queued);
         }
         state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
@@ -324,7 +361,7 @@ fn finish(
     ran: Duration,
 ) {
     let mut state = shared.lock();
-    if let Some(at) = state.running.iter().position(|running| running.is_same(token)) {
+    if let Some(at) = state.running.iter().position(|running| running.token.is_same(token)) {
         state.running.swap_remove(at);
     }
     let stats = &mut state.stats;
@@ -391,18 +428,20 @@ mod tests {
             tokens: Vec::new(),
             choice: None,
             rejected: None,
+            end_logprob: 0.0,
+            draft: None,
         }
     }
 
     fn job(number: usize, waiting_since: Instant) -> Job {
         let options = RecognizeOptions::new(Language::EN);
-        Job { audio: Utterance::new(vec![0.0; number]), options, waiting_since }
+        Job { audio: Utterance::new(vec![0.0; number]), options, waiting_since: Some(waiting_since) }
     }
 
     fn pool(queue: usize) -> (RecognizerPool, mpsc::Sender<()>) {
         let (open, gate) = mpsc::channel();
         let recognizer = Arc::new(Gated { gate: Mutex::new(gate) });
-        (RecognizerPool::new(recognizer, PoolConfig { workers: 1, queue, threads_alone: 1 }).unwrap(), open)
+        (RecognizerPool::new(recognizer, PoolConfig { workers: 1, queue, threads: 1 }).unwrap(), open)
     }
 
     fn wait_until_busy(pool: &RecognizerPool) {
@@ -433,6 +472,27 @@ mod tests {
         let order: Vec<String> = ends.iter().take(5).collect();
         assert_eq!(order, ["1", "3", "5", "4", "2"]);
         assert_eq!(pool.stats().done, 5);
+    }
+
+    #[test]
+    fn a_guess_goes_last_and_leaves_the_pool_idle() {
+        let (pool, open) = pool(8);
+        let (told, ends) = mpsc::channel();
+        let submit = |number: usize, waiting_since: Option<Instant>| {
+            let told = told.clone();
+            let job = Job { waiting_since, ..job(number, Instant::now()) };
+            pool.submit(job, move |done| told.send(done.result.unwrap().text).unwrap()).unwrap();
+        };
+        submit(1, None);
+        wait_until_busy(&pool);
+        assert!(pool.is_idle() && !pool.is_empty());
+        submit(2, None);
+        submit(3, Some(Instant::now() + Duration::from_secs(60)));
+        assert!(!pool.is_idle());
+        for _ in 0..3 {
+            open.send(()).unwrap();
+        }
+        assert_eq!(ends.iter().take(3).collect::<Vec<String>>(), ["1", "3", "2"]);
     }
 
     #[test]

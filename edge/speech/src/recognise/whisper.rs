@@ -13,7 +13,7 @@ use std::ffi::{c_int, c_void};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use whisper_rs::{
@@ -22,10 +22,11 @@ use whisper_rs::{
 
 use super::greedy::{Greedy, Specials, Steps};
 use super::guard::{Evidence, Guards, Rejection, compression_ratio, unloop};
+use super::lexicon::{Lexicon, LexiconRule};
 use super::phrases::{self, Choice, ChoiceRule, NextToken, TokenId, Trie};
 use super::{
-    AudioContext, Language, MODEL_RATE, RecognizeError, RecognizeOptions, Recognizer, Token, Transcript,
-    Utterance, text,
+    AudioContext, Draft, Language, MODEL_RATE, RecognizeError, RecognizeOptions, Recognizer, Token,
+    Transcript, Utterance, text,
 };
 
 /// Encoder units of 20 ms in the whole window of 30 s.
@@ -49,12 +50,19 @@ pub struct WhisperConfig {
     pub guards: Guards,
     /// When an expected phrase takes the place of the free text.
     pub choice: ChoiceRule,
+    /// When a number that is expected does.
+    pub lexicon: LexiconRule,
 }
 
 impl Default for WhisperConfig {
     fn default() -> Self {
         let states = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { states, guards: Guards::default(), choice: ChoiceRule::default() }
+        Self {
+            states,
+            guards: Guards::default(),
+            choice: ChoiceRule::default(),
+            lexicon: LexiconRule::default(),
+        }
     }
 }
 
@@ -83,11 +91,17 @@ pub enum LoadError {
     },
 }
 
+/// Which pieces of the vocabulary are allowed, by the token's number.
+type Pieces = Arc<[bool]>;
+
 /// The recogniser over whisper.cpp.
 pub struct Whisper {
     context: WhisperContext,
     guards: Guards,
     choice: ChoiceRule,
+    lexicon: LexiconRule,
+    /// The vocabulary's pieces that make up numbers.
+    pieces: Mutex<BTreeMap<(Language, Lexicon), Pieces>>,
     specials: Specials,
     /// Marks that end a phrase as well as the end of the text does.
     marks: Vec<TokenId>,
@@ -111,6 +125,8 @@ struct Decoded {
     avg_logprob: f32,
     no_speech_prob: f32,
     choice: Option<Choice>,
+    end_logprob: f32,
+    draft: Option<Draft>,
 }
 
 /// The decoder over sound that is encoded already.
@@ -174,6 +190,8 @@ impl Steps for Stepper<'_> {
     }
 }
 
+/// Mean log-probability below which a text is no beginning to build on.
+const WORTH_KEEPING: f32 = -0.9;
 /// Steps of the decoder that a choice may cost.
 const CHOICE_STEPS: usize = 16;
 /// Phrases that are so much less likely than the best are of no interest, in nats.
@@ -204,6 +222,8 @@ impl Whisper {
             specials,
             guards: config.guards,
             choice: config.choice,
+            lexicon: config.lexicon,
+            pieces: Mutex::default(),
             marks,
             limit: config.states.max(1),
             states: Mutex::default(),
@@ -268,9 +288,10 @@ impl Whisper {
     fn transcribe(
         &self,
         state: &mut WhisperState,
-        samples: &[f32],
+        audio: &Utterance,
         options: &RecognizeOptions,
     ) -> Result<(Language, Decoded), RecognizeError> {
+        let samples: &[f32] = &audio.samples;
         let first = match options.languages.first() {
             Some(language) if self.is_multilingual() => *language,
             _ => self.first_language(),
@@ -284,9 +305,20 @@ impl Whisper {
         } else {
             self.encode(state, samples, first, options)?;
             let (found, no_speech_prob) = self.first_step(state, first, &options.languages, threads)?;
-            let decoded = self.decode_greedily(state, samples.len(), found, options)?;
+            let decoded = self.decode_greedily(state, audio, found, options, None)?;
             (found, Decoded { no_speech_prob, ..decoded })
         };
+        if let Some(lexicon) = options.lexicon
+            && !self.is_number(&decoded, found, lexicon)
+        {
+            let pieces = self.pieces(lexicon, found);
+            let number = self.decode_greedily(state, audio, found, options, Some(pieces))?;
+            let free = (!decoded.raw.is_empty()).then_some(decoded.avg_logprob);
+            if !number.tokens.is_empty() && self.lexicon.prefers(number.avg_logprob, free) {
+                decoded = Decoded { no_speech_prob: decoded.no_speech_prob, ..number };
+                return Ok((found, decoded));
+            }
+        }
         if !self.is_settled(&decoded, found, &options.phrases) {
             decoded.choice = self.choose(state, samples.len(), found, options)?;
         }
@@ -316,20 +348,29 @@ impl Whisper {
     fn decode_greedily(
         &self,
         state: &mut WhisperState,
-        samples: usize,
+        audio: &Utterance,
         language: Language,
         options: &RecognizeOptions,
+        pieces: Option<Pieces>,
     ) -> Result<Decoded, RecognizeError> {
         let threads = options.threads.max(1);
-        let prompt = self.prompt(language);
+        let samples = audio.samples.len();
+        let draft = options.draft.as_ref().filter(|_| pieces.is_none());
+        let given = draft.map_or(&[][..], |draft| draft.firm(audio, language));
+        let mut tokens = self.prompt(language);
+        tokens.extend(given.iter().map(|chosen| chosen.token));
         // The first step has computed the start already.
-        if prompt.len() > 1 {
-            advance(state, &prompt[1..], 1, threads)?;
+        if tokens.len() > 1 {
+            advance(state, &tokens[1..], 1, threads)?;
         }
         let first = state.get_logits().map_err(engine)?.to_vec();
         let mut greedy = Greedy::new(self.specials, samples, token_limit(samples));
+        greedy.begin_with(given);
+        if let Some(pieces) = pieces {
+            greedy.allow_only(pieces);
+        }
         let stop = Stop::new(options);
-        let mut stepper = Stepper { state, past: prompt.len(), threads, stop: &stop };
+        let mut stepper = Stepper { state, past: tokens.len(), threads, stop: &stop };
         let outcome = greedy.run(&first, &mut stepper);
         match outcome {
             Ok(_) => {}
@@ -337,7 +378,37 @@ impl Whisper {
             Err(RecognizeError::DeadlinePassed) if !greedy.text().is_empty() => {}
             Err(error) => return Err(error),
         }
-        Ok(self.written(&greedy))
+        let draft = Draft::of(audio, language, self.specials.first_time, greedy.sequence());
+        Ok(Decoded { draft, end_logprob: greedy.end_logprob(), ..self.written(&greedy) })
+    }
+
+    /// Tells whether the text is a number of which the engine is sure.
+    fn is_number(&self, decoded: &Decoded, language: Language, lexicon: Lexicon) -> bool {
+        let text = text::clean(&decoded.raw, language);
+        !text.is_empty() && decoded.avg_logprob > self.choice.settled && lexicon.covers(&text, language)
+    }
+
+    /// Returns which pieces of the vocabulary the words of a lexicon are made of.
+    fn pieces(&self, lexicon: Lexicon, language: Language) -> Pieces {
+        let mut known = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let end = usize::try_from(self.context.token_eot()).unwrap_or(0);
+            let mut allowed = vec![false; end];
+            for word in lexicon.words(language) {
+                for token in self.context.tokenize(&word, 32).unwrap_or_default() {
+                    if let Some(allowed) = usize::try_from(token).ok().and_then(|t| allowed.get_mut(t)) {
+                        *allowed = true;
+                    }
+                }
+            }
+            for (token, allowed) in (0..).zip(&mut allowed) {
+                let bytes = self.context.token_to_bytes(token).unwrap_or_default();
+                let figures = bytes.strip_prefix(b" ").unwrap_or(bytes);
+                *allowed |= !figures.is_empty() && figures.iter().all(u8::is_ascii_digit);
+            }
+            allowed.into()
+        };
+        Arc::clone(known.entry((language, lexicon)).or_insert_with(make))
     }
 
     /// What stands before the text: the start and, where the model knows several, the language.
@@ -361,7 +432,7 @@ impl Whisper {
         let sum: f32 = greedy.text().iter().map(|chosen| chosen.logprob.max(-13.8)).sum();
         let avg_logprob = if tokens.is_empty() { -10.0 } else { sum / tokens.len() as f32 };
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None }
+        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None, end_logprob: 0.0, draft: None }
     }
 
     /// Tells whether the free text needs no second opinion: the engine was sure of it, or it is one of
@@ -539,7 +610,7 @@ impl Whisper {
         let avg_logprob = if count == 0 { -10.0 } else { (sum / f64::from(count)) as f32 };
         // A character may lie in two tokens, so the whole is decoded, not the pieces.
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None }
+        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None, end_logprob: 0.0, draft: None }
     }
 }
 
@@ -566,10 +637,12 @@ impl Recognizer for Whisper {
             tokens: Vec::new(),
             choice: None,
             rejected: Some(Rejection::Silence),
+            end_logprob: f32::NEG_INFINITY,
+            draft: None,
         };
         if length >= SHORTEST && audio.level_dbfs() >= self.guards.silence_dbfs {
             let mut state = self.take_state(&stop)?;
-            let outcome = self.transcribe(&mut state, &audio.samples, options);
+            let outcome = self.transcribe(&mut state, audio, options);
             self.give_back(state);
             let (language, decoded) = outcome?;
             transcript.text = text::clean(&decoded.raw, language);
@@ -590,8 +663,11 @@ impl Recognizer for Whisper {
                 voiced: audio.voiced,
                 unlooped,
             });
+            transcript.end_logprob = decoded.end_logprob;
             if transcript.rejected.is_some() {
                 transcript.text.clear();
+            } else if !unlooped && decoded.avg_logprob > WORTH_KEEPING {
+                transcript.draft = decoded.draft;
             }
             transcript.choice = decoded.choice;
             self.prefer_choice(&mut transcript, audio.voiced);
