@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p trunkline-speech --example hear_bench -- [cost] [words] [digits] [noise] [vad] [turn] [ear] [sweep] [pauses]`
 //! runs the named parts, or all but the sweep over margins and the table of pauses. `COUNT=30` sets how many recordings of each kind, `SET=zh` one set of recordings,
-//! `DENOISE=10` takes noise out before, `MODEL=file` another whisper model, `TRUNKLINE_DATA` where the recordings are. CPU time is that of all threads, so a busy
+//! `MODEL=file` another whisper model, `TRUNKLINE_DATA` where the recordings are. CPU time is that of all threads, so a busy
 //! machine does not change it much.
 
 // The tests' own reader of recordings.
@@ -16,8 +16,7 @@ use testing::{Clip, clips, model_file, through_telephone};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, NodeEar};
 use trunkline_speech::recognise::text::bare;
 use trunkline_speech::recognise::{
-    AudioContext, Denoiser, Language, RecognizeOptions, Recognizer, Rejection, Utterance, Whisper,
-    WhisperConfig,
+    AudioContext, Language, RecognizeOptions, Recognizer, Rejection, Utterance, Whisper, WhisperConfig,
 };
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::{DetectorConfig, SileroModel, SileroVad, SpeechDetector};
@@ -170,11 +169,6 @@ fn sweep(whisper: &Whisper, count: usize) {
     }
 }
 
-/// `DENOISE=10` takes up to 10 dB of steady noise out before recognition.
-fn denoise_db() -> Option<f32> {
-    std::env::var("DENOISE").ok()?.parse().ok()
-}
-
 fn report(
     whisper: &Whisper,
     set: &str,
@@ -187,8 +181,6 @@ fn report(
     let language = if set == "zh" { Language::ZH } else { Language::EN };
     let (mut wrong, mut all, mut lost, mut cpu, mut length) = (0, 0, 0, Duration::ZERO, Duration::ZERO);
     for (clip, audio) in chosen.iter().zip(sounds) {
-        let cleaned = denoise_db().map(|db| Utterance::new(Denoiser::new(db).clean(&audio.samples)));
-        let audio = cleaned.as_ref().unwrap_or(audio);
         let (spent, _, transcript) = measured(|| whisper.recognize(audio, options).expect("recognises"));
         cpu += spent;
         length += audio.duration();

@@ -81,6 +81,7 @@ fn split(pinyin: &str) -> Syllable {
         [b'y', ..] => pinyin.replacen('y', "i", 1),
         [b'w', b'u', ..] => pinyin.replacen("wu", "u", 1),
         [b'w', ..] => pinyin.replacen('w', "u", 1),
+        [b'j' | b'q' | b'x', b'u', ..] => pinyin.replacen('u', "ü", 1),
         _ => pinyin.to_owned(),
     };
     let length = if spelled.starts_with("zh") || spelled.starts_with("ch") || spelled.starts_with("sh") {
@@ -88,7 +89,14 @@ fn split(pinyin: &str) -> Syllable {
     } else {
         usize::from(spelled.starts_with(|c: char| "bpmfdtnlgkhjqxrzcs".contains(c)))
     };
-    Syllable { initial: spelled[..length].to_owned(), end: spelled[length..].to_owned() }
+    let end = match &spelled[length..] {
+        // Written short behind a consonant.
+        "iu" => "iou",
+        "ui" => "uei",
+        "un" => "uen",
+        end => end,
+    };
+    Syllable { initial: spelled[..length].to_owned(), end: end.to_owned() }
 }
 
 /// Mean distance of two rows of syllables of the same length, 0 (the same) to 1.
@@ -118,15 +126,96 @@ fn initials(a: &Syllable, b: &Syllable) -> f32 {
     }
 }
 
+/// Vowels that a narrow line lets pass for each other; what follows them (n, ng, i) is compared apart.
+const NEAR_ENDS: [&[&str]; 6] =
+    [&["ai", "ei"], &["uai", "uei"], &["ao", "ou", "u"], &["iao", "iou"], &["o", "uo", "e"], &["an", "en"]];
+
 fn ends(a: &str, b: &str) -> f32 {
+    let without_g = |end: &str| end.trim_end_matches('g').to_owned();
+    let without_nasal = |end: &str| end.trim_end_matches('g').trim_end_matches('n').to_owned();
+    let is_near = |a: &str, b: &str| NEAR_ENDS.iter().any(|group| group.contains(&a) && group.contains(&b));
     if a == b {
         0.0
-    } else if a.trim_end_matches('g') == b.trim_end_matches('g') {
-        // in and ing, an and ang: the line takes the difference away.
+    } else if without_g(a) == without_g(b) {
+        // In and ing, an and ang: the line takes the difference away.
         0.1
+    } else if is_near(a, b) {
+        0.2
+    } else if without_nasal(a) == without_nasal(b) || is_near(&without_g(a), &without_g(b)) {
+        // The nasal was not heard at all, or only the vowel differs.
+        0.3
     } else {
         0.5
     }
+}
+
+/// Distance up to which a syllable may be a word for a number, when the others are surer.
+const NUMBER_SYLLABLE: f32 = 0.5;
+/// Mean distance of a syllable up to which a text is a number.
+const NUMBER_WHOLE: f32 = 0.18;
+
+const DIGITS: &str = "零一二三四五六七八九幺两";
+
+/// Returns the number that a text sounds like, syllable by syllable: 零物流奇 is 零五六七. `None` when it is
+/// written as one already, or sounds like something else. Only for answers to questions for a number.
+pub(crate) fn number(text: &str, words: &[char]) -> Option<String> {
+    let chars: Vec<char> = text.chars().filter(|c| c.is_alphanumeric()).collect();
+    let is_known = |c: &char| c.is_ascii_digit() || words.contains(c);
+    if !(2..=16).contains(&chars.len()) || chars.iter().all(is_known) {
+        return None;
+    }
+    let sounds: Vec<(char, Syllable)> =
+        words.iter().filter_map(|word| Some((*word, split(word.to_pinyin()?.plain())))).collect();
+    // What each syllable may be, and how far that is.
+    let mut readings: Vec<Vec<(char, f32)>> = Vec::with_capacity(chars.len());
+    for c in &chars {
+        if is_known(c) {
+            readings.push(vec![(*c, 0.0)]);
+            continue;
+        }
+        let said = split(c.to_pinyin()?.plain());
+        let far = |sound: &Syllable| initials(&said, sound) + ends(&said.end, &sound.end);
+        let near = sounds.iter().map(|(word, sound)| (*word, far(sound)));
+        readings.push(near.filter(|(_, far)| *far <= NUMBER_SYLLABLE).collect());
+    }
+    let is_digit = |c: char| c.is_ascii_digit() || DIGITS.contains(c);
+    // A row of digits, or digits with a unit behind each: 三七五百 is neither.
+    let row = cheapest(&readings, |_, c| is_digit(c));
+    let amount = cheapest(&readings, |before, c| !(is_digit(c) && before.is_some_and(is_digit)));
+    let (number, fars) = [row, amount]
+        .into_iter()
+        .flatten()
+        .min_by(|a, b| a.1.iter().sum::<f32>().total_cmp(&b.1.iter().sum::<f32>()))?;
+    let doubtful = fars.iter().filter(|far| **far > 0.3).count();
+    let mean = fars.iter().sum::<f32>() / fars.len() as f32;
+    (doubtful <= chars.len() / 4 && mean <= NUMBER_WHOLE).then_some(number)
+}
+
+/// Picks the reading of each syllable so that the sum of the distances is least and `may_follow` holds
+/// between neighbours; also gives the distances.
+fn cheapest(
+    readings: &[Vec<(char, f32)>],
+    may_follow: impl Fn(Option<char>, char) -> bool,
+) -> Option<(String, Vec<f32>)> {
+    // The best way to each reading of the syllable before: its sum, and what was picked.
+    let mut ways: Vec<(f32, Vec<(char, f32)>)> = vec![(0.0, Vec::new())];
+    for syllable in readings {
+        let mut next: Vec<(f32, Vec<(char, f32)>)> = Vec::with_capacity(syllable.len());
+        for (word, far) in syllable {
+            let best = ways
+                .iter()
+                .filter(|(_, picked)| may_follow(picked.last().map(|(c, _)| *c), *word))
+                .min_by(|a, b| a.0.total_cmp(&b.0));
+            if let Some((sum, picked)) = best {
+                let mut picked = picked.clone();
+                picked.push((*word, *far));
+                next.push((sum + far, picked));
+            }
+        }
+        ways = next;
+    }
+    let (_, picked) = ways.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some(picked.into_iter().unzip())
 }
 
 #[cfg(test)]
@@ -148,6 +237,8 @@ mod tests {
             ("我想换机身", "我想换积分"),
             ("梅友", "没有"),
             ("嗯，换机身吧。", "嗯，换积分吧。"),
+            ("奔利偷产", "办理套餐"),
+            ("陶属", "投诉"),
         ] {
             assert_eq!(rewritten(written, &expected).as_deref(), Some(meant), "{written}");
         }
@@ -164,6 +255,27 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_was_written_as_other_words_is_put_right_and_talk_is_not() {
+        let digits: Vec<char> = "零一二三四五六七八九幺两".chars().collect();
+        let amount: Vec<char> = digits.iter().copied().chain("十百千万块元毛分点".chars()).collect();
+        for (written, words, meant) in [
+            ("零物流奇", &digits, "零五六七"),
+            ("要要要爸爸", &digits, "幺幺幺八八"),
+            ("五倍亏", &amount, "五百块"),
+            ("一錢二", &amount, "一千二"),
+            ("量万", &amount, "两万"),
+            ("宝贝把十块", &amount, "八百八十块"),
+            ("三请无败员", &amount, "三千五百元"),
+        ] {
+            assert_eq!(number(written, words).as_deref(), Some(meant), "{written}");
+        }
+        for talk in ["我不知道", "等一下", "转人工", "没有钱", "三百块", "不是", "对", "我再想想", "下个月吧"]
+        {
+            assert_eq!(number(talk, &amount), None, "{talk}");
+        }
+    }
+
+    #[test]
     fn two_phrases_of_the_same_sound_are_no_choice() {
         assert_eq!(rewritten("公式", &phrases(&["攻势", "公事"])), None);
     }
@@ -171,6 +283,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_survived(text in "\\PC{0,30}", phrase in "\\PC{0,8}") {
+            let _ = number(&text, &phrase.chars().collect::<Vec<_>>());
             let _ = rewritten(&text, &[phrase]);
         }
     }

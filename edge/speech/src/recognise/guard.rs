@@ -32,6 +32,8 @@ pub enum Rejection {
     TooMuchText,
     /// A phrase that noise is known to produce.
     KnownInvention,
+    /// Written in letters that the language does not have.
+    WrongScript,
 }
 
 impl Rejection {
@@ -46,6 +48,7 @@ impl Rejection {
             Self::Repetition => "repetition",
             Self::TooMuchText => "too_much_text",
             Self::KnownInvention => "known_invention",
+            Self::WrongScript => "wrong_script",
         }
     }
 }

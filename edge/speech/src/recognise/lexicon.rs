@@ -74,6 +74,17 @@ impl Lexicon {
         words
     }
 
+    /// Returns the characters of which a Mandarin number is spoken, none of them twice.
+    pub(crate) fn characters(self) -> Vec<char> {
+        // What is written two ways is here once, as it is to be written; 半 and 点 are words of talk, too.
+        let skipped = ['〇', '兩', '萬', '億', '點', '塊', '錢', '圆', '半', '点', '整'];
+        let all = self.words(Language::ZH);
+        all.iter()
+            .flat_map(|word| word.chars())
+            .filter(|c| c.is_alphanumeric() && !skipped.contains(c))
+            .collect()
+    }
+
     /// Tells whether a text is made of these words and figures alone.
     pub(crate) fn covers(self, text: &str, language: Language) -> bool {
         let words = self.words(language);

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 mod alike;
-mod denoise;
 mod dictation;
 mod greedy;
 pub mod guard;
@@ -26,7 +25,6 @@ pub mod text;
 mod upsample;
 mod whisper;
 
-pub use denoise::Denoiser;
 pub use dictation::{Dictation, Draft};
 pub use guard::{Guards, Rejection};
 pub use language::Language;

@@ -66,6 +66,21 @@ pub(crate) fn wordings(phrase: &str, language: Language) -> Vec<String> {
     wordings
 }
 
+/// Tells whether a text is written in letters that its language has. A short sound sometimes comes out in
+/// Korean or Japanese; what it says then is of no use to anyone.
+pub(crate) fn is_in_script(text: &str, language: Language) -> bool {
+    let latin = |c: char| c <= '\u{24f}';
+    text.chars().filter(|c| c.is_alphabetic()).all(|c| {
+        if language == Language::ZH {
+            latin(c) || is_ideograph(c)
+        } else if language == Language::EN {
+            latin(c)
+        } else {
+            true
+        }
+    })
+}
+
 /// Reduces text to what counts when two texts are compared: letters, digits and ideographs, lower
 /// case, words one space apart.
 pub fn bare(text: &str) -> String {
@@ -141,6 +156,15 @@ fn is_wide_mark(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn letters_that_a_language_does_not_have_are_noticed() {
+        for text in ["뭐야?", "はい", "да"] {
+            assert!(!is_in_script(text, Language::ZH) && !is_in_script(text, Language::EN), "{text}");
+        }
+        assert!(is_in_script("我的WiFi坏了。", Language::ZH) && !is_in_script("好的", Language::EN));
+        assert!(is_in_script("Café number 3", Language::EN));
+    }
 
     #[test]
     fn mandarin_comes_out_simplified_and_without_spaces() {

@@ -663,6 +663,9 @@ impl Recognizer for Whisper {
                 voiced: audio.voiced,
                 unlooped,
             });
+            if transcript.rejected.is_none() && !text::is_in_script(&transcript.text, language) {
+                transcript.rejected = Some(Rejection::WrongScript);
+            }
             transcript.end_logprob = decoded.end_logprob;
             if transcript.rejected.is_some() {
                 transcript.text.clear();
@@ -675,6 +678,12 @@ impl Recognizer for Whisper {
                 && let Some(text) = super::alike::rewritten(&transcript.text, &options.phrases)
             {
                 transcript.text = text;
+            } else if language == Language::ZH
+                && let Some(lexicon) = options.lexicon
+                && !options.phrases.iter().any(|phrase| transcript.text.contains(phrase.as_str()))
+                && let Some(number) = super::alike::number(&transcript.text, &lexicon.characters())
+            {
+                transcript.text = number;
             }
         }
         transcript.took = started.elapsed();
