@@ -22,6 +22,10 @@ need_packages() {
         || die "apt-get install failed: see its message above"
 }
 
+# Who has not compiled incrementally in this checkout is no developer at work: keeping what the compiler knows for
+# the next time would cost a tenth of the time, and there is no next time.
+[ -d target/debug/incremental ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
+
 need_rust() {
     command -v cargo >/dev/null || die "no Rust toolchain: install Rust 1.95 or newer (rustup), then run this again"
 }

@@ -134,6 +134,10 @@ const EN: Phrases = &[
     ("opt_out", &["stop calling me", "don't call again"]),
 ];
 
+const DIGITS_ZH: &[&str] = &["零", "一", "二", "三", "四", "五", "六", "七", "八", "九", "幺"];
+const DIGITS_EN: &[&str] =
+    &["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"];
+
 const WEEKDAYS_ZH: &[&str] = &[
     "今天",
     "明天",
@@ -230,6 +234,10 @@ pub fn phrases(script: &Script, listen: &Listen) -> Arc<[String]> {
             of_intent(intent).into_iter().take(6).for_each(&mut add);
         }
     }
+    if numbers(listen) == Some(Numbers::Digits) {
+        let digits = if is_zh { DIGITS_ZH } else { DIGITS_EN };
+        digits.iter().copied().for_each(&mut add);
+    }
     let days = if is_zh { WEEKDAYS_ZH } else { WEEKDAYS_EN };
     days.iter().copied().for_each(&mut add);
     phrases.into_iter().map(str::to_owned).collect()
@@ -278,6 +286,9 @@ mod tests {
         assert_eq!(numbers(&asks(&["date", "money"])), Some(Numbers::Amount));
         assert_eq!(numbers(&asks(&["phone"])), Some(Numbers::Digits));
         assert_eq!(numbers(&asks(&["date"])), None);
+        let script =
+            Script::load(include_str!("../../../shared/scripts/repayment-reminder-zh.yaml")).unwrap();
+        assert!(phrases(&script, &asks(&["phone"])).iter().any(|phrase| phrase == "九"));
     }
 
     #[test]

@@ -52,6 +52,12 @@ impl Default for ChoiceRule {
 }
 
 impl ChoiceRule {
+    /// Returns the rule for a node that asks for a number: a lone word of another kind is most likely a
+    /// digit that was misheard.
+    pub fn for_numbers(self) -> Self {
+        Self { least: self.least - 1.5, below_text: self.below_text + 2.5, ..self }
+    }
+
     /// Tells whether the phrase is to be believed instead of the free text, whose tokens' logarithms
     /// sum up to `text_logprob`; `None` when there is no text or a guard rejected it.
     pub fn prefers(&self, choice: &Choice, text_logprob: Option<f32>) -> bool {
@@ -272,6 +278,7 @@ mod tests {
         assert!(!rule.prefers(&choice(-9.0), None), "something else was said");
         assert!(rule.prefers(&choice(-3.0), Some(-2.0)));
         assert!(!rule.prefers(&choice(-5.0), Some(-1.0)));
+        assert!(rule.for_numbers().prefers(&choice(-5.0), Some(-1.0)), "a digit, misheard");
         let alone = Choice { margin: 5.0, ..choice(-4.5) };
         assert!(rule.prefers(&alone, Some(-1.0)), "nothing else that was expected sounds like it");
     }

@@ -319,7 +319,7 @@ impl Whisper {
                 return Ok((found, decoded));
             }
         }
-        if !self.is_settled(&decoded, found, &options.phrases) {
+        if !self.is_settled(&decoded, found, options) {
             decoded.choice = self.choose(state, samples.len(), found, options)?;
         }
         Ok((found, decoded))
@@ -436,13 +436,12 @@ impl Whisper {
     }
 
     /// Tells whether the free text needs no second opinion: the engine was sure of it, or it is one of
-    /// the expected phrases as it stands.
-    fn is_settled(&self, decoded: &Decoded, language: Language, phrases: &[String]) -> bool {
-        let text = text::bare(&text::clean(&decoded.raw, language));
-        !text.is_empty()
-            && decoded.no_speech_prob < 0.5
-            && (decoded.avg_logprob > self.choice.settled
-                || phrases.iter().any(|phrase| text::bare(phrase) == text))
+    /// the expected phrases as it stands. Where a number is asked for, a word is never sure.
+    fn is_settled(&self, decoded: &Decoded, language: Language, options: &RecognizeOptions) -> bool {
+        let text = text::clean(&decoded.raw, language);
+        let is_sure = decoded.avg_logprob > self.choice.settled
+            && options.lexicon.is_none_or(|lexicon| lexicon.covers(&text, language));
+        !text.is_empty() && decoded.no_speech_prob < 0.5 && (is_sure || is_expected(&text, language, options))
     }
 
     /// Finds which of the expected phrases the encoded sound is most likely to be.
@@ -564,19 +563,24 @@ impl Whisper {
     }
 
     /// Puts the expected phrase in the place of the free text where that is the better guess.
-    fn prefer_choice(&self, transcript: &mut Transcript, voiced: Option<Duration>) {
+    fn prefer_choice(&self, transcript: &mut Transcript, voiced: Option<Duration>, is_number_asked: bool) {
         let Some(choice) = &transcript.choice else { return };
-        // Without a voice there was no answer, whatever noise sounds like.
-        let heard = voiced.is_none_or(|voiced| voiced >= 2 * self.guards.min_voiced);
         let believed = !transcript.text.is_empty();
         let sum: f32 = transcript.tokens.iter().map(|token| token.probability.max(1e-6).ln()).sum();
-        if heard && self.choice.prefers(choice, believed.then_some(sum)) {
+        let rule = if is_number_asked { self.choice.for_numbers() } else { self.choice };
+        // Without a voice there was no answer, whatever noise sounds like.
+        let heard = voiced.is_none() || self.has_voice(voiced);
+        if heard && rule.prefers(choice, believed.then_some(sum)) {
             transcript.text.clone_from(&choice.phrase);
             transcript.rejected = None;
             // The text is one of a few expected ones: what counts is how it stands among them.
             transcript.avg_logprob =
                 choice.logprob / (text::spoken_units(&choice.phrase).max(1) as f32 + 1.0);
         }
+    }
+
+    fn has_voice(&self, voiced: Option<Duration>) -> bool {
+        voiced.is_some_and(|voiced| voiced >= 2 * self.guards.min_voiced)
     }
 
     fn hint_tokens(&self, hints: &[String]) -> Vec<c_int> {
@@ -663,6 +667,11 @@ impl Recognizer for Whisper {
                 voiced: audio.voiced,
                 unlooped,
             });
+            let doubted = matches!(transcript.rejected, Some(Rejection::LowConfidence | Rejection::NoSpeech));
+            // With a voice in it, what was expected is believed where other words would not be.
+            if doubted && self.has_voice(audio.voiced) && is_expected(&transcript.text, language, options) {
+                transcript.rejected = None;
+            }
             if transcript.rejected.is_none() && !text::is_in_script(&transcript.text, language) {
                 transcript.rejected = Some(Rejection::WrongScript);
             }
@@ -673,7 +682,7 @@ impl Recognizer for Whisper {
                 transcript.draft = decoded.draft;
             }
             transcript.choice = decoded.choice;
-            self.prefer_choice(&mut transcript, audio.voiced);
+            self.prefer_choice(&mut transcript, audio.voiced, options.lexicon.is_some());
             if language == Language::ZH
                 && let Some(text) = super::alike::rewritten(&transcript.text, &options.phrases)
             {
@@ -734,6 +743,13 @@ fn run_until(
         params.set_abort_callback_user_data(std::ptr::from_ref(stop).cast_mut().cast());
     }
     state.full(params, samples)
+}
+
+/// Tells whether a text is one of the phrases that the node expects, or a number where one is asked for.
+fn is_expected(text: &str, language: Language, options: &RecognizeOptions) -> bool {
+    let said = text::bare(text);
+    options.phrases.iter().any(|phrase| text::bare(phrase) == said)
+        || options.lexicon.is_some_and(|lexicon| lexicon.covers(text, language))
 }
 
 /// Puts tokens behind `past` others that are computed already. The last goes alone: the scores that
