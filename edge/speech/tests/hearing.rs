@@ -166,3 +166,28 @@ fn calls_that_recognise_at_the_same_time_get_their_own_words() {
         assert_eq!(text, alone[n]);
     }
 }
+
+#[test]
+fn what_was_written_of_the_beginning_changes_the_whole_by_little() {
+    let Some(whisper) = whisper() else { return };
+    let (mut different, mut all, mut drafts) = (0, 0, 0);
+    let chosen = some("asr", "zh", 24).into_iter().filter(|clip| clip.telephone().len() > 3 * 8_000).take(6);
+    for clip in chosen {
+        let pcm = clip.telephone();
+        let sound = |part: usize| Utterance::from_telephone(&pcm[..pcm.len() * part / 4]).of_turn(1);
+        let begun = whisper.recognize(&sound(3), &options(Language::ZH)).unwrap();
+        let plain = whisper.recognize(&sound(4), &options(Language::ZH)).unwrap();
+        drafts += usize::from(begun.draft.is_some());
+        let with_draft = RecognizeOptions { draft: begun.draft, ..options(Language::ZH) };
+        let continued = whisper.recognize(&sound(4), &with_draft).unwrap();
+        let (plain, continued) = (bare(&plain.text), bare(&continued.text));
+        all += plain.chars().count();
+        // Characters of the one that the other does not have at the same place, counted from both ends.
+        let same = plain.chars().zip(continued.chars()).take_while(|(a, b)| a == b).count();
+        let same_back = plain.chars().rev().zip(continued.chars().rev()).take_while(|(a, b)| a == b).count();
+        different += plain.chars().count().saturating_sub(same + same_back);
+    }
+    println!("{different} of {all} characters differ");
+    assert!(all == 0 || drafts >= 4, "{drafts} drafts");
+    assert!(different * 5 <= all, "{different} of {all} characters differ");
+}
