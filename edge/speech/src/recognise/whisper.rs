@@ -439,8 +439,12 @@ impl Whisper {
     /// the expected phrases as it stands. Where a number is asked for, a word is never sure.
     fn is_settled(&self, decoded: &Decoded, language: Language, options: &RecognizeOptions) -> bool {
         let text = text::clean(&decoded.raw, language);
-        let is_sure = decoded.avg_logprob > self.choice.settled
-            && options.lexicon.is_none_or(|lexicon| lexicon.covers(&text, language));
+        let is_number = options.lexicon.map(|lexicon| lexicon.covers(&text, language));
+        let is_sure = decoded.avg_logprob > self.choice.settled && is_number != Some(false);
+        // A row of figures is no misheard word, however faint it was.
+        if is_number == Some(true) && text::bare(&text).chars().count() > 2 {
+            return true;
+        }
         !text.is_empty() && decoded.no_speech_prob < 0.5 && (is_sure || is_expected(&text, language, options))
     }
 
