@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use jiff::Timestamp;
 use ring::digest;
+use trunkline_fleet::enrol::Person;
 use trunkline_model::BoxId;
 
 use crate::{Api, Peer, Problem};
@@ -32,17 +34,68 @@ impl FromRequestParts<Arc<Api>> for Caller {
     }
 }
 
-/// A box that showed its certificate.
+/// A person with a role in the fleet.
+pub(crate) struct Member(pub(crate) Person);
+
+impl FromRequestParts<Arc<Api>> for Member {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let Caller(name) = Caller::from_request_parts(parts, api).await?;
+        match api.fleet.roles.get(&name) {
+            Some(role) => Ok(Self(Person { name, role: *role })),
+            None => Err(Problem::forbidden("no_role", "this token has no role in the fleet (`fleet.roles`)")),
+        }
+    }
+}
+
+/// A box that showed a certificate which is in date and was not revoked.
 pub(crate) struct Known(pub(crate) BoxId);
 
 impl FromRequestParts<Arc<Api>> for Known {
     type Rejection = Problem;
 
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let shown = Shown::from_request_parts(parts, api).await?;
+        if shown.not_after < (api.clock)() {
+            return Err(Problem::unauthorized("the certificate has expired: renew it at /box/v1/renew"));
+        }
+        if !api.db.may_connect(&shown.box_id, &shown.serial, api.fleet.only_enrolled).await? {
+            return Err(Problem::unauthorized("this certificate is not good any more"));
+        }
+        Ok(Self(shown.box_id))
+    }
+}
+
+/// A box that showed a certificate of ours, possibly an expired or a revoked one.
+pub(crate) struct Shown {
+    pub(crate) box_id: BoxId,
+    pub(crate) serial: String,
+    not_after: Timestamp,
+}
+
+impl FromRequestParts<Arc<Api>> for Shown {
+    type Rejection = Problem;
+
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer);
-        peer.and_then(|peer| peer.box_id.clone()).map(Self).ok_or_else(|| {
-            Problem::unauthorized("this address is for boxes: connect with a box's certificate")
+        peer.and_then(|peer| {
+            let box_id = peer.box_id.clone()?;
+            Some(Self { box_id, serial: peer.serial.clone(), not_after: peer.not_after })
         })
+        .ok_or_else(|| Problem::unauthorized("this address is for boxes: connect with a box's certificate"))
+    }
+}
+
+/// The address that a request came from, without its port.
+pub(crate) struct Origin(pub(crate) String);
+
+impl FromRequestParts<Arc<Api>> for Origin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
+        Ok(Self(peer.map_or_else(String::new, |ConnectInfo(peer)| peer.address.ip().to_string())))
     }
 }
 

@@ -1,29 +1,38 @@
-//! The HTTP API: calls, scripts, boxes, the console page, and what boxes fetch.
+//! The HTTP API: calls, scripts, the fleet, the console page, and what boxes fetch.
 //!
 //! Handlers check, ask the database and tell the worker; they decide nothing about a call. Callers
 //! show a bearer token, boxes a client certificate. Errors are problem documents (RFC 9457) with a
 //! `code` that programs can rely on.
 //!
 //! **Invariant:** a token is compared by its SHA-256 and stored nowhere else.
+//! **Invariant:** nobody but a box with a good certificate reads or changes anything below `/box/`, except to
+//! ask for its first one.
 //! **Invariant:** no call is stored that the gate does not permit, and each decision has its receipt.
 //! **Invariant:** a TCP peer that says nothing delays nobody: handshakes run beside the accept loop.
 //!
 //! Absent on purpose: SQL (`cloud/db`), dispatching and callbacks (`cloud/worker`).
 
 mod auth;
+mod authority;
 mod boxes;
 mod callbacks;
 mod calls;
 mod campaigns;
 mod console;
+mod enrol;
+mod fleet;
 mod import;
 mod problem;
 mod rate;
 mod receipts;
+mod repo;
+mod rollouts;
 mod stream;
 mod suppression;
 mod tls;
 
+#[cfg(test)]
+mod fleet_tests;
 #[cfg(test)]
 mod tests;
 
@@ -36,11 +45,13 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use jiff::Timestamp;
 use trunkline_db::Db;
 use trunkline_worker::{Gate, Hub, Scripts, Wakers};
 
+pub use authority::{Authority, AuthorityError};
+pub use fleet::Fleet;
 pub use problem::Problem;
 pub use rate::{Buckets, Rate};
 pub use tls::{Connection, Peer, TlsListener, TlsSetupError, server_config};
@@ -65,6 +76,8 @@ pub struct Api {
     pub hub: Hub,
     /// Wakes the worker.
     pub wakers: Wakers,
+    /// Who may do what in the fleet, and with which keys.
+    pub fleet: Fleet,
     /// Settings.
     pub config: ApiConfig,
 }
@@ -107,6 +120,22 @@ impl Api {
             .route("/v1/campaigns/{id}/{command}", post(campaigns::command))
             .route("/v1/scripts", get(boxes::scripts))
             .route("/v1/boxes", get(boxes::list))
+            .route("/v1/enrolments", get(fleet::enrolments))
+            .route("/v1/enrolments/claim", post(fleet::claim))
+            .route("/v1/enrolments/{id}/approve", post(fleet::approve))
+            .route("/v1/enrolments/{id}/refuse", post(fleet::refuse))
+            .route("/v1/fleet", get(fleet::list))
+            .route("/v1/boxes/{id}", get(fleet::show))
+            .route("/v1/boxes/{id}/revoke", post(fleet::revoke))
+            .route("/v1/boxes/{id}/transfer", post(fleet::transfer))
+            .route("/v1/boxes/{id}/desired", put(fleet::set_desired).get(fleet::desired))
+            .route("/v1/boxes/{id}/history", get(fleet::history))
+            .route("/v1/rollouts", post(rollouts::start).get(rollouts::list))
+            .route("/v1/rollouts/{id}", get(rollouts::show))
+            .route("/v1/rollouts/{id}/{command}", post(rollouts::command))
+            .route("/box/v1/enrol", post(enrol::enrol))
+            .route("/box/v1/renew", post(enrol::renew))
+            .route("/box/v1/repo/{folder}/{name}", get(repo::file))
             .route("/box/v1/blobs/{sha256}", get(boxes::blob))
             .route("/console", get(console::page))
             .route("/openapi.json", get(console::openapi))

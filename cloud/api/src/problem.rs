@@ -52,6 +52,28 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    /// The caller is known, and may not do this.
+    pub fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail)
+    }
+
+    /// It was tried too often; later it is looked at again.
+    pub fn later(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
+    }
+
+    /// This server is not set up for it.
+    pub fn not_set_up(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_set_up", detail)
+    }
+
+    /// Something here is broken that the caller cannot help.
+    pub(crate) fn internal(what: &str, error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %Chain(error), "{what}");
+        let detail = "the request failed here; it may be tried again";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     pub(crate) fn too_many(wait_s: u64) -> Self {
         let detail = format!("too many requests with this token; one more in {wait_s} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)

@@ -42,7 +42,8 @@ async fn api(callbacks: bool) -> (TempDir, Api) {
     };
     let gate = Arc::new(Gate::new(Packs::shipped().unwrap(), settings));
     let (hub, wakers, buckets) = (Hub::new(), Wakers::default(), Buckets::default());
-    (dir, Api { db, scripts, gate, clock: ten_in_shanghai, buckets, hub, wakers, config })
+    let fleet = Fleet::default();
+    (dir, Api { db, scripts, gate, clock: ten_in_shanghai, buckets, hub, wakers, fleet, config })
 }
 
 fn ten_in_shanghai() -> Timestamp {
@@ -340,7 +341,12 @@ async fn only_a_box_fetches_blobs() {
     let path = format!("/box/v1/blobs/{script}");
     assert_eq!(send(&api, Method::GET, &path, None).await.0, StatusCode::UNAUTHORIZED);
 
-    let peer = Peer { address: "127.0.0.1:1".parse().unwrap(), box_id: Some("tl-a".parse().unwrap()) };
+    let peer = Peer {
+        address: "127.0.0.1:1".parse().unwrap(),
+        box_id: Some("tl-a".parse().unwrap()),
+        serial: "1".into(),
+        not_after: Timestamp::MAX,
+    };
     let mut request = Request::builder().uri(&path).body(Body::empty()).unwrap();
     request.extensions_mut().insert(ConnectInfo(peer));
     let response = api.clone().router().oneshot(request).await.unwrap();

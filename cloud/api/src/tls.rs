@@ -10,8 +10,14 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use jiff::Timestamp;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use trunkline_fleet::enrol::GRACE;
 use trunkline_model::BoxId;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -83,6 +90,7 @@ pub fn server_config(cert: &Path, key: &Path, client_ca: &Path) -> Result<Server
         .build()
         .map_err(|error| ca(error.to_string()))?;
     let pair = |source| TlsSetupError::Pair { cert: cert.to_owned(), key: key.to_owned(), source };
+    let verifier = Arc::new(Lenient(verifier));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(pair)?
@@ -91,6 +99,71 @@ pub fn server_config(cert: &Path, key: &Path, client_ca: &Path) -> Result<Server
         .map_err(pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Lets in a certificate that expired not too long ago: it may ask for its successor, and handlers refuse
+/// everything else ([`Peer::not_after`]).
+#[derive(Debug)]
+struct Lenient(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Lenient {
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let done = self.0.verify_client_cert(end_entity, intermediates, now);
+        let (Err(rustls::Error::InvalidCertificate(reason)), Some(until)) = (&done, not_after(end_entity)) else {
+            return done;
+        };
+        let expired =
+            matches!(reason, CertificateError::Expired | CertificateError::ExpiredContext { .. });
+        let until = u64::try_from(until).unwrap_or(0);
+        let grace = u64::try_from(GRACE.as_secs()).unwrap_or(0);
+        if !expired || now.as_secs() > until.saturating_add(grace) {
+            return done;
+        }
+        // Everything else about it must have been right on its last day.
+        let last = UnixTime::since_unix_epoch(Duration::from_secs(until));
+        self.0.verify_client_cert(end_entity, intermediates, last)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Returns the last second in which a certificate is valid, in seconds since 1970.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
@@ -235,18 +308,30 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The box, when a certificate of the boxes' CA was shown.
     pub box_id: Option<BoxId>,
+    /// That certificate's serial number, as lower-case hexadecimal digits without leading zeros.
+    pub serial: String,
+    /// The last second in which it is valid. The connection may have been let in a little later.
+    pub not_after: Timestamp,
 }
 
 impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
         let certificates = stream.io().stream.get_ref().1.peer_certificates();
-        let box_id = certificates.and_then(|chain| chain.first()).and_then(common_name);
-        Self { address: *stream.remote_addr(), box_id }
+        let shown = certificates.and_then(|chain| chain.first());
+        let (box_id, serial) = shown.and_then(holder).unzip();
+        let until = shown.and_then(not_after).and_then(|second| Timestamp::from_second(second).ok());
+        Self {
+            address: *stream.remote_addr(),
+            box_id,
+            serial: serial.unwrap_or_default(),
+            not_after: until.unwrap_or(Timestamp::UNIX_EPOCH),
+        }
     }
 }
 
-fn common_name(certificate: &CertificateDer<'_>) -> Option<BoxId> {
+/// Returns whom a certificate names, and its serial number.
+fn holder(certificate: &CertificateDer<'_>) -> Option<(BoxId, String)> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
-    name.parse().ok()
+    Some((name.parse().ok()?, parsed.serial.to_str_radix(16)))
 }

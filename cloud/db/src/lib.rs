@@ -14,13 +14,17 @@ mod boxes;
 mod calls;
 mod campaigns;
 mod events;
+mod fleet;
 mod log;
 mod migrations;
 mod policy;
+mod rollouts;
 mod spool;
 mod store;
 mod view;
 
+#[cfg(test)]
+mod fleet_tests;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +32,10 @@ pub use boxes::BoxRow;
 pub use calls::{Cancelled, Created, NewCall, Resend};
 pub use campaigns::{CampaignRow, ContactRow, NewContact, Settling};
 pub use events::{Effect, Event, Ingested};
+pub use fleet::{Certificate, FleetEntry, ReportRow};
 pub use log::LogEntry;
 pub use policy::{NewSuppression, OnRecord};
+pub use rollouts::{AssignmentRow, CallFigures};
 pub use spool::{AttemptResult, Delivery, Endpoint, LoggedCallback};
 pub use store::Db;
 pub use view::{Call, CallDetail, CallFilter, CallStatus, CallbackView};

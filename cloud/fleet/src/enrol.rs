@@ -11,12 +11,13 @@
 //! when a person types it from the label, and compares.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 use trunkline_model::BoxId;
+use trunkline_trust::box_name;
+
+pub use trunkline_trust::{ClaimCode, Proof};
 
 /// A certificate lives this long.
 pub const CERTIFICATE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
@@ -31,83 +32,10 @@ pub const ANNOUNCEMENTS: usize = 30;
 /// An announcement that nobody claims is forgotten after this time; the box announces itself again.
 pub const WAITING_LIFE: SignedDuration = SignedDuration::from_hours(24 * 14);
 
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-
-/// The code on a box's label: 8 characters of Crockford's base 32 (40 bits), without I, L, O and U.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClaimCode([u8; 8]);
-
-impl ClaimCode {
-    /// Makes a code from 40 random bits.
-    pub fn from_random(bits: u64) -> Self {
-        let mut text = [0; 8];
-        for (at, character) in text.iter_mut().enumerate() {
-            *character = ALPHABET[(bits >> (5 * at)) as usize & 31];
-        }
-        Self(text)
-    }
-
-    /// Reads what a person typed: in any case, with dashes and spaces, I and L for 1 and O for 0.
-    pub fn parse(text: &str) -> Option<Self> {
-        let typed: Vec<u8> = text
-            .bytes()
-            .filter(|byte| !matches!(byte, b'-' | b' '))
-            .map(|byte| match byte.to_ascii_uppercase() {
-                b'I' | b'L' => b'1',
-                b'O' => b'0',
-                other => other,
-            })
-            .collect();
-        let code: [u8; 8] = typed.try_into().ok()?;
-        code.iter().all(|byte| ALPHABET.contains(byte)).then_some(Self(code))
-    }
-
-    /// Returns the code as it stands on the label, `ABCD-EFGH`. It opens the door once; do not log it.
-    pub fn reveal(&self) -> String {
-        let text: String = self.0.iter().copied().map(char::from).collect();
-        format!("{}-{}", &text[..4], &text[4..])
-    }
-
-    /// Returns the proof that a box sends with its request.
-    pub fn proof(&self, request: &[u8]) -> Proof {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
-        let mut proof = [0; 32];
-        proof.copy_from_slice(hmac::sign(&key, request).as_ref());
-        Proof(proof)
-    }
-
-    /// Says whether a request was made by somebody who knows the code; takes the same time either way.
-    fn proves(&self, request: &[u8], proof: &Proof) -> bool {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
-        hmac::verify(&key, request, &proof.0).is_ok()
-    }
-
-    /// What is kept of a spent code: enough to know it again, bound to its box.
-    fn spent(&self, box_id: &BoxId) -> String {
-        let text = [box_id.as_str().as_bytes(), &self.0].concat();
-        hex::encode(digest::digest(&digest::SHA256, &text))
-    }
-}
-
-impl fmt::Debug for ClaimCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClaimCode(…)")
-    }
-}
-
-/// HMAC-SHA-256 of a certificate request with the claim code as key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proof(pub [u8; 32]);
-
-/// Returns a box's id from its public key: `tl-` and 16 characters of base 32 of the SHA-256 of the
-/// SubjectPublicKeyInfo (DER). `None` only when the result were no id, which cannot be.
+/// Returns a box's id from its public key, the SubjectPublicKeyInfo (DER); see [`box_name`]. `None` only when
+/// the result were no id, which cannot be.
 pub fn box_id(spki: &[u8]) -> Option<BoxId> {
-    let hash = digest::digest(&digest::SHA256, spki);
-    let bits = hash.as_ref().first_chunk().map(|bytes| u128::from_be_bytes(*bytes))?;
-    let text: String = (0..16)
-        .map(|at| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(bits >> (123 - 5 * at)) as usize & 31]))
-        .collect();
-    format!("tl-{text}").parse().ok()
+    box_name(spki).parse().ok()
 }
 
 /// What somebody may do in the fleet.
@@ -294,7 +222,7 @@ impl Enrolment {
         branch: &str,
         now: Timestamp,
     ) -> Result<(), EnrolError> {
-        let spent = code.spent(&self.box_id);
+        let spent = code.spent(self.box_id.as_str());
         if self.spent.contains(&spent) {
             return Err(EnrolError::Spent);
         }
@@ -481,8 +409,6 @@ fn admin(by: &Person) -> Result<(), EnrolError> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn t0() -> Timestamp {
@@ -596,33 +522,5 @@ mod tests {
         let enrolment = waiting(&code);
         assert!(!enrolment.is_stale(t0() + WAITING_LIFE));
         assert!(enrolment.is_stale(t0() + WAITING_LIFE + SignedDuration::from_secs(1)));
-    }
-
-    #[test]
-    fn codes_are_read_as_people_type_them_and_do_not_show_themselves() {
-        let code = ClaimCode::from_random(0xab_cdef_0123);
-        let label = code.reveal();
-        for typed in
-            [label.to_lowercase(), label.replace('-', " "), label.replace('0', "o").replace('1', "l")]
-        {
-            assert_eq!(ClaimCode::parse(&typed), Some(code.clone()), "{typed}");
-        }
-        assert_eq!(ClaimCode::parse("ABCD-EFG"), None);
-        assert_eq!(ClaimCode::parse("ABCD-EFGU"), None);
-        assert!(!format!("{code:?}").contains(&label));
-    }
-
-    proptest! {
-        #[test]
-        fn every_code_reads_back(bits in 0u64..1 << 40) {
-            let code = ClaimCode::from_random(bits);
-            prop_assert_eq!(ClaimCode::parse(&code.reveal()), Some(code));
-        }
-
-        #[test]
-        fn no_text_panics_the_reader(text: String, key: Vec<u8>) {
-            let _ = ClaimCode::parse(&text);
-            prop_assert!(box_id(&key).unwrap().as_str().len() == 19);
-        }
     }
 }

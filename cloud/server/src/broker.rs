@@ -23,6 +23,7 @@ use rmqtt::types::{
     AuthResult, ConnectInfo, From, FromType, Id, LastWill, Publish, PublishAclResult, QoS, Retain,
     SubscribeAclResult, TopicFilter, TopicName,
 };
+use trunkline_db::Db;
 use trunkline_model::BoxId;
 use trunkline_wire::{MAX_MESSAGE, topic};
 use trunkline_worker::{Broker, BrokerError, Inbound, Inlet, Publication, Qos};
@@ -48,8 +49,8 @@ pub(crate) struct Listening {
 }
 
 impl EmbeddedBroker {
-    /// Binds the port and hooks in the rules; what boxes say goes into `inlet`.
-    pub(crate) async fn bind(endpoint: &Endpoint, inlet: Inlet) -> anyhow::Result<Listening> {
+    /// Binds the port and hooks in the rules; what boxes say goes into `inlet`, and `door` says who gets in.
+    pub(crate) async fn bind(endpoint: &Endpoint, inlet: Inlet, door: Door) -> anyhow::Result<Listening> {
         // The broker's own check refuses everybody while the machine is busy with speech.
         let context = ServerContext::new().busy_check_enable(false).build().await;
         *context.extends.retain_mut().await = Box::new(KeptElsewhere);
@@ -60,7 +61,7 @@ impl EmbeddedBroker {
             Type::MessagePublishCheckAcl,
             Type::MessagePublish,
         ] {
-            register.add(kind, Box::new(Rules { inlet: inlet.clone() })).await;
+            register.add(kind, Box::new(Rules { inlet: inlet.clone(), door: door.clone() })).await;
         }
         register.start().await;
 
@@ -135,6 +136,32 @@ impl Broker for EmbeddedBroker {
             })
         })
     }
+
+    fn kick<'a>(&'a self, box_id: &'a BoxId) -> BoxFuture<'a, usize> {
+        Box::pin(async move {
+            let shared = self.context.extends.shared().await;
+            let theirs = |id: &Id| id.username.as_deref() == Some(box_id.as_str());
+            let ids: Vec<Id> = shared.iter().map(|entry| entry.id()).filter(theirs).collect();
+            let mut ended = 0;
+            for id in ids {
+                let mut entry = shared.entry(id);
+                let was_online = entry.online().await;
+                match entry.kick(true, true, true).await {
+                    Ok(_) => ended += usize::from(was_online),
+                    Err(error) => tracing::error!(box.id = %box_id, %error, "A session could not be ended"),
+                }
+            }
+            ended
+        })
+    }
+}
+
+/// Who gets in beyond what TLS checks: whose certificate was not revoked.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) db: Db,
+    /// Boxes that were never enrolled here stay outside.
+    pub(crate) only_enrolled: bool,
 }
 
 /// The only retained topic is `conn`, whose one reader is the cloud, which keeps it in its database.
@@ -166,6 +193,7 @@ impl RetainStorage for KeptElsewhere {
 
 struct Rules {
     inlet: Inlet,
+    door: Door,
 }
 
 #[async_trait]
@@ -173,7 +201,7 @@ impl Handler for Rules {
     async fn hook(&self, parameter: &Parameter, result: Option<HookResult>) -> ReturnType {
         match parameter {
             Parameter::ClientAuthenticate(info) => {
-                let verdict = match authenticate(info) {
+                let verdict = match self.door.open(authenticate(info)).await {
                     Ok(id) => {
                         tracing::debug!(box.id = %id, "A box connects");
                         AuthResult::Allow(false, None)
@@ -261,13 +289,25 @@ impl Rules {
     }
 }
 
-fn authenticate(info: &ConnectInfo) -> Result<BoxId, String> {
+impl Door {
+    async fn open(&self, proven: Result<(BoxId, String), String>) -> Result<BoxId, String> {
+        let (id, serial) = proven?;
+        match self.db.may_connect(&id, &serial, self.only_enrolled).await {
+            Ok(true) => Ok(id),
+            Ok(false) => Err(format!("box {id} showed a certificate ({serial}) that is not good any more")),
+            Err(error) => Err(format!("box {id} could not be looked up: {error}")),
+        }
+    }
+}
+
+/// Returns the box and the serial number of its certificate.
+fn authenticate(info: &ConnectInfo) -> Result<(BoxId, String), String> {
     let ConnectInfo::V5(_, connect) = info else {
         return Err("it does not speak MQTT 5".to_owned());
     };
     // The user name is the certificate's common name, but only where there is one.
-    let name = connect.cert.as_ref().and_then(|cert| cert.common_name.as_deref());
-    let name = name.ok_or("its certificate has no common name")?;
+    let cert = connect.cert.as_ref().ok_or("it showed no certificate")?;
+    let name = cert.common_name.as_deref().ok_or("its certificate has no common name")?;
     let id: BoxId = name.parse().map_err(|error| format!("its certificate: {error}"))?;
     if connect.username.as_deref() != Some(id.as_str()) {
         return Err(format!("box {id} is not known by its certificate's name"));
@@ -280,7 +320,7 @@ fn authenticate(info: &ConnectInfo) -> Result<BoxId, String> {
     {
         return Err(format!("box {id} left a will on a topic that is not its own"));
     }
-    Ok(id)
+    Ok((id, cert.serial.clone().unwrap_or_default()))
 }
 
 fn owner(session: &Session) -> Option<BoxId> {

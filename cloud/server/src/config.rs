@@ -14,6 +14,8 @@ use trunkline_policy::{Attestation, Consent, Did, Lab, NumberClass, Pack, Packs}
 use trunkline_worker::callbacks::parse_secret;
 use trunkline_worker::{Gate, GateSettings};
 
+use crate::fleet::FleetConfig;
+
 /// `cloud.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +45,9 @@ pub(crate) struct Config {
     /// How many requests a token may make.
     #[serde(default)]
     pub(crate) rate: RateConfig,
+    /// How boxes join and are updated; without this section nobody joins.
+    #[serde(default)]
+    pub(crate) fleet: Option<FleetConfig>,
 }
 
 /// A port with TLS.
@@ -220,6 +225,9 @@ impl Config {
         if let Some(dir) = &mut config.models.dir {
             *dir = base.join(&*dir);
         }
+        if let Some(fleet) = &mut config.fleet {
+            fleet.resolve(&base);
+        }
         if let Some(packs) = &mut config.policy.packs {
             *packs = base.join(&*packs);
         }
@@ -339,7 +347,7 @@ impl Config {
     }
 }
 
-fn read_private(what: &str, path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read_private(what: &str, path: &Path) -> anyhow::Result<String> {
     let mode = fs::metadata(path)
         .with_context(|| format!("could not read the {what} `{}`", path.display()))?
         .permissions()

@@ -7,6 +7,7 @@
 mod acl;
 mod broker;
 mod config;
+mod fleet;
 mod serve;
 
 use std::path::PathBuf;
@@ -39,7 +40,13 @@ A configuration:
   file = \"tokens\"                  # mode 0600, lines: name sha256
   [callbacks]
   secret_file = \"callback.secret\"  # mode 0600: whsec_<base64>
-  allow_private = false";
+  allow_private = false
+  [fleet]                          # how boxes join and are updated
+  ca_cert = \"fleet-ca.pem\"        # an intermediate; its root belongs into `client_ca`
+  ca_key = \"fleet-ca.key\"         # mode 0600
+  repo = \"repo\"                   # as `trunkctl release` writes it
+  assign_key = \"assign\"           # mode 0600
+  roles = { mei = \"branch\", li = \"fleet_admin\" }   # by the names of tokens";
 
 /// The cloud of Trunkline: gives calls to boxes, answers their turns, keeps their records.
 #[derive(Parser)]

@@ -16,8 +16,9 @@ use trunkline_nlu::Engine;
 use trunkline_worker::callbacks::CallbackConfig;
 use trunkline_worker::{Gate, Hub, Scripts, Stop, Wakers, Worker, WorkerConfig, inlet};
 
-use crate::broker::EmbeddedBroker;
+use crate::broker::{Door, EmbeddedBroker};
 use crate::config::{Config, Endpoint};
+use crate::fleet::FleetSetup;
 
 /// How long what is under way may take to finish after the order to stop.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -32,6 +33,7 @@ struct Checked {
     scripts: Scripts,
     engine: Engine,
     gate: Gate,
+    fleet: FleetSetup,
     tls: rustls::ServerConfig,
 }
 
@@ -56,7 +58,8 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
         );
     }
     let gate = config.gate()?;
-    Ok(Checked { config, tokens, secret, scripts, engine, gate, tls })
+    let fleet = config.fleet.as_ref().map(|fleet| fleet.load()).transpose()?.unwrap_or_default();
+    Ok(Checked { config, tokens, secret, scripts, engine, gate, fleet, tls })
 }
 
 /// Says what is wrong, or that nothing is.
@@ -78,7 +81,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn run(checked: Checked) -> anyhow::Result<()> {
-    let Checked { config, tokens, secret, scripts, engine, gate, tls } = checked;
+    let Checked { config, tokens, secret, scripts, engine, gate, fleet, tls } = checked;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
@@ -90,7 +93,8 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
 
     let socket = TcpListener::bind(config.api.listen).await.map_err(|e| taken("api", &config.api, &e))?;
     let (inlet, outlet) = inlet();
-    let mqtt = EmbeddedBroker::bind(&config.mqtt, inlet).await.map_err(|error| {
+    let door = Door { db: db.clone(), only_enrolled: fleet.api.only_enrolled };
+    let mqtt = EmbeddedBroker::bind(&config.mqtt, inlet, door).await.map_err(|error| {
         match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) {
             Some(io) => taken("mqtt", &config.mqtt, io),
             None => error.context("could not start the embedded broker"),
@@ -115,6 +119,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         broker: Arc::new(broker),
         hub: hub.clone(),
         wakers: wakers.clone(),
+        fleet: fleet.keys,
         config: WorkerConfig {
             lost_after: config.calls.lost_after,
             ring: config.calls.ring,
@@ -130,6 +135,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         buckets: Buckets::default(),
         hub,
         wakers,
+        fleet: fleet.api,
         config: ApiConfig {
             not_after: config.calls.not_after,
             callbacks: secret.is_some(),

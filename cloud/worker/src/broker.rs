@@ -50,6 +50,9 @@ pub enum BrokerError {
 pub trait Broker: Send + Sync {
     /// Hands a message over and returns how many sessions it was queued for; 0 when nobody listens.
     fn publish(&self, message: Publication) -> BoxFuture<'_, Result<usize, BrokerError>>;
+
+    /// Ends every session of a box and returns how many there were.
+    fn kick<'a>(&'a self, box_id: &'a BoxId) -> BoxFuture<'a, usize>;
 }
 
 /// A message from a box, its sender proven by the broker.

@@ -38,6 +38,7 @@ impl Default for Hub {
 pub struct Wakers {
     dispatcher: Arc<Notify>,
     courier: Arc<Notify>,
+    fleet: Arc<Notify>,
 }
 
 impl Wakers {
@@ -49,6 +50,15 @@ impl Wakers {
     /// There may be a callback to deliver.
     pub fn courier(&self) {
         self.courier.notify_one();
+    }
+
+    /// Something about the fleet changed.
+    pub fn fleet(&self) {
+        self.fleet.notify_one();
+    }
+
+    pub(crate) async fn fleet_woken(&self) {
+        self.fleet.notified().await;
     }
 
     pub(crate) async fn dispatcher_woken(&self) {

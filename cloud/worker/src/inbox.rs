@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use trunkline_db::{Effect, Event};
 use trunkline_model::CallId;
-use trunkline_wire::{Birth, CallRecord, DialReply, Envelope, TurnRecord, parse, topic};
+use trunkline_wire::{Birth, CallRecord, DialReply, Envelope, Reported, TurnRecord, parse, topic};
 
 use crate::broker::envelope;
 use crate::dispatch::Chain;
@@ -35,6 +35,11 @@ pub(crate) async fn run(worker: Arc<Worker>, mut messages: mpsc::Receiver<Inboun
         for message in batch.drain(..) {
             match message.tail.as_str() {
                 "conn" => worker.conn(&message).await,
+                "cfg/reported" => {
+                    if let Some(envelope) = read::<Reported>(&message) {
+                        worker.reported(&message.box_id, &envelope.body).await;
+                    }
+                }
                 tail if tail.starts_with("res/") => worker.reply(&message).await,
                 tail if tail.starts_with("evt/") => events.extend(read_event(&message)),
                 _ => tracing::trace!(box.id = %message.box_id, "A message of no concern here"),

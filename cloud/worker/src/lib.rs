@@ -17,6 +17,7 @@ pub mod broker;
 pub mod callbacks;
 pub mod campaigns;
 pub mod dispatch;
+pub mod fleet;
 pub mod gate;
 mod hub;
 mod inbox;
@@ -33,6 +34,7 @@ use trunkline_db::Db;
 use trunkline_nlu::Engine;
 
 pub use broker::{Broker, BrokerError, Inbound, Inlet, Outlet, Publication, Qos};
+pub use fleet::FleetKeys;
 pub use gate::{Ask, ContactFacts, Gate, GateSettings};
 pub use hub::{Hub, Stop, Wakers};
 pub use scripts::Scripts;
@@ -66,6 +68,8 @@ pub struct Worker {
     pub hub: Hub,
     /// Wakes the tasks before their time.
     pub wakers: Wakers,
+    /// Where releases lie and who signs assignments; without it no box is updated from here.
+    pub fleet: Option<FleetKeys>,
     /// Settings.
     pub config: WorkerConfig,
 }
@@ -99,6 +103,7 @@ impl Worker {
         }
         tasks.spawn(dispatch::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(campaigns::run(Arc::clone(&worker), stop.clone()));
+        tasks.spawn(fleet::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(inbox::run(Arc::clone(&worker), outlet.filed, stop.clone()));
         tasks.spawn(turns::run(worker, outlet.turns, stop));
         Ok(tasks)

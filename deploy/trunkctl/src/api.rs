@@ -74,6 +74,30 @@ impl Api {
         Ok((status, response.json().await.unwrap_or(Value::Null)))
     }
 
+    /// Sends `PUT path` and returns status and body.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let request = self.client.put(format!("{}{path}", self.base)).bearer_auth(&self.token).json(body);
+        let response =
+            request.timeout(Duration::from_secs(10)).send().await.context("the cloud does not answer")?;
+        let status = response.status().as_u16();
+        Ok((status, response.json().await.unwrap_or(Value::Null)))
+    }
+
+    /// Returns the body of an answer that is no refusal.
+    ///
+    /// # Errors
+    /// The refusal, in the cloud's words.
+    pub fn granted((status, body): (u16, Value)) -> Result<Value> {
+        if (200..300).contains(&status) {
+            return Ok(body);
+        }
+        let text = |key: &str| body[key].as_str().unwrap_or("no reason given").to_owned();
+        bail!("the cloud refused ({status} {}): {}", text("code"), text("detail"))
+    }
+
     /// Sends `GET path` and returns status and body.
     ///
     /// # Errors

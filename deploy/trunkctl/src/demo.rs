@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use trunkctl::fleet::{self, FleetPlan};
 use trunkctl::stage::{Plan, Stage, cache_dir};
 use trunkline_audio::latency::{self, Analysis, Side};
 use trunkline_wire::TurnRecord;
@@ -23,6 +24,9 @@ pub(crate) struct Options {
     /// Who the customer is: `agrees`, `declines`, `optout`, `interrupts`, or a persona file.
     #[arg(long, default_value = "agrees")]
     persona: String,
+    /// Show a fleet instead of a call: so many boxes join, are configured and updated, and one falls back.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3")]
+    fleet: Option<usize>,
     /// Call this softphone instead of the simulated customer.
     #[arg(long, value_name = "sip:USER@HOST[:PORT]")]
     phone: Option<String>,
@@ -94,10 +98,36 @@ pub(crate) fn run(options: Options) -> Result<()> {
         tokio::select! {
             // The demonstration itself listens for the end when it was told to stay.
             biased;
-            done = demo(&options) => done,
+            done = show(&options) => done,
             () = stop_asked() => bail!("interrupted"),
         }
     })
+}
+
+async fn show(options: &Options) -> Result<()> {
+    match options.fleet {
+        Some(boxes) => demo_fleet(options, boxes).await,
+        None => demo(options).await,
+    }
+}
+
+async fn demo_fleet(options: &Options, boxes: usize) -> Result<()> {
+    let plan = FleetPlan {
+        dir: options.dir.clone().unwrap_or_else(fleet::usual_dir),
+        programs: fleet::programs_beside()?,
+        scripts: fleet::scripts_in(&options.scripts)?,
+        boxes,
+    };
+    println!("A fleet of {boxes} boxes on this machine. Logs: {}", plan.dir.join("logs").display());
+    let began = std::time::Instant::now();
+    let account = fleet::demonstrate(&plan, |what| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64())).await?;
+    println!(
+        "\n{} boxes joined and run 1.1.0; {} had 1.2.0, went back by itself, and the rollout is paused:\n{}",
+        account.boxes.len(),
+        account.canary,
+        fleet::describe::headline(&account.bad)
+    );
+    Ok(())
 }
 
 async fn demo(options: &Options) -> Result<()> {

@@ -1,10 +1,12 @@
 //! What `trunkctl` is made of, for the tests that run the whole chain.
 //!
 //! [`stage`] puts cloud, box and customer on one machine as separate processes that talk only over
-//! TLS, MQTT, SIP and RTP, as they would over a network.
+//! TLS, MQTT, SIP and RTP, as they would over a network; [`fleet`] does so with several boxes that join and
+//! are updated.
 
 pub mod api;
 pub mod callbacks;
+pub mod fleet;
 pub mod process;
 pub mod setup;
 pub mod stage;

@@ -3,9 +3,11 @@
 //! `setup` makes keys, certificates and configurations for development; `demo` runs the whole chain
 //! and shows a call; `script` checks scripts; `recording` measures recordings of any origin.
 
+mod boxes;
 mod demo;
 mod flash;
 mod receipts;
+mod rehearse;
 mod release;
 mod rollout;
 mod script;
@@ -26,7 +28,8 @@ use trunkline_audio::latency::{self, Options, Side};
     about = "Set up, try, check and measure Trunkline",
     after_help = "Examples:\n  trunkctl demo --lang zh\n  trunkctl demo --lang en --phone sip:me@192.0.2.7:5060\n  \
                   trunkctl recording latency call.wav\n  trunkctl script lint shared/scripts/*.yaml\n  \
-                  trunkctl setup --dir ./dev --box tl-branch1"
+                  trunkctl setup --dir ./dev --box tl-branch1\n  \
+                  trunkctl demo --fleet 3\n  trunkctl box list --dir ./dev"
 )]
 struct Args {
     #[command(subcommand)]
@@ -51,9 +54,15 @@ enum Command {
     /// Makes, signs and publishes releases in a local repository.
     #[command(subcommand)]
     Release(release::Command),
-    /// Plans and watches how a release spreads.
+    /// Lets boxes join, configures them, and says how they are.
+    #[command(subcommand)]
+    Box(boxes::Command),
+    /// Begins and watches how a release spreads through the fleet.
     #[command(subcommand)]
     Rollout(rollout::Command),
+    /// Rollouts kept in a file: for a fleet without a server, and to see what a server would do.
+    #[command(subcommand)]
+    Rehearse(rehearse::Command),
     /// Puts releases for some boxes onto a stick, or shows what boxes wrote back.
     Flash(flash::Options),
     /// Works on recordings.
@@ -99,7 +108,9 @@ fn main() -> ExitCode {
         Command::Receipts(command) => receipts::run(command),
         Command::Speech(command) => speech::run(command),
         Command::Release(command) => release::run(command),
+        Command::Box(command) => boxes::run(command),
         Command::Rollout(command) => rollout::run(command),
+        Command::Rehearse(command) => rehearse::run(command),
         Command::Flash(options) => flash::run(&options),
         Command::Recording(RecordingCommand::Latency { files, customer, json, max_median }) => {
             recording_latency(&files, customer, json, max_median)

@@ -114,7 +114,8 @@ pub fn make_keys(dir: &Path, box_id: &str, hosts: &[String]) -> Result<Made> {
 fn make_certificates(dir: &Path, box_id: &str, hosts: &[String]) -> Result<()> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, "Trunkline development authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    // Room for the boxes' authority below it.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_key = KeyPair::generate()?;
     let ca = params.self_signed(&ca_key)?;
@@ -140,6 +141,56 @@ fn make_certificates(dir: &Path, box_id: &str, hosts: &[String]) -> Result<()> {
     }
     Ok(())
 }
+
+/// The tokens of two people of a fleet.
+pub struct People {
+    /// `mei`, who works in a branch and claims boxes.
+    pub branch: String,
+    /// `li`, who works at headquarters and approves them.
+    pub admin: String,
+}
+
+/// Makes the authority of the boxes below the development one, and tokens for two people.
+///
+/// # Errors
+/// When a file cannot be written, or there is no development authority.
+pub fn make_fleet_keys(dir: &Path) -> Result<People> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem")?, KeyPair::from_pem(&read("ca.key")?)?)?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "Trunkline development boxes");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let cert = params.signed_by(&key, &issuer)?;
+    keep(&dir.join("fleet-ca.pem"), &cert.pem(), 0o644)?;
+    keep(&dir.join("fleet-ca.key"), &key.serialize_pem(), 0o600)?;
+    let mut tokens = read("tokens")?;
+    let mut person = |name: &str| -> Result<String> {
+        let token = format!("tl_{}", hex::encode(rand::random::<[u8; 24]>()));
+        let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        tokens += &format!("{name} {}\n", hex::encode(hash));
+        write(&dir.join(format!("token.{name}")), &format!("{token}\n"), 0o600)?;
+        Ok(token)
+    };
+    let people = People { branch: person("mei")?, admin: person("li")? };
+    write(&dir.join("tokens"), &tokens, 0o600)?;
+    Ok(people)
+}
+
+/// The fleet's part of the cloud's configuration; keys and repository lie beside it.
+pub(crate) const FLEET: &str = "
+[fleet]
+ca_cert = \"fleet-ca.pem\"
+ca_key = \"fleet-ca.key\"
+repo = \"repo\"
+assign_key = \"assign\"
+roles = { mei = \"branch\", li = \"fleet_admin\" }
+";
 
 /// Writes a file that is not there yet, with its mode from the first byte on.
 fn keep(path: &Path, text: &str, mode: u32) -> Result<()> {

@@ -237,7 +237,8 @@ fn start_cloud(plan: &Plan) -> Result<(Process, String)> {
     Process::start("the cloud", &program, &["--config", &config], &log, CLOUD_READY)
 }
 
-fn addresses_of(ready: &str) -> Result<(String, String)> {
+/// Returns `host:port` of API and broker from the line in which the cloud says that it is ready.
+pub(crate) fn addresses_of(ready: &str) -> Result<(String, String)> {
     let find = |prefix: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(prefix));
     match (find("api=https://"), find("mqtt=")) {
         (Some(api), Some(mqtt)) => Ok((api.to_owned(), mqtt.to_owned())),

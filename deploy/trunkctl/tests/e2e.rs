@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use trunkctl::fleet::{self, FleetPlan};
 use trunkctl::process::Usage;
 use trunkctl::stage::{Plan, Stage};
 use trunkline_audio::latency::{self, Options, Side};
@@ -326,4 +327,34 @@ async fn a_box_without_disk_space_refuses_the_call_and_says_why() {
     let call = call(&stage, &request("zh", 7001, &stage.callbacks.url())).await;
     assert_eq!(call["disposition"], "box_fault", "{call}");
     assert!(call["cause"].as_str().unwrap().contains("disk space"), "{call}");
+}
+
+/// Three boxes join, are configured and updated by a canary wave; a bad version falls back and stops there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_joins_is_updated_and_survives_a_bad_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = FleetPlan {
+        dir: dir.path().join("fleet"),
+        programs: fleet::programs_beside().unwrap(),
+        scripts: fleet::scripts_in(&root().join("shared/scripts")).unwrap(),
+        boxes: 3,
+    };
+    let began = std::time::Instant::now();
+    let account =
+        fleet::demonstrate(&plan, |what| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64())).await.unwrap();
+    for one in &account.boxes {
+        assert_eq!(one["enrolment"]["state"], "issued", "{one:#}");
+        let app = &one["components"][0];
+        assert_eq!(app["current"]["release"]["version"], "1.1.0", "{one:#}");
+    }
+    let difference = account.boxes.iter().find(|one| one["sync"]["sync"] == "differs").unwrap();
+    assert_eq!(difference["sync"]["differences"][0]["reason"], "this version does not know it");
+    assert_eq!(account.good["state"]["phase"], "finished");
+    assert_eq!(account.bad["state"]["cause"]["cause"], "cannot_pass");
+    for one in account.bad["boxes"].as_array().unwrap() {
+        let canary = one["box"] == account.canary.as_str();
+        let expected = if canary { "the test call had no sound" } else { "the rollout is paused" };
+        assert!(one["why"].as_str().unwrap().contains(expected), "{one}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
 }

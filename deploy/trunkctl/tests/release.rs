@@ -200,11 +200,11 @@ fn a_rollout_in_a_file_assigns_the_first_wave_and_pauses_on_its_failures() {
     repository(dir);
     let boxes: Vec<String> = (0..200).map(|n| format!("tl-{n:03}")).collect();
     write(dir, "boxes", &boxes.join("\n"));
-    let started = ok(dir, "rollout start --release app-1.0.0.json --boxes boxes");
+    let started = ok(dir, "rehearse start --release app-1.0.0.json --boxes boxes");
     assert!(started.contains("waves of 2, 8, 20, 50, 60, 60 boxes"), "{started}");
-    assert!(refused(dir, "rollout start --release app-1.0.0.json --boxes boxes").contains("already"));
+    assert!(refused(dir, "rehearse start --release app-1.0.0.json --boxes boxes").contains("already"));
     let assigned: Value =
-        serde_json::from_str(&ok(dir, "rollout assign --key assign --out out --json")).unwrap();
+        serde_json::from_str(&ok(dir, "rehearse assign --key assign --out out --json")).unwrap();
     let assigned: Vec<String> = serde_json::from_value(assigned["assigned"].clone()).unwrap();
     assert_eq!(assigned.len(), 2);
     assert_eq!(fs::read_dir(dir.join("out")).unwrap().count(), 2);
@@ -217,14 +217,14 @@ fn a_rollout_in_a_file_assigns_the_first_wave_and_pauses_on_its_failures() {
             "reason": {"why": "self_test", "failed": [["test call", "no sound"]]}},
     }});
     write(dir, "reports.json", &reports.to_string());
-    assert!(ok(dir, "rollout step").contains("nothing has changed"));
-    let step = ok(dir, "rollout step --reports reports.json");
+    assert!(ok(dir, "rehearse step").contains("nothing has changed"));
+    let step = ok(dir, "rehearse step --reports reports.json");
     assert!(step.contains("paused: 1 of the wave's 2 boxes went wrong"), "{step}");
-    let shown = ok(dir, "rollout show --reports reports.json");
+    let shown = ok(dir, "rehearse show --reports reports.json");
     assert!(shown.contains("the self-test failed: test call (no sound)"), "{shown}");
     assert!(shown.contains("the rollout is paused"), "{shown}");
-    assert!(ok(dir, "rollout assign --key assign --out out --reports reports.json").starts_with("0 "));
-    ok(dir, "rollout resume --reports reports.json --by li");
-    assert!(refused(dir, "rollout resume").contains("not paused"));
-    ok(dir, "rollout stop --by li");
+    assert!(ok(dir, "rehearse assign --key assign --out out --reports reports.json").starts_with("0 "));
+    ok(dir, "rehearse resume --reports reports.json --by li");
+    assert!(refused(dir, "rehearse resume").contains("not paused"));
+    ok(dir, "rehearse stop --by li");
 }

@@ -7,6 +7,7 @@ mod blobs;
 mod call;
 mod config;
 mod failure;
+mod fleet;
 mod speech;
 mod supervisor;
 mod tls;
@@ -65,6 +66,24 @@ enum Command {
         #[arg(long, short)]
         config: PathBuf,
     },
+    /// Keeps the box in the fleet: joins, takes its configuration, updates itself.
+    Keep {
+        /// `box.toml`: where the cloud is.
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+    /// Starts the version that is due from its slot, and again whenever it ends; runs `keep` of that version.
+    Launch {
+        /// `box.toml`.
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+    /// Prints the claim code for the label.
+    Claim {
+        /// `box.toml`.
+        #[arg(long, short)]
+        config: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -72,7 +91,7 @@ fn main() -> ExitCode {
         eprintln!("trunkline-edge: recognition may be slow, OpenMP keeps its own settings: {error}");
     }
     match start(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("trunkline-edge: {error:#}");
             ExitCode::FAILURE
@@ -80,15 +99,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(args: Args) -> Result<()> {
+fn start(args: Args) -> Result<ExitCode> {
     trunkline_telemetry::init("info,rumqttc=warn,whisper_rs=warn,ort=warn,sled=warn,pagecache=warn");
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     match args.command {
-        Command::Run { config } => runtime.block_on(run(&config)),
-        Command::Check { config } => check(&config),
+        Command::Run { config } => runtime.block_on(run(&config)).map(|()| ExitCode::SUCCESS),
+        Command::Check { config } => check(&config).map(|()| ExitCode::SUCCESS),
+        Command::Keep { config } => runtime.block_on(fleet::keep(&config)),
+        Command::Launch { config } => runtime.block_on(fleet::launch(&config)).map(|()| ExitCode::SUCCESS),
+        Command::Claim { config } => fleet::claim(&config).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -215,7 +237,7 @@ fn start_monitor(config: &config::Monitor) -> Result<mpsc::UnboundedSender<Consu
     Ok(sender)
 }
 
-async fn wait_for_stop() {
+pub(crate) async fn wait_for_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {

@@ -292,8 +292,13 @@ impl Machine {
         }
     }
 
-    /// Takes an update back, if it is not armed yet; returns whether it was.
+    /// Takes an update back, if it is not armed yet, and the second try of one that was rolled back; returns
+    /// whether there was something to take back.
     pub fn handle_cancel(&mut self) -> bool {
+        if let Stage::RolledBack { job, reason, retry: Some(_) } = self.state.stage.clone() {
+            self.enter(Stage::RolledBack { job, reason, retry: None });
+            return true;
+        }
         let Some(job) = self.state.stage.job().filter(|_| self.state.stage.is_before_arming()) else {
             return false;
         };

@@ -57,6 +57,27 @@ fn an_update_goes_through_every_state_and_fetches_only_what_changed() {
 }
 
 #[test]
+fn a_second_try_can_be_taken_back() {
+    let (_, mut life) = fresh();
+    life.verdicts.insert("2.0.0".into(), Verdict::Fails);
+    assign(&mut life, "app-2.0.0.json", Schedule::default());
+    let mut updater = life.start().unwrap();
+    for _ in 0..5 {
+        if updater.status()[0].stage == "rolled_back" {
+            break;
+        }
+        life.run(&mut updater, || false);
+        updater = life.start().unwrap();
+    }
+    assert!(updater.handle_cancel("app"));
+    assert!(!updater.handle_cancel("app"), "only once");
+    life.run(&mut updater, || false);
+    let status = live(&mut life);
+    assert_eq!((status.stage.as_str(), status.waiting), ("rolled_back", None));
+    assert_eq!(life.stages.iter().filter(|stage| *stage == "trial").count(), 1, "{:?}", life.stages);
+}
+
+#[test]
 fn a_version_that_fails_is_tried_twice_and_then_refused_until_somebody_insists() {
     for (verdict, expected) in [
         (Verdict::Fails, Reason::SelfTest { failed: vec![("test call".to_owned(), "no sound".to_owned())] }),

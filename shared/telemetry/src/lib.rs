@@ -4,6 +4,7 @@
 //! `RUST_LOG` chooses what is shown; `TRUNKLINE_LOG=json` makes every line a JSON object.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
@@ -12,10 +13,36 @@ use tracing_subscriber::EnvFilter;
 /// `default_filter` is used where `RUST_LOG` is not set, such as `info,rumqttc=warn`.
 pub fn init(default_filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_filter_reloading();
     let json = std::env::var("TRUNKLINE_LOG").is_ok_and(|format| format == "json");
-    let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
+    if json {
+        let builder = builder.json();
+        let handle = builder.reload_handle();
+        let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())));
+        let _ = builder.try_init();
+    } else {
+        let builder = builder.with_target(false);
+        let handle = builder.reload_handle();
+        let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())));
+        let _ = builder.try_init();
+    }
 }
+
+/// Changes what is shown, in the words of `RUST_LOG`, for the rest of the process.
+///
+/// # Errors
+/// When the words make no sense, or logging was not started.
+pub fn set_filter(words: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(words).map_err(|error| error.to_string())?;
+    RELOAD.get().ok_or_else(|| "logging was not started".to_owned())?(filter)
+}
+
+type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+static RELOAD: OnceLock<Reload> = OnceLock::new();
 
 /// Shows that there is a text and how long it is, never the text: for names and transcripts.
 pub fn redact(text: &str) -> impl fmt::Display {
@@ -37,5 +64,12 @@ mod tests {
     #[test]
     fn a_redacted_text_shows_only_its_length() {
         assert_eq!(redact("王芳女士").to_string(), "<4 characters>");
+    }
+
+    #[test]
+    fn a_filter_is_changed_under_way_and_nonsense_is_refused() {
+        init("info");
+        assert_eq!(set_filter("debug,rumqttc=warn"), Ok(()));
+        assert!(set_filter("=[no").is_err());
     }
 }

@@ -10,6 +10,7 @@
 //! - [`Client`] is the box's side: it says which file to fetch and how long it may be, takes the bytes and
 //!   says what to save. Roll-back, freeze, mix and match, wrong thresholds, endless and slow files end as a
 //!   [`TrustError`], and what was trusted before stays so.
+//! - [`ClaimCode`] and [`Proof`] are how a box that nobody knows yet shows that it has its label.
 //! - [`Published`] and [`Ceremony`] are the author's side; [`Signer`] stands for a key that may lie in a
 //!   file, in a token or behind a service.
 //!
@@ -20,6 +21,7 @@
 //! Absent on purpose: delegation below a delegated role, and targets without a SHA-256.
 
 pub mod canonical;
+mod claim;
 mod client;
 mod envelope;
 mod hash;
@@ -27,6 +29,7 @@ mod key;
 mod meta;
 mod repo;
 
+pub use claim::{ClaimCode, Proof, box_name};
 pub use client::{
     Client, Fetch, MAX_DELEGATED, MAX_NEW_ROOTS, MAX_ROOT, MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP,
     METADATA_DEADLINE, TrustError, is_plain_name,

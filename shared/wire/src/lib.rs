@@ -10,12 +10,14 @@
 
 mod dial;
 mod envelope;
+mod fleet;
 mod record;
 pub mod topic;
 mod turn;
 
 pub use dial::{CallProgress, CancelCommand, DialCommand, DialReply, ProgressStage, ScriptRef};
 pub use envelope::{Ack, Birth, Envelope, WIRE_VERSION, WireError, parse};
+pub use fleet::{Desired, EnrolReply, EnrolRequest, JobNext, NotApplied, RenewRequest, Reported};
 pub use record::{
     CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord, RecordingRecord, RobotTurn,
     TurnRecord,

@@ -36,6 +36,12 @@ topic! {
     req_cancel = "req/cancel";
     /// Box to cloud, QoS 1: the answer to a request.
     res = "res/cloud";
+    /// Cloud to box, QoS 1: what the box should be.
+    cfg_desired = "cfg/desired";
+    /// Box to cloud, QoS 1: what the box says it is.
+    cfg_reported = "cfg/reported";
+    /// Cloud to box, QoS 1: what the box is to run.
+    job_next = "job/next";
 }
 
 /// Splits `tl/1/{box}/{tail}`; `None` for any other topic.

@@ -76,6 +76,23 @@ impl Ca {
         self.sign(params, Some("localhost"))
     }
 
+    /// A server's certificate that is valid since an hour ago.
+    pub(crate) fn young_server(&self) -> Pair {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let hour_ago = Timestamp::now().as_second() - 3_600;
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(hour_ago as u64);
+        self.sign(params, Some("localhost"))
+    }
+
+    /// The authority of the boxes, signed by this one.
+    pub(crate) fn intermediate(&self) -> Pair {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        self.sign(params, Some("boxes"))
+    }
+
     pub(crate) fn client(&self, name: Option<&str>) -> Pair {
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -238,6 +255,20 @@ impl Cloud {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.api)
+    }
+
+    /// Asks as somebody with this token.
+    pub(crate) async fn ask(
+        &self,
+        token: &str,
+        method: reqwest::Method,
+        path: &str,
+        body: &Value,
+    ) -> (StatusCode, Value) {
+        let request = self.http.request(method, self.url(path)).bearer_auth(token);
+        let request = if body.is_null() { request } else { request.json(body) };
+        let response = request.send().await.unwrap();
+        (response.status(), response.json().await.unwrap_or_default())
     }
 
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {

@@ -6,5 +6,6 @@
 mod broker;
 mod call;
 mod campaign;
+mod fleet;
 mod harness;
 mod startup;

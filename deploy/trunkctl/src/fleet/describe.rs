@@ -1,0 +1,139 @@
+//! The fleet in words, for people at a terminal.
+
+use serde_json::Value;
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+/// Returns a box in one line.
+pub fn line(one: &Value) -> String {
+    let enrolment = &one["enrolment"];
+    let state = enrolment["state"].as_str().unwrap_or("by hand");
+    let branch = enrolment["branch"].as_str().unwrap_or("-");
+    let sync = one["sync"]["sync"].as_str().unwrap_or("nothing wanted");
+    let app = one["components"].as_array().into_iter().flatten().find(|part| part["component"] == "app");
+    let (version, stage) = match app {
+        Some(app) => (text(&app["current"]["release"]["version"]), text(&app["stage"])),
+        None => (one["software"].as_str().unwrap_or("-"), "-"),
+    };
+    format!(
+        "{:<20} {state:<8} branch {branch:<8} runs {version:<8} update {stage:<12} {sync}",
+        text(&one["box"])
+    )
+}
+
+/// Returns everything about a box.
+pub fn page(shown: &Value) -> String {
+    let mut page = line(shown) + "\n";
+    page += &format!("  heard of at {}\n", text(&shown["seen"]));
+    for difference in shown["sync"]["differences"].as_array().into_iter().flatten() {
+        let reason = difference["reason"].as_str().unwrap_or("the box does not say why");
+        page += &format!(
+            "  {} should be {} and is {}: {reason}\n",
+            text(&difference["path"]),
+            difference["wanted"],
+            difference["found"]
+        );
+    }
+    for update in shown["updates"].as_array().into_iter().flatten() {
+        page += &format!("  {}: {}\n", text(&update["target"]), text(&update["why"]));
+    }
+    if let Some(trouble) = shown["trouble"].as_str() {
+        page += &format!("  its assignment is not believed: {trouble}\n");
+    }
+    for entry in shown["log"].as_array().into_iter().flatten() {
+        page += &format!(
+            "  {}  {} {} {}\n",
+            text(&entry["at"]),
+            text(&entry["by"]),
+            text(&entry["what"]),
+            entry["detail"].as_str().unwrap_or_default()
+        );
+    }
+    page
+}
+
+/// Returns one change of what a box should be.
+pub fn change(change: &Value) -> String {
+    let mut said = format!("{}  version {} by {}\n", text(&change["at"]), change["version"], text(&change["by"]));
+    for difference in change["changed"].as_array().into_iter().flatten() {
+        said += &format!(
+            "  {} {} -> {}\n",
+            text(&difference["path"]),
+            difference["found"],
+            difference["wanted"]
+        );
+    }
+    said
+}
+
+/// Returns a rollout in one line.
+pub fn headline(rollout: &Value) -> String {
+    let state = &rollout["state"];
+    let waves: Vec<String> =
+        rollout["waves"].as_array().into_iter().flatten().map(ToString::to_string).collect();
+    let wave = state["wave"].as_u64().map_or(String::new(), |wave| format!(" in wave {}", wave + 1));
+    let mut said = format!(
+        "{}  {}{wave} (waves of {} boxes)",
+        text(&rollout["id"]),
+        text(&state["phase"]),
+        waves.join(", ")
+    );
+    let cause = &state["cause"];
+    match cause["cause"].as_str() {
+        Some("person") => said += &format!(": {}: {}", text(&cause["name"]), text(&cause["why"])),
+        Some("cannot_pass") => said += &format!(": {} of the wave's {} boxes went wrong", cause["bad"], cause["of"]),
+        Some("too_many_bad") => said += &format!(": {} boxes went wrong, {} may", cause["bad"], cause["allowed"]),
+        Some(other) => said += &format!(": {other}"),
+        None => {}
+    }
+    said
+}
+
+/// Returns a rollout with a sentence for each box.
+pub fn rollout(rollout: &Value) -> String {
+    let mut page = headline(rollout) + "\n";
+    for one in rollout["boxes"].as_array().into_iter().flatten() {
+        page += &format!("  wave {}  {:<20} {}\n", one["wave"], text(&one["box"]), text(&one["why"]));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_box_that_cannot_do_what_is_wanted_says_why() {
+        let shown = json!({
+            "box": "tl-a", "enrolment": {"state": "issued", "branch": "0451"}, "seen": "2026-11-22T10:00:00Z",
+            "sync": {"sync": "differs", "differences": [
+                {"path": "/gsm", "wanted": 8, "found": null, "reason": "this version does not know it"}]},
+            "components": [{"component": "app", "stage": "committed", "current": {"release": {"version": "1.1.0"}}}],
+            "updates": [{"rollout": "r", "target": "app-1.1.0.json", "why": "it runs this version"}], "log": [],
+        });
+        assert_eq!(
+            page(&shown),
+            "tl-a                 issued   branch 0451     runs 1.1.0    update committed    differs\n  \
+             heard of at 2026-11-22T10:00:00Z\n  /gsm should be 8 and is null: this version does not know it\n  \
+             app-1.1.0.json: it runs this version\n"
+        );
+    }
+
+    #[test]
+    fn a_paused_rollout_says_why() {
+        let shown = json!({
+            "id": "r", "waves": [1, 2],
+            "state": {"phase": "paused", "wave": 0, "cause": {"cause": "cannot_pass", "bad": 1, "of": 1}},
+            "boxes": [{"box": "tl-a", "wave": 1, "why": "rolled_back: never started"}],
+        });
+        assert_eq!(
+            rollout(&shown),
+            "r  paused in wave 1 (waves of 1, 2 boxes): 1 of the wave's 1 boxes went wrong\n  \
+             wave 1  tl-a                 rolled_back: never started\n"
+        );
+    }
+}

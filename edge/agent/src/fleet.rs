@@ -1,0 +1,88 @@
+//! The box as a member of the fleet: the commands `launch`, `keep` and `claim` around `edge/keeper`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::watch;
+use trunkline_keeper::{
+    Clock, Config, End, Identity, Launcher, Running, SLOT_VARIABLE, SWITCH, Settings, VERSION_VARIABLE,
+};
+use trunkline_update::Slot;
+use trunkline_wire::NotApplied;
+
+const PROGRAM: &str = "bin/trunkline-edge";
+const USUAL_LOG: &str = "info,rumqttc=warn";
+
+/// Starts versions from their slots until told to stop.
+pub(crate) async fn launch(path: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    let Some(updates) = &config.updates else {
+        bail!("{}: there is no [updates] section that says where the versions lie", path.display());
+    };
+    let path = std::fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?;
+    let launcher = Launcher {
+        slots: updates.slots.clone(),
+        program: PROGRAM.to_owned(),
+        args: vec!["keep".to_owned(), "--config".to_owned(), path.display().to_string()],
+    };
+    trunkline_keeper::supervise(&launcher, stop()).await?;
+    Ok(())
+}
+
+/// Keeps the box in the fleet; ends with [`SWITCH`] when another version is to start.
+pub(crate) async fn keep(path: &Path) -> Result<ExitCode> {
+    let config = Config::load(path)?;
+    let id = Identity::open(&config.identity_dir())?.id().clone();
+    let running = running();
+    let version = running.as_ref().map_or(env!("CARGO_PKG_VERSION"), |running| running.version.as_str());
+    println!("ready box={id} version={version}");
+    let mut log_was_set = false;
+    let apply = |settings: &Settings| apply(settings, &mut log_was_set);
+    let end = trunkline_keeper::keep(&config, &Clock::of_the_machine(), running, stop(), apply).await?;
+    Ok(match end {
+        End::Stopped => ExitCode::SUCCESS,
+        End::Switch => ExitCode::from(SWITCH),
+    })
+}
+
+/// Prints the code for the label.
+pub(crate) fn claim(path: &Path) -> Result<()> {
+    let identity = Identity::open(&Config::load(path)?.identity_dir())?;
+    println!("{} {}", identity.id(), identity.claim_code()?.reveal());
+    Ok(())
+}
+
+/// Puts in force what this process can; returns what it cannot. The log stays as it was started until
+/// headquarters says something about it.
+fn apply(settings: &Settings, log_was_set: &mut bool) -> Vec<NotApplied> {
+    let mut problems = Vec::new();
+    if settings.log.is_some() || *log_was_set {
+        let done = trunkline_telemetry::set_filter(settings.log.as_deref().unwrap_or(USUAL_LOG));
+        match done {
+            Ok(()) => *log_was_set = true,
+            Err(reason) => problems.push(NotApplied { path: "/log".to_owned(), reason }),
+        }
+    }
+    tracing::info!(name = settings.name, "Settings are in force");
+    problems
+}
+
+/// What the launcher says about this process.
+fn running() -> Option<Running> {
+    let slot = match std::env::var(SLOT_VARIABLE).ok()?.as_str() {
+        "a" => Slot::A,
+        "b" => Slot::B,
+        _ => return None,
+    };
+    Some(Running { slot, version: std::env::var(VERSION_VARIABLE).ok()? })
+}
+
+fn stop() -> watch::Receiver<bool> {
+    let (stopper, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        crate::wait_for_stop().await;
+        let _ = stopper.send(true);
+    });
+    stop
+}

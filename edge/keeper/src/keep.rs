@@ -1,0 +1,333 @@
+//! The keeper itself: joins, links, applies, updates, reports.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use trunkline_update::{Conditions, Disk as _, RealDisk, Slot, replace};
+use trunkline_wire::{Desired, NotApplied, Reported};
+
+use crate::clock::Clock;
+use crate::cloud::{Cloud, CloudError};
+use crate::config::Config;
+use crate::identity::{Identity, IdentityError, life};
+use crate::link::{self, LinkConfig, News};
+use crate::settings::{self, Settings};
+use crate::tls::{self, TlsError, Wallet};
+use crate::updates::{Order, Shell, Told};
+
+/// A box that the cloud refuses or cannot hear asks again after so long at the latest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How often the age of the certificate is looked at.
+const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(600);
+/// The last report before another version starts gets this time to leave.
+const LAST_WORD: Duration = Duration::from_millis(500);
+/// Where the newest desired document is kept, below the data folder.
+const DESIRED: &str = "desired.json";
+
+/// Why the keeper cannot keep the box.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// Its key or certificate cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// TLS cannot be set up.
+    #[error("{0}")]
+    Tls(String),
+    /// The HTTPS client cannot be set up.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// The data folder cannot be used.
+    #[error("cannot use `{path}`")]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The updates cannot begin.
+    #[error("updates cannot be had: {0}")]
+    Updates(String),
+}
+
+/// Which slot this process was started from, and which version lies there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The slot.
+    pub slot: Slot,
+    /// The version, as people say it.
+    pub version: String,
+}
+
+/// Why the keeper ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to stop.
+    Stopped,
+    /// Another version is to start: end with the status [`crate::SWITCH`].
+    Switch,
+}
+
+/// Keeps the box until `stop` says so or another version is to start. `running` is what the launcher said;
+/// without it nothing is updated. `on_settings` puts settings in force, at the start and after each change, and
+/// returns what it could not.
+///
+/// # Errors
+/// [`KeepError`] for what no waiting mends. The cloud being away is no error.
+pub async fn keep(
+    config: &Config,
+    clock: &Clock,
+    running: Option<Running>,
+    mut stop: watch::Receiver<bool>,
+    mut on_settings: impl FnMut(&Settings) -> Vec<NotApplied>,
+) -> Result<End, KeepError> {
+    let data = |source| KeepError::Data { path: config.data_dir.clone(), source };
+    let mut disk = RealDisk::new(&config.data_dir).map_err(data)?;
+    let identity = Identity::open(&config.identity_dir())?;
+    let wallet = Arc::new(Wallet::default());
+    let tls = tls::client(&config.cloud.ca, clock, Arc::clone(&wallet)).map_err(in_words)?;
+    let cloud = Cloud::new(&config.cloud.api, &tls)?;
+    let joined = tokio::select! {
+        joined = join(&identity, &cloud, clock) => joined?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+    };
+    wallet.put(&joined, &identity.key_pem()).map_err(in_words)?;
+    // Connections of before were made without a certificate.
+    let cloud = Cloud::new(&config.cloud.api, &tls)?;
+
+    let mut box_state = BoxState::read(&disk, running.as_ref());
+    box_state.put_in_force(&mut on_settings);
+    let (report, reports) = watch::channel(box_state.report(&Told::default()));
+    let (up, linked) = watch::channel(false);
+    let (news_tx, mut news) = mpsc::channel(16);
+    let (host, port) = config.cloud.host_port().unwrap_or(("", 0));
+    let link_config = LinkConfig {
+        id: identity.id().clone(),
+        host: host.to_owned(),
+        port,
+        tls: Arc::clone(&tls),
+        clock: clock.clone(),
+    };
+    let _link = AbortOnDrop(tokio::spawn(link::run(link_config, reports, news_tx, up)));
+
+    let (told_tx, mut told) = watch::channel(Told::default());
+    let (orders, orders_rx) = mpsc::channel(16);
+    let (_calls, calls_ready) = watch::channel(None);
+    // Without a slot nobody tells anything, and nobody waits for it.
+    let mut quiet = None;
+    match (&config.updates, &running) {
+        (Some(updates), Some(running)) => {
+            let shell = Shell {
+                id: identity.id().clone(),
+                config: updates.clone(),
+                data: config.data_dir.clone(),
+                slot: running.slot,
+                cloud: cloud.clone(),
+                clock: clock.clone(),
+                linked,
+                calls_ready,
+            };
+            shell.start(orders_rx, told_tx).map_err(|error| KeepError::Updates(error.to_string()))?;
+        }
+        _ => quiet = Some(told_tx),
+    }
+    let _ = orders.send(Order::Conditions(box_state.conditions())).await;
+
+    let mut renewal = tokio::time::interval(LOOK_AT_CERTIFICATE);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+            message = news.recv() => match message {
+                None => return Ok(End::Stopped),
+                Some(News::Desired(desired)) => {
+                    if box_state.take(desired, &mut disk) {
+                        box_state.put_in_force(&mut on_settings);
+                        let _ = orders.send(Order::Conditions(box_state.conditions())).await;
+                    }
+                    let _ = report.send(box_state.report(&told.borrow()));
+                }
+                // Without updates the cloud is told that it came, and hears why nothing follows.
+                Some(News::Job(job)) if quiet.is_some() => {
+                    box_state.assignment = box_state.assignment.max(job.number);
+                    let _ = report.send(box_state.report(&told.borrow()));
+                }
+                Some(News::Job(job)) => {
+                    let _ = orders.send(Order::Job(job)).await;
+                }
+            },
+            changed = told.changed() => {
+                if changed.is_err() && quiet.is_none() {
+                    return Err(KeepError::Updates("the thread of the updates ended".into()));
+                }
+                let now = told.borrow_and_update().clone();
+                let switch = now.switch;
+                let _ = report.send(box_state.report(&now));
+                if switch {
+                    tokio::time::sleep(LAST_WORD).await;
+                    return Ok(End::Switch);
+                }
+            }
+            _ = renewal.tick() => renew_when_due(&identity, &cloud, clock, &wallet).await,
+        }
+    }
+}
+
+/// Asks for a certificate until there is one; returns it. A box that has one goes on with it.
+async fn join(identity: &Identity, cloud: &Cloud, clock: &Clock) -> Result<String, IdentityError> {
+    if let Some(certificate) = identity.certificate()? {
+        return Ok(certificate);
+    }
+    let request = identity.first_request()?;
+    let proof = identity.claim_code()?.proof(&request);
+    tracing::info!(box.id = %identity.id(), "This box has no certificate yet and asks for one");
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let wait = match cloud.enrol(&request, &proof).await {
+            Ok(reply) => {
+                if let Some(off) = clock.learn(reply.now) {
+                    tracing::warn!(off_s = off.as_secs(), "The clock is wrong; the cloud's time counts");
+                }
+                if let Some(certificate) = reply.certificate {
+                    identity.save_certificate(&certificate)?;
+                    tracing::info!(box.id = %identity.id(), "The box has joined");
+                    return Ok(certificate);
+                }
+                tracing::info!(box.id = %identity.id(), state = reply.state, "Not yet joined");
+                pause = FIRST_PAUSE;
+                Duration::from_secs(reply.retry_s).clamp(FIRST_PAUSE, LONGEST_PAUSE)
+            }
+            Err(error) => {
+                tracing::warn!("The box cannot join: {}", chain(&error));
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                pause
+            }
+        };
+        // Boxes that were switched on by the same fuse must not ask in the same instant.
+        tokio::time::sleep(wait.mul_f32(0.75 + 0.5 * rand::random::<f32>())).await;
+    }
+}
+
+/// Renews the certificate when two thirds of its life are over.
+async fn renew_when_due(identity: &Identity, cloud: &Cloud, clock: &Clock, wallet: &Wallet) {
+    let certificate = match identity.certificate() {
+        Ok(certificate) => certificate.unwrap_or_default(),
+        Err(error) => return tracing::error!("The certificate cannot be read: {}", chain(&error)),
+    };
+    if life(&certificate).is_none_or(|life| clock.now() < life.renew_at()) {
+        return;
+    }
+    let request = match identity.new_request() {
+        Ok(request) => request,
+        Err(error) => return tracing::error!("The box cannot ask for a certificate: {}", chain(&error)),
+    };
+    match cloud.renew(&request).await {
+        Ok(reply) => {
+            clock.learn(reply.now);
+            let new = reply.certificate.unwrap_or_default();
+            let kept = identity.save_certificate(&new).map_err(|error| chain(&error));
+            let kept = kept.and_then(|()| wallet.put(&new, &identity.key_pem()).map_err(|error| chain(&error)));
+            match kept {
+                Ok(()) => tracing::info!("The certificate was renewed"),
+                Err(error) => tracing::error!("The new certificate cannot be used: {error}"),
+            }
+        }
+        Err(error) => tracing::warn!("The certificate could not be renewed: {}", chain(&error)),
+    }
+}
+
+/// What is in force, and of which document.
+struct BoxState {
+    software: String,
+    desired: Option<Desired>,
+    settings: Settings,
+    problems: Vec<NotApplied>,
+    assignment: u64,
+}
+
+impl BoxState {
+    /// Goes on with what was wanted before the last stop, also when the cloud is away.
+    fn read(disk: &RealDisk, running: Option<&Running>) -> Self {
+        let desired: Option<Desired> =
+            disk.read(DESIRED).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let body = desired.as_ref().map(|desired| desired.body.clone()).unwrap_or_default();
+        let (settings, problems) = settings::read(&body, false);
+        let own = env!("CARGO_PKG_VERSION");
+        let software = running.map_or_else(|| own.to_owned(), |running| running.version.clone());
+        Self { software, desired, settings, problems, assignment: 0 }
+    }
+
+    /// Takes a document; returns whether something else is in force from now on.
+    fn take(&mut self, desired: Desired, disk: &mut RealDisk) -> bool {
+        let (settings, mut problems) = settings::read(&desired.body, false);
+        let kept = serde_json::to_vec(&desired)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| replace(disk, DESIRED, &bytes));
+        if let Err(error) = kept {
+            let reason = format!("it is in force, and will not be after the next start: {error}");
+            problems.push(NotApplied { path: String::new(), reason });
+        }
+        tracing::info!(version = desired.version, problems = problems.len(), "What this box should be has changed");
+        let changed = settings != self.settings;
+        (self.settings, self.problems, self.desired) = (settings, problems, Some(desired));
+        changed
+    }
+
+    fn put_in_force(&mut self, on_settings: &mut impl FnMut(&Settings) -> Vec<NotApplied>) {
+        let refused = on_settings(&self.settings);
+        if refused.iter().any(|problem| problem.path == "/log") {
+            self.settings.log = None;
+        }
+        self.problems.extend(refused);
+    }
+
+    fn conditions(&self) -> Conditions {
+        Conditions {
+            locked: self.settings.locked,
+            metered_limit: self.settings.metered_limit,
+            ..Conditions::default()
+        }
+    }
+
+    fn report(&self, told: &Told) -> Reported {
+        Reported {
+            version: self.desired.as_ref().map_or(0, |desired| desired.version),
+            hash: self.desired.as_ref().map(|desired| desired.hash.clone()).unwrap_or_default(),
+            body: self.settings.in_force(),
+            problems: self.problems.clone(),
+            components: told
+                .components
+                .iter()
+                .map(|status| serde_json::to_value(status).unwrap_or(Value::Null))
+                .collect(),
+            assignment: self.assignment.max(told.assignment),
+            trouble: told.trouble.clone(),
+            software: self.software.clone(),
+        }
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn in_words(error: TlsError) -> KeepError {
+    KeepError::Tls(chain(&error))
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

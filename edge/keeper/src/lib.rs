@@ -1,0 +1,36 @@
+//! Keeps a box in the fleet, beside the calls that it carries and never in their way.
+//!
+//! - [`Identity`]: the box's key, the request for its certificate, the claim code on its label.
+//! - [`keep`]: joins the fleet, holds the link, applies what the box should be, runs the updates, and says how
+//!   it all stands. It ends with [`End::Switch`] when another version is to start.
+//! - [`supervise`]: the launcher. It asks `edge/update` which slot starts, starts it, and does so again when it
+//!   ends. It is no part of any version: it comes with the machine.
+//! - [`Clock`]: what time it is on a box whose battery is dead.
+//!
+//! The keeper is a process of its own with a link of its own (client id `{box}:keeper`): a fault in the sound
+//! of a call cannot keep a box from being mended, and hashing an update costs no call its time slice.
+//!
+//! **Invariant:** the private key never leaves its file, and nobody but its owner can read it.
+//! **Invariant:** a wrong clock keeps no box from joining, and lets nobody in whom the authority did not sign.
+//! **Invariant:** what could not be applied is said with its place and its reason; the rest is applied.
+//!
+//! Absent on purpose: what is believed and when to switch (`shared/trust`, `edge/update`).
+
+mod clock;
+mod cloud;
+mod config;
+mod identity;
+mod keep;
+mod launcher;
+mod link;
+mod settings;
+mod tls;
+mod updates;
+
+pub use clock::{BUILT, Clock};
+pub use cloud::{Cloud, CloudError};
+pub use config::{CloudConfig, Config, ConfigError, UpdatesConfig};
+pub use identity::{Identity, IdentityError};
+pub use keep::{End, KeepError, Running, keep};
+pub use launcher::{LaunchError, Launcher, SLOT_VARIABLE, SWITCH, VERSION_VARIABLE, supervise};
+pub use settings::{Settings, read as read_settings};
