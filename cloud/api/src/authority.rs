@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKey, PublicKeyData, SanType, SerialNumber,
-    date_time_ymd,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKey, PublicKeyData, SanType,
+    SerialNumber, date_time_ymd,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -115,7 +115,8 @@ impl Request {
             return None;
         }
         let read =
-            CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der.as_slice())).ok()?;
+            CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der.as_slice()))
+                .ok()?;
         let key = read.public_key;
         if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return None;

@@ -126,7 +126,8 @@ pub(crate) async fn refuse(
 ) -> Result<Response, Problem> {
     let (id, now) = (box_id(&id)?, (api.clock)());
     let person = by.clone();
-    change(&api, &id, &by, "refused", now, move |enrolment| Ok((enrolment.refuse(&person, now)?, None))).await?;
+    change(&api, &id, &by, "refused", now, move |enrolment| Ok((enrolment.refuse(&person, now)?, None)))
+        .await?;
     show_enrolment(&api, &id, StatusCode::OK).await
 }
 
@@ -148,10 +149,8 @@ pub(crate) async fn revoke(
     let (id, now) = (box_id(&id)?, (api.clock)());
     let person = by.clone();
     let what = format!("revoked: {reason}");
-    change(&api, &id, &by, &what, now, move |enrolment| {
-        Ok((enrolment.revoke(&person, &reason, now)?, None))
-    })
-    .await?;
+    change(&api, &id, &by, &what, now, move |enrolment| Ok((enrolment.revoke(&person, &reason, now)?, None)))
+        .await?;
     api.wakers.fleet();
     tracing::warn!(box.id = %id, by = by.name, "A box was revoked");
     show_enrolment(&api, &id, StatusCode::OK).await
@@ -274,7 +273,7 @@ fn line(
 }
 
 /// The report as the core compares it.
-fn as_core(row: &ReportRow) -> Reported {
+pub(crate) fn as_core(row: &ReportRow) -> Reported {
     let told = &row.reported;
     let problems = told
         .problems
@@ -332,12 +331,14 @@ pub(crate) async fn desired(
     Path(id): Path<String>,
     query: Result<Query<AtQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(query) =
-        query.map_err(|_| Problem::refused("malformed_time", "at", "an instant such as 2026-11-22T10:32:00Z"))?;
+    let Query(query) = query
+        .map_err(|_| Problem::refused("malformed_time", "at", "an instant such as 2026-11-22T10:32:00Z"))?;
     let id = box_id(&id)?;
     let history = api.db.desired_history(&id).await?;
     let entry = history.in_force(query.at.unwrap_or(Timestamp::MAX));
-    entry.map(|entry| Json(json!(entry))).ok_or_else(|| Problem::not_found("nothing was wanted of this box then"))
+    entry
+        .map(|entry| Json(json!(entry)))
+        .ok_or_else(|| Problem::not_found("nothing was wanted of this box then"))
 }
 
 /// Who changed what of a box, and when.
@@ -366,7 +367,9 @@ pub(crate) fn operator(by: &Person) -> Result<(), Problem> {
     }
 }
 
-pub(crate) fn read<T: serde::de::DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Problem> {
     serde_json::from_slice(&body.map_err(|_| Problem::too_large())?).map_err(unreadable)
 }
 

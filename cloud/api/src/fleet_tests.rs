@@ -74,8 +74,12 @@ async fn exchange(
     peer: Option<Peer>,
 ) -> (u16, Value) {
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-    let mut request =
-        Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}")).body(body).unwrap();
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", format!("Bearer {token}"))
+        .body(body)
+        .unwrap();
     if let Some(peer) = peer {
         request.extensions_mut().insert(ConnectInfo(peer));
     }
@@ -175,6 +179,21 @@ async fn nobody_approves_what_they_claimed_themselves() {
 #[tokio::test]
 async fn codes_cannot_be_guessed_and_requests_cannot_be_forged_or_replayed() {
     let (_dir, api) = api().await;
+    // Whoever replays the request of a box that left gets nothing for it.
+    let gone = Carton::new(7);
+    let serial = gone.join(&api).await;
+    let path = format!("/v1/boxes/{}/revoke", gone.id());
+    assert_eq!(send(&api, "mei", Method::POST, &path, json!({"reason": "x"})).await.0, 403);
+    assert_eq!(send(&api, "li", Method::POST, &path, json!({"reason": "stolen"})).await.0, 200);
+    let (status, problem) = send(&api, "", Method::POST, "/box/v1/enrol", gone.enrol()).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("replayed")));
+    let peer = gone.peer(&serial, Timestamp::MAX);
+    let renew = json!({ "csr": STANDARD.encode(request(&gone.key)) });
+    let (status, _) = exchange(&api, "", Method::POST, "/box/v1/renew", renew, Some(peer.clone())).await;
+    assert_eq!(status, 409, "a revoked box does not renew itself");
+    let blob = format!("/box/v1/blobs/{}", "0".repeat(64));
+    assert_eq!(exchange(&api, "", Method::GET, &blob, Value::Null, Some(peer)).await.0, 401);
+
     let carton = Carton::new(99);
     send(&api, "", Method::POST, "/box/v1/enrol", carton.enrol()).await;
     for n in 0..5 {
@@ -191,21 +210,6 @@ async fn codes_cannot_be_guessed_and_requests_cannot_be_forged_or_replayed() {
     let body = json!({ "csr": STANDARD.encode(&forged), "proof": carton.code.proof(&forged).to_hex() });
     let (status, problem) = send(&api, "", Method::POST, "/box/v1/enrol", body).await;
     assert_eq!((status, &problem["code"]), (422, &json!("bad_csr")));
-
-    // Whoever replays the request of a box that left gets nothing for it.
-    let gone = Carton::new(7);
-    let serial = gone.join(&api).await;
-    let path = format!("/v1/boxes/{}/revoke", gone.id());
-    assert_eq!(send(&api, "mei", Method::POST, &path, json!({"reason": "x"})).await.0, 403);
-    assert_eq!(send(&api, "li", Method::POST, &path, json!({"reason": "stolen"})).await.0, 200);
-    let (status, problem) = send(&api, "", Method::POST, "/box/v1/enrol", gone.enrol()).await;
-    assert_eq!((status, &problem["code"]), (409, &json!("replayed")));
-    let peer = gone.peer(&serial, Timestamp::MAX);
-    let renew = json!({ "csr": STANDARD.encode(request(&gone.key)) });
-    let (status, _) = exchange(&api, "", Method::POST, "/box/v1/renew", renew, Some(peer.clone())).await;
-    assert_eq!(status, 409, "a revoked box does not renew itself");
-    let blob = format!("/box/v1/blobs/{}", "0".repeat(64));
-    assert_eq!(exchange(&api, "", Method::GET, &blob, Value::Null, Some(peer)).await.0, 401);
 }
 
 #[tokio::test]
@@ -258,7 +262,10 @@ async fn what_a_box_should_be_has_versions_and_a_history() {
     let (_, history) = send(&api, "crm", Method::GET, "/v1/boxes/tl-a/history", Value::Null).await;
     let last = &history["changes"][1];
     assert_eq!((&last["by"], &last["changed"][0]["path"]), (&json!("li"), &json!("/name")));
-    assert_eq!((&last["changed"][0]["found"], &last["changed"][0]["wanted"]), (&json!("Branch 1"), &json!("Branch 2")));
+    assert_eq!(
+        (&last["changed"][0]["found"], &last["changed"][0]["wanted"]),
+        (&json!("Branch 1"), &json!("Branch 2"))
+    );
     let at = format!("{path}?at=2026-11-23T12:00:00Z");
     assert_eq!(send(&api, "crm", Method::GET, &at, Value::Null).await.1["document"]["version"], 2);
     let before = format!("{path}?at=2026-11-23T11:59:59Z");
@@ -276,4 +283,28 @@ async fn a_rollout_needs_a_repository_and_a_role() {
     let listed = send(&api, "crm", Method::GET, "/v1/rollouts", Value::Null).await;
     assert_eq!(listed, (StatusCode::OK.as_u16(), json!({ "rollouts": [] })));
     assert_eq!(send(&api, "li", Method::POST, "/v1/rollouts/none/pause", Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn prometheus_sees_how_many_boxes_are_how_and_no_names() {
+    let (_dir, api) = api().await;
+    let carton = Carton::new(3);
+    carton.join(&api).await;
+    let report = serde_json::from_value(json!({"components": [{"component": "app", "stage": "committed"}]}));
+    api.db.save_reported(&carton.id().parse().unwrap(), &report.unwrap(), noon()).await.unwrap();
+    let request = Request::builder().uri("/metrics").header("authorization", "Bearer crm");
+    let response = api.clone().router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let text = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    for line in [
+        "trunkline_boxes{state=\"issued\"} 1",
+        "trunkline_boxes_reporting{state=\"heard\"} 1",
+        "trunkline_updates{stage=\"committed\"} 1",
+        "trunkline_rollouts{phase=\"paused\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(!text.contains(&carton.id()));
+    assert_eq!(send(&api, "", Method::GET, "/metrics", Value::Null).await.0, 401);
 }

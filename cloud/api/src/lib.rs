@@ -22,6 +22,7 @@ mod console;
 mod enrol;
 mod fleet;
 mod import;
+mod metrics;
 mod problem;
 mod rate;
 mod receipts;
@@ -137,6 +138,7 @@ impl Api {
             .route("/box/v1/renew", post(enrol::renew))
             .route("/box/v1/repo/{folder}/{name}", get(repo::file))
             .route("/box/v1/blobs/{sha256}", get(boxes::blob))
+            .route("/metrics", get(metrics::scrape))
             .route("/console", get(console::page))
             .route("/openapi.json", get(console::openapi))
             .route("/healthz", get(health))

@@ -59,11 +59,10 @@ pub(crate) async fn start(
     };
     let stem = request.release.trim_end_matches(".json");
     let id = format!("{stem}-{}", now.as_millisecond());
-    let rollout =
-        Rollout::start(&id, target, profile, boxes, now).map_err(|error| {
-            let field = if error == RolloutError::NoBoxes { "boxes" } else { "profile" };
-            Problem::refused("malformed_rollout", field, error.to_string())
-        })?;
+    let rollout = Rollout::start(&id, target, profile, boxes, now).map_err(|error| {
+        let field = if error == RolloutError::NoBoxes { "boxes" } else { "profile" };
+        Problem::refused("malformed_rollout", field, error.to_string())
+    })?;
     api.db.add_rollout(&rollout, &by.name, now).await?;
     api.wakers.fleet();
     tracing::info!(rollout = id, by = by.name, "A rollout begins");
@@ -82,7 +81,8 @@ fn released(api: &Api, name: &str, now: Timestamp) -> Result<AssignedTarget, Pro
     if !is_plain_name(name) {
         return Err(refused("a name such as app-1.4.2.json".into()));
     }
-    let client = look(&repo, now).map_err(|error| refused(format!("a box would refuse the repository: {error}")))?;
+    let client =
+        look(&repo, now).map_err(|error| refused(format!("a box would refuse the repository: {error}")))?;
     let target = client.target(name, now).map_err(|error| refused(error.to_string()))?;
     match (target.release(), target.sha256()) {
         (Some(release), Some(sha256)) => {
@@ -147,7 +147,8 @@ pub(crate) async fn command(
     let done = match command.as_str() {
         "pause" => {
             let body = body.map_err(|_| Problem::too_large())?;
-            let request: PauseRequest = if body.is_empty() { PauseRequest::default() } else { read(Ok(body))? };
+            let request: PauseRequest =
+                if body.is_empty() { PauseRequest::default() } else { read(Ok(body))? };
             let what = format!("paused: {}", request.why);
             let change = |rollout: &mut Rollout| {
                 rollout.pause(name, &request.why, now)?;

@@ -122,11 +122,11 @@ impl ClientCertVerifier for Lenient {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let done = self.0.verify_client_cert(end_entity, intermediates, now);
-        let (Err(rustls::Error::InvalidCertificate(reason)), Some(until)) = (&done, not_after(end_entity)) else {
+        let (Err(rustls::Error::InvalidCertificate(reason)), Some(until)) = (&done, not_after(end_entity))
+        else {
             return done;
         };
-        let expired =
-            matches!(reason, CertificateError::Expired | CertificateError::ExpiredContext { .. });
+        let expired = matches!(reason, CertificateError::Expired | CertificateError::ExpiredContext { .. });
         let until = u64::try_from(until).unwrap_or(0);
         let grace = u64::try_from(GRACE.as_secs()).unwrap_or(0);
         if !expired || now.as_secs() > until.saturating_add(grace) {

@@ -104,10 +104,8 @@ impl Db {
         let mut limits = read_limits(&mut tx, "claims").await?;
         let rows =
             sqlx::query("SELECT doc FROM enrolments WHERE state = 'waiting'").fetch_all(&mut *tx).await?;
-        let mut waiting: Vec<Enrolment> = rows
-            .iter()
-            .map(|row| json("enrolment", row.try_get("doc")?))
-            .collect::<Result<_, DbError>>()?;
+        let mut waiting: Vec<Enrolment> =
+            rows.iter().map(|row| json("enrolment", row.try_get("doc")?)).collect::<Result<_, DbError>>()?;
         waiting.retain(|enrolment| !enrolment.is_stale(now));
         let done = claim(&mut waiting, code, by, branch, &mut limits, now);
         write_limits(&mut tx, "claims", &limits).await?;
@@ -401,8 +399,10 @@ pub(crate) async fn append(
 }
 
 async fn read_enrolment(conn: &mut SqliteConnection, box_id: &BoxId) -> Result<Option<Enrolment>, DbError> {
-    let row =
-        sqlx::query("SELECT doc FROM enrolments WHERE box = ?").bind(box_id.as_str()).fetch_optional(conn).await?;
+    let row = sqlx::query("SELECT doc FROM enrolments WHERE box = ?")
+        .bind(box_id.as_str())
+        .fetch_optional(conn)
+        .await?;
     row.map(|row| json("enrolment", row.try_get("doc")?)).transpose()
 }
 
@@ -432,7 +432,8 @@ async fn forget_stale(conn: &mut SqliteConnection, now: Timestamp) -> Result<(),
 }
 
 async fn read_limits(conn: &mut SqliteConnection, what: &str) -> Result<Limits, DbError> {
-    let row = sqlx::query("SELECT doc FROM fleet_limits WHERE what = ?").bind(what).fetch_optional(conn).await?;
+    let row =
+        sqlx::query("SELECT doc FROM fleet_limits WHERE what = ?").bind(what).fetch_optional(conn).await?;
     Ok(row.map(|row| json("limits", row.try_get("doc")?)).transpose()?.unwrap_or_default())
 }
 

@@ -122,7 +122,8 @@ async fn who_wanted_what_and_when_is_kept_and_the_same_again_is_no_change() {
     assert_eq!(db.reported(&the_box()).await.unwrap().unwrap().reported, report);
 
     assert!(db.change_desired(&the_box(), "mei", json!({"name": "a"}), t0() + hour).await.unwrap().is_none());
-    let second = db.change_desired(&the_box(), "mei", json!({"name": "b"}), t0() + hour).await.unwrap().unwrap();
+    let second =
+        db.change_desired(&the_box(), "mei", json!({"name": "b"}), t0() + hour).await.unwrap().unwrap();
     assert_eq!((second.version, db.behind_desired().await.unwrap().len()), (2, 1));
     let history = db.desired_history(&the_box()).await.unwrap();
     assert_eq!(history.in_force("2026-11-22T10:32:00Z".parse().unwrap()).unwrap().by, "li");

@@ -64,7 +64,8 @@ impl Db {
         change: impl FnOnce(&mut Rollout) -> Result<(T, Option<String>), RolloutError> + Send,
     ) -> Result<Option<Result<T, RolloutError>>, DbError> {
         let mut tx = self.begin().await?;
-        let row = sqlx::query("SELECT doc FROM rollouts WHERE id = ?").bind(id).fetch_optional(&mut *tx).await?;
+        let row =
+            sqlx::query("SELECT doc FROM rollouts WHERE id = ?").bind(id).fetch_optional(&mut *tx).await?;
         let Some(row) = row else { return Ok(None) };
         let mut rollout: Rollout = json("rollout", row.try_get("doc")?)?;
         let before = rollout.clone();
@@ -87,8 +88,10 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn rollout(&self, id: &str) -> Result<Option<Rollout>, DbError> {
-        let row =
-            sqlx::query("SELECT doc FROM rollouts WHERE id = ?").bind(id).fetch_optional(self.reader()).await?;
+        let row = sqlx::query("SELECT doc FROM rollouts WHERE id = ?")
+            .bind(id)
+            .fetch_optional(self.reader())
+            .await?;
         row.map(|row| json("rollout", row.try_get("doc")?)).transpose()
     }
 

@@ -103,9 +103,11 @@ fn check_repository(repo: &Path, assign: &FileKey) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let allowed = client.root().assignment.as_ref().is_some_and(|role| {
-        role.keyids.contains(&assign.public().id()) && role.threshold == 1
-    });
+    let allowed = client
+        .root()
+        .assignment
+        .as_ref()
+        .is_some_and(|role| role.keyids.contains(&assign.public().id()) && role.threshold == 1);
     ensure!(allowed, "`fleet.assign_key` is not the key that the repository's root names for assignments");
     Ok(())
 }

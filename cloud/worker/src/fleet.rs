@@ -17,9 +17,7 @@ use trunkline_fleet::report::{BoxReport, Standing};
 use trunkline_fleet::rollout::{Change, Figure, FigureName, Order, Phase, Rollout};
 use trunkline_fleet::sequential::Share;
 use trunkline_model::BoxId;
-use trunkline_trust::{
-    AssignedTarget, Assignment, Client, Envelope, EnvelopeError, FileKey, TrustError,
-};
+use trunkline_trust::{AssignedTarget, Assignment, Client, Envelope, EnvelopeError, FileKey, TrustError};
 use trunkline_wire::{Desired, JobNext, Reported, topic};
 
 use crate::broker::envelope;
@@ -186,8 +184,7 @@ impl Worker {
                 let words = change.as_ref().map(in_words);
                 Ok(((change, rollout.clone()), words))
             };
-            let Some(Ok((change, after))) =
-                self.db.change_rollout(&rollout.id, "cloud", now, step).await?
+            let Some(Ok((change, after))) = self.db.change_rollout(&rollout.id, "cloud", now, step).await?
             else {
                 continue;
             };
@@ -223,9 +220,12 @@ impl Worker {
     ) -> Result<Vec<Figure>, DbError> {
         let (mut failures, mut opt_outs) = ([Share::default(); 2], [Share::default(); 2]);
         for (id, figures) in self.db.call_figures(rollout.judged_from).await? {
-            let has = boxes.get(&id).is_some_and(|report| rollout.standing(report, now) == Standing::Committed);
+            let has =
+                boxes.get(&id).is_some_and(|report| rollout.standing(report, now) == Standing::Committed);
             let side = usize::from(!has);
-            for (sum, one) in [(&mut failures[side], figures.failures), (&mut opt_outs[side], figures.opt_outs)] {
+            for (sum, one) in
+                [(&mut failures[side], figures.failures), (&mut opt_outs[side], figures.opt_outs)]
+            {
                 sum.cases += one.cases;
                 sum.bad += one.bad;
             }
@@ -254,8 +254,13 @@ impl Worker {
         body: T,
     ) -> Result<(), FleetError> {
         let payload = envelope(to, 0, kind, "", body)?;
-        let message =
-            Publication { topic, payload, qos: Qos::AtLeastOnce, expiry: Some(SEND_AGAIN), correlation: None };
+        let message = Publication {
+            topic,
+            payload,
+            qos: Qos::AtLeastOnce,
+            expiry: Some(SEND_AGAIN),
+            correlation: None,
+        };
         // Nobody listening is no error: the box says what it has when it comes back, and is sent the rest.
         self.broker.publish(message).await?;
         Ok(())
@@ -378,7 +383,11 @@ mod tests {
         assert!(is_news(None, &wanted, t0()));
         let first = sign(&keys, &id, None, wanted.clone(), t0()).unwrap();
         assert!(!is_news(Some(&first), &wanted, t0()));
-        assert!(is_news(Some(&first), &wanted, t0() + ASSIGNMENT_LIFE - SIGN_AGAIN + SignedDuration::from_secs(1)));
+        assert!(is_news(
+            Some(&first),
+            &wanted,
+            t0() + ASSIGNMENT_LIFE - SIGN_AGAIN + SignedDuration::from_secs(1)
+        ));
         let second = sign(&keys, &id, Some(&first), wanted, t0()).unwrap();
         assert_eq!(second.number, first.number + 1, "also within one second");
         let signed = Envelope::parse(second.doc.as_bytes()).unwrap();

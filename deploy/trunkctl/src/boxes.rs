@@ -135,8 +135,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Configure { cloud, id, file } => {
                 let text = std::fs::read_to_string(&file)
                     .with_context(|| format!("cannot read {}", file.display()))?;
-                let document: Value = serde_json::from_str(&text)
-                    .with_context(|| format!("{} is not JSON", file.display()))?;
+                let document: Value =
+                    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
                 let path = format!("/v1/boxes/{id}/desired");
                 let desired = Api::granted(cloud.connect()?.put(&path, &document).await?)?;
                 println!("version {}  {}", desired["version"], desired["hash"].as_str().unwrap_or_default());

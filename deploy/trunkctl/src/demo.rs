@@ -120,7 +120,8 @@ async fn demo_fleet(options: &Options, boxes: usize) -> Result<()> {
     };
     println!("A fleet of {boxes} boxes on this machine. Logs: {}", plan.dir.join("logs").display());
     let began = std::time::Instant::now();
-    let account = fleet::demonstrate(&plan, |what| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64())).await?;
+    let account =
+        fleet::demonstrate(&plan, |what| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64())).await?;
     println!(
         "\n{} boxes joined and run 1.1.0; {} had 1.2.0, went back by itself, and the rollout is paused:\n{}",
         account.boxes.len(),

@@ -85,7 +85,11 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Watch { cloud, id } => watch(&cloud.connect()?, &id).await,
             Command::Show { cloud, id: Some(id), json } => {
                 let shown = Api::granted(cloud.connect()?.get(&format!("/v1/rollouts/{id}")).await?)?;
-                if json { println!("{shown}") } else { print!("{}", describe::rollout(&shown)) }
+                if json {
+                    println!("{shown}")
+                } else {
+                    print!("{}", describe::rollout(&shown))
+                }
                 Ok(())
             }
             Command::Show { cloud, id: None, json } => {

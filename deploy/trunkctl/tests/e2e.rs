@@ -341,7 +341,9 @@ async fn a_fleet_joins_is_updated_and_survives_a_bad_version() {
     };
     let began = std::time::Instant::now();
     let account =
-        fleet::demonstrate(&plan, |what| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64())).await.unwrap();
+        fleet::demonstrate(&plan, |what| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64()))
+            .await
+            .unwrap();
     for one in &account.boxes {
         assert_eq!(one["enrolment"]["state"], "issued", "{one:#}");
         let app = &one["components"][0];

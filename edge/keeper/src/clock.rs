@@ -60,7 +60,8 @@ impl Clock {
     pub fn learn(&self, told: Timestamp) -> Option<SignedDuration> {
         let off = (self.0.system)().duration_since(told);
         let wrong = off.abs() > TOLERATED;
-        *self.0.learned.lock().unwrap_or_else(PoisonError::into_inner) = wrong.then(|| (told, Instant::now()));
+        *self.0.learned.lock().unwrap_or_else(PoisonError::into_inner) =
+            wrong.then(|| (told, Instant::now()));
         wrong.then_some(off)
     }
 

@@ -62,7 +62,8 @@ impl Cloud {
     /// # Errors
     /// [`CloudError`].
     pub async fn enrol(&self, request: &[u8], proof: &Proof) -> Result<EnrolReply, CloudError> {
-        self.post("/box/v1/enrol", &EnrolRequest { csr: STANDARD.encode(request), proof: proof.to_hex() }).await
+        self.post("/box/v1/enrol", &EnrolRequest { csr: STANDARD.encode(request), proof: proof.to_hex() })
+            .await
     }
 
     /// Asks for the certificate that follows the one that is shown.
@@ -106,7 +107,8 @@ impl Cloud {
     async fn read(&self, fetch: &Fetch, bytes: &mut Vec<u8>) -> Result<(), FetchError> {
         let mut request = self.client.get(format!("{}/box/v1/repo/{}", self.base, fetch.path));
         if let Some((offset, length)) = fetch.range {
-            request = request.header(RANGE, format!("bytes={offset}-{}", (offset + length).saturating_sub(1)));
+            request =
+                request.header(RANGE, format!("bytes={offset}-{}", (offset + length).saturating_sub(1)));
         }
         let mut response = request.send().await.map_err(|error| network(&error))?;
         let status = response.status();

@@ -62,19 +62,11 @@ impl Identity {
     pub fn open(dir: &Path) -> Result<Self, IdentityError> {
         fs::create_dir_all(dir).map_err(file("make the folder", dir))?;
         let path = dir.join("key.pem");
-        let key = match fs::read_to_string(&path) {
-            Ok(pem) => {
-                check_private(&path)?;
-                let what = "a private key in PEM";
-                KeyPair::from_pem(&pem).map_err(|_| IdentityError::Content { path: path.clone(), what })?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let key = KeyPair::generate()?;
-                write(&path, key.serialize_pem().as_bytes(), 0o600)?;
-                key
-            }
-            Err(source) => return Err(IdentityError::File { doing: "read", path, source }),
-        };
+        let pem = read_or_make(&path, 0o600, || Ok(KeyPair::generate()?.serialize_pem().into_bytes()))?;
+        check_private(&path)?;
+        let what = "a private key in PEM";
+        let key = KeyPair::from_pem(&String::from_utf8_lossy(&pem))
+            .map_err(|_| IdentityError::Content { path: path.clone(), what })?;
         let what = "a key that names a box";
         let id = box_name(&key.subject_public_key_info()).parse();
         let id = id.map_err(|_| IdentityError::Content { path, what })?;
@@ -92,19 +84,12 @@ impl Identity {
     /// [`IdentityError`].
     pub fn claim_code(&self) -> Result<ClaimCode, IdentityError> {
         let path = self.dir.join("claim");
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                check_private(&path)?;
-                let what = "a claim code of 8 characters";
-                ClaimCode::parse(text.trim()).ok_or(IdentityError::Content { path, what })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let code = ClaimCode::from_random(rand::random());
-                write(&path, format!("{}\n", code.reveal()).as_bytes(), 0o600)?;
-                Ok(code)
-            }
-            Err(source) => Err(IdentityError::File { doing: "read", path, source }),
-        }
+        let made = || ClaimCode::from_random(rand::random()).reveal() + "\n";
+        let text = read_or_make(&path, 0o600, || Ok(made().into_bytes()))?;
+        check_private(&path)?;
+        let what = "a claim code of 8 characters";
+        let code = ClaimCode::parse(String::from_utf8_lossy(&text).trim());
+        code.ok_or(IdentityError::Content { path, what })
     }
 
     /// Returns the request for the first certificate; the same bytes each time, since a second request under the
@@ -113,16 +98,7 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`].
     pub fn first_request(&self) -> Result<Vec<u8>, IdentityError> {
-        let path = self.dir.join("request.der");
-        match fs::read(&path) {
-            Ok(der) => Ok(der),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let der = self.new_request()?;
-                write(&path, &der, 0o644)?;
-                Ok(der)
-            }
-            Err(source) => Err(IdentityError::File { doing: "read", path, source }),
-        }
+        read_or_make(&self.dir.join("request.der"), 0o644, || self.new_request())
     }
 
     /// Makes a request for the next certificate.
@@ -199,10 +175,39 @@ fn file<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Id
     move |source| IdentityError::File { doing, path: path.to_owned(), source }
 }
 
+/// Reads a file, or makes it where it is not there yet. Of several processes that do so at once, one makes it
+/// and all read the same.
+fn read_or_make(
+    path: &Path,
+    mode: u32,
+    make: impl FnOnce() -> Result<Vec<u8>, IdentityError>,
+) -> Result<Vec<u8>, IdentityError> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        read => return read.map_err(file("read", path)),
+    }
+    let draft = path.with_extension(format!("new-{}", rand::random::<u32>()));
+    write(&draft, &make()?, mode)?;
+    // Unlike a renaming, a link replaces nothing.
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft).map_err(file("remove", &draft))?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(IdentityError::File { doing: "write", path: path.to_owned(), source: error });
+        }
+        _ => {}
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(file("write", path))?;
+    fs::read(path).map_err(file("read", path))
+}
+
 /// Writes a file so that after a power cut it has the old bytes or the new ones, with its mode from the first
 /// byte on.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
-    let draft = path.with_extension("new");
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".tmp");
+    let draft = PathBuf::from(draft);
     let done = || -> io::Result<()> {
         match fs::remove_file(&draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -242,6 +247,21 @@ mod tests {
         }
         fs::set_permissions(dir.path().join("key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(Identity::open(dir.path()), Err(IdentityError::Open(_))));
+    }
+
+    #[test]
+    fn processes_that_open_it_at_once_agree_on_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids: Vec<_> = std::thread::scope(|scope| {
+            let open = || {
+                let identity = Identity::open(dir.path()).unwrap();
+                (identity.id().clone(), identity.claim_code().unwrap(), identity.first_request().unwrap())
+            };
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(ids.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "no drafts are left");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::cloud::{Cloud, CloudError};
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError, life};
+use crate::launcher::stopped;
 use crate::link::{self, LinkConfig, News};
 use crate::settings::{self, Settings};
 use crate::tls::{self, TlsError, Wallet};
@@ -92,7 +93,7 @@ pub async fn keep(
     let cloud = Cloud::new(&config.cloud.api, &tls)?;
     let joined = tokio::select! {
         joined = join(&identity, &cloud, clock) => joined?,
-        _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+        () = stopped(&mut stop) => return Ok(End::Stopped),
     };
     wallet.put(&joined, &identity.key_pem()).map_err(in_words)?;
     // Connections of before were made without a certificate.
@@ -139,7 +140,7 @@ pub async fn keep(
     let mut renewal = tokio::time::interval(LOOK_AT_CERTIFICATE);
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+            () = stopped(&mut stop) => return Ok(End::Stopped),
             message = news.recv() => match message {
                 None => return Ok(End::Stopped),
                 Some(News::Desired(desired)) => {
@@ -228,7 +229,8 @@ async fn renew_when_due(identity: &Identity, cloud: &Cloud, clock: &Clock, walle
             clock.learn(reply.now);
             let new = reply.certificate.unwrap_or_default();
             let kept = identity.save_certificate(&new).map_err(|error| chain(&error));
-            let kept = kept.and_then(|()| wallet.put(&new, &identity.key_pem()).map_err(|error| chain(&error)));
+            let kept =
+                kept.and_then(|()| wallet.put(&new, &identity.key_pem()).map_err(|error| chain(&error)));
             match kept {
                 Ok(()) => tracing::info!("The certificate was renewed"),
                 Err(error) => tracing::error!("The new certificate cannot be used: {error}"),
@@ -269,7 +271,11 @@ impl BoxState {
             let reason = format!("it is in force, and will not be after the next start: {error}");
             problems.push(NotApplied { path: String::new(), reason });
         }
-        tracing::info!(version = desired.version, problems = problems.len(), "What this box should be has changed");
+        tracing::info!(
+            version = desired.version,
+            problems = problems.len(),
+            "What this box should be has changed"
+        );
         let changed = settings != self.settings;
         (self.settings, self.problems, self.desired) = (settings, problems, Some(desired));
         changed

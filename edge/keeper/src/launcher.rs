@@ -72,7 +72,7 @@ pub async fn supervise(launcher: &Launcher, mut stop: watch::Receiver<bool>) -> 
         let ended = match spawn(launcher, start.slot, version) {
             Ok(mut child) => tokio::select! {
                 status = child.wait() => status.map(Some),
-                _ = stop.wait_for(|stop| *stop) => {
+                () = stopped(&mut stop) => {
                     farewell(&mut child).await;
                     return Ok(());
                 }
@@ -96,10 +96,15 @@ pub async fn supervise(launcher: &Launcher, mut stop: watch::Receiver<bool>) -> 
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = stopped(&mut stop) => return Ok(()),
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Waits for the order to stop. What the channel lends must not be held while something else is waited for.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn spawn(launcher: &Launcher, slot: Slot, version: &str) -> std::io::Result<Child> {
@@ -137,7 +142,8 @@ mod tests {
 
     /// A version whose program appends its name to a file and ends with a status.
     fn version(name: &str, number: u64, log: &Path, status: u8) -> (Manifest, Vec<u8>) {
-        let script = format!("#!/bin/sh\necho {name} $TRUNKLINE_SLOT $1 >> {}\nexit {status}\n", log.display());
+        let script =
+            format!("#!/bin/sh\necho {name} $TRUNKLINE_SLOT $1 >> {}\nexit {status}\n", log.display());
         let mut packer = Packer::default();
         packer.add("bin/program", true, script.as_bytes());
         let release = Release {
@@ -167,8 +173,7 @@ mod tests {
         assert!(pair.verify(&new).unwrap().is_empty());
         pair.arm(trunkline_trust::sha256(&new.to_bytes())).unwrap();
 
-        let launcher =
-            Launcher { slots, program: "bin/program".into(), args: vec!["keep".into()] };
+        let launcher = Launcher { slots, program: "bin/program".into(), args: vec!["keep".into()] };
         let (stopper, stop) = watch::channel(false);
         let running = tokio::spawn(async move { supervise(&launcher, stop).await });
         let lines = async || fs::read_to_string(&log).unwrap_or_default().lines().count();

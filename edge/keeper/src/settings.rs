@@ -32,7 +32,9 @@ pub fn read(desired: &Value, carries_calls: bool) -> (Settings, Vec<NotApplied>)
             "name" => settings.name = problems.text(&path, value, 100),
             "log" => settings.log = problems.text(&path, value, 500),
             "updates" => updates(&mut settings, &mut problems, &path, value),
-            "calls" if carries_calls => settings.calls = problems.object(&path, value).cloned().map(Value::Object),
+            "calls" if carries_calls => {
+                settings.calls = problems.object(&path, value).cloned().map(Value::Object)
+            }
             "calls" => problems.note(&path, "this box has no program for calls"),
             _ => problems.note(&path, "this version does not know it"),
         }
@@ -140,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_document_without_mistakes_is_in_force_as_it_is() {
-        let desired = json!({"name": "a", "log": "info", "updates": {"metered_mib": 3}, "calls": {"channels": 2}});
+        let desired =
+            json!({"name": "a", "log": "info", "updates": {"metered_mib": 3}, "calls": {"channels": 2}});
         let (settings, problems) = read(&desired, true);
         assert_eq!((settings.in_force(), problems), (desired, vec![]));
     }

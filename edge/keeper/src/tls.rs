@@ -12,9 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::clock::Clock;
 
@@ -49,8 +47,7 @@ impl Wallet {
             .collect::<Result<_, _>>()
             .map_err(|error| own(&error))?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| own(&error))?;
-        let certified =
-            CertifiedKey::from_der(chain, key, &provider()).map_err(|error| own(&error))?;
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| own(&error))?;
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
         Ok(())
     }

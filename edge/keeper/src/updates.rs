@@ -120,7 +120,9 @@ impl Shell {
                     for check in &checks {
                         match &check.failed {
                             None => tracing::info!(component, check = check.name, "Self-test passed"),
-                            Some(why) => tracing::error!(component, check = check.name, why, "Self-test failed"),
+                            Some(why) => {
+                                tracing::error!(component, check = check.name, why, "Self-test failed")
+                            }
                         }
                     }
                     updater.handle_self_test(&component, &checks);
@@ -186,7 +188,9 @@ impl Shell {
 
     fn disk_is_writable(&self) -> Result<(), String> {
         let path = self.data.join("self-test");
-        std::fs::write(&path, b"x").and_then(|()| std::fs::remove_file(&path)).map_err(|error| error.to_string())
+        std::fs::write(&path, b"x")
+            .and_then(|()| std::fs::remove_file(&path))
+            .map_err(|error| error.to_string())
     }
 
     /// The link stands, or the network is proven down for everybody: not being reached is then no fault of the
@@ -243,7 +247,8 @@ impl Shell {
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         let last: String = said.lines().last().unwrap_or_default().chars().take(200).collect();
         Err(if last.is_empty() { output.status.to_string() } else { last })
     }

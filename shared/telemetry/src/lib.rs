@@ -13,18 +13,15 @@ use tracing_subscriber::EnvFilter;
 /// `default_filter` is used where `RUST_LOG` is not set, such as `info,rumqttc=warn`.
 pub fn init(default_filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_filter_reloading();
-    let json = std::env::var("TRUNKLINE_LOG").is_ok_and(|format| format == "json");
-    if json {
-        let builder = builder.json();
+    let plain = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Each kind of line has a type of its own, and so has the way to its filter.
+    if std::env::var("TRUNKLINE_LOG").is_ok_and(|format| format == "json") {
+        let builder = plain.json().with_filter_reloading();
         let handle = builder.reload_handle();
         let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())));
         let _ = builder.try_init();
     } else {
-        let builder = builder.with_target(false);
+        let builder = plain.with_target(false).with_filter_reloading();
         let handle = builder.reload_handle();
         let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())));
         let _ = builder.try_init();

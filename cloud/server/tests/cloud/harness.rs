@@ -314,9 +314,9 @@ impl Connect<'_> {
         let tls = rustls::ClientConfig::builder().with_root_certificates(roots);
         let tls = match self.pair {
             Some(pair) => {
-                let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+                let chain = CertificateDer::pem_slice_iter(pair.cert.as_bytes());
                 let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                tls.with_client_auth_cert(vec![cert], key).unwrap()
+                tls.with_client_auth_cert(chain.collect::<Result<_, _>>().unwrap(), key).unwrap()
             }
             None => tls.with_no_client_auth(),
         };

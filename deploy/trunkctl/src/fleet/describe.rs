@@ -56,14 +56,11 @@ pub fn page(shown: &Value) -> String {
 
 /// Returns one change of what a box should be.
 pub fn change(change: &Value) -> String {
-    let mut said = format!("{}  version {} by {}\n", text(&change["at"]), change["version"], text(&change["by"]));
+    let mut said =
+        format!("{}  version {} by {}\n", text(&change["at"]), change["version"], text(&change["by"]));
     for difference in change["changed"].as_array().into_iter().flatten() {
-        said += &format!(
-            "  {} {} -> {}\n",
-            text(&difference["path"]),
-            difference["found"],
-            difference["wanted"]
-        );
+        said +=
+            &format!("  {} {} -> {}\n", text(&difference["path"]), difference["found"], difference["wanted"]);
     }
     said
 }
@@ -83,8 +80,12 @@ pub fn headline(rollout: &Value) -> String {
     let cause = &state["cause"];
     match cause["cause"].as_str() {
         Some("person") => said += &format!(": {}: {}", text(&cause["name"]), text(&cause["why"])),
-        Some("cannot_pass") => said += &format!(": {} of the wave's {} boxes went wrong", cause["bad"], cause["of"]),
-        Some("too_many_bad") => said += &format!(": {} boxes went wrong, {} may", cause["bad"], cause["allowed"]),
+        Some("cannot_pass") => {
+            said += &format!(": {} of the wave's {} boxes went wrong", cause["bad"], cause["of"])
+        }
+        Some("too_many_bad") => {
+            said += &format!(": {} boxes went wrong, {} may", cause["bad"], cause["allowed"])
+        }
         Some(other) => said += &format!(": {other}"),
         None => {}
     }

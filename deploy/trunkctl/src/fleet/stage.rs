@@ -109,7 +109,8 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
 
     told("headquarters says what each box should be; one is asked for what it does not have");
     for (number, one) in boxes.iter().enumerate() {
-        let mut wanted = json!({ "name": format!("Branch 045{}", number + 1), "updates": { "metered_mib": 512 } });
+        let mut wanted =
+            json!({ "name": format!("Branch 045{}", number + 1), "updates": { "metered_mib": 512 } });
         if number == 0 {
             wanted["gsm"] = json!({ "ports": 8 });
         }
@@ -117,13 +118,13 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
     }
     for (number, one) in boxes.iter().enumerate() {
         let expected = if number == 0 { "differs" } else { "in_sync" };
-        let shown = until(&li, &format!("/v1/boxes/{}", one.id), expected, |shown| {
-            shown["sync"]["sync"] == expected
-        })
-        .await?;
-        let page = describe::page(&shown);
-        let lines: Vec<&str> = page.lines().filter(|line| !line.contains("heard of")).take(2).collect();
-        told(&lines.join("\n"));
+        let shown =
+            until(&li, &format!("/v1/boxes/{}", one.id), expected, |shown| shown["sync"]["sync"] == expected)
+                .await?;
+        told(&format!("  {}", describe::line(&shown)));
+        for refused in describe::page(&shown).lines().filter(|line| line.contains(" should be ")) {
+            told(refused);
+        }
     }
 
     told("version 1.1.0 is released and rolled out: a canary first, then the rest");
@@ -137,6 +138,10 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
     let canary = bad["boxes"][0]["box"].as_str().unwrap_or_default().to_owned();
     let bad = follow(&li, &bad, &mut told, |shown| {
         shown["state"]["phase"] == "paused" && shown["boxes"][0]["standing"] == "rolled_back"
+    })
+    .await?;
+    until(&li, &format!("/v1/boxes/{canary}"), "back on the old version", |shown| {
+        shown["components"][0]["stage"] == "rolled_back"
     })
     .await?;
 
@@ -214,7 +219,9 @@ impl Releases<'_> {
             .with_context(|| format!("cannot copy {}; build it first", program.display()))?;
         setup::write(&bundle.join("bin/self-test"), &format!("#!/bin/sh\n{own_test}\n"), 0o755)?;
         setup::write(&bundle.join("version"), &format!("{version}\n"), 0o644)?;
-        self.trunkctl(&format!("release create --component app --version {version} --from bundle-{version}"))?;
+        self.trunkctl(&format!(
+            "release create --component app --version {version} --from bundle-{version}"
+        ))?;
         fs::remove_dir_all(&bundle)?;
         let first = version == "1.0.0";
         let signers: &[&str] =
@@ -258,8 +265,7 @@ fn plug_in(plan: &FleetPlan, number: usize, api: &str, mqtt: &str) -> Result<Tes
     let label = String::from_utf8_lossy(&label.stdout).into_owned();
     let (id, code) = label.trim().split_once(' ').context("the box has no label")?;
     let log = plan.dir.join(format!("logs/box-{number}.log"));
-    let (launcher, _) =
-        Process::start("the box", &program, &["launch", "--config", &file], &log, BOX_READY)?;
+    let (launcher, _) = Process::start("the box", &program, &["launch", "--config", &file], &log, BOX_READY)?;
     Ok(TestBox { dir, id: id.to_owned(), code: code.to_owned(), _launcher: launcher })
 }
 
@@ -286,7 +292,7 @@ async fn begin(api: &Api, version: &str, boxes: usize) -> Result<Value> {
     Api::granted(api.post("/v1/rollouts", &body).await?)
 }
 
-/// Tells each change of a rollout until it is over.
+/// Tells what changes of a rollout until it is over.
 async fn follow(
     api: &Api,
     rollout: &Value,
@@ -299,10 +305,10 @@ async fn follow(
     loop {
         let shown = Api::granted(api.get(&path).await?)?;
         let page = describe::rollout(&shown);
-        if page != last {
-            told(page.trim_end());
-            last = page;
+        for line in page.lines().filter(|line| !last.lines().any(|known| known == *line)) {
+            told(&format!("  {line}"));
         }
+        last = page;
         if over(&shown) {
             return Ok(shown);
         }
