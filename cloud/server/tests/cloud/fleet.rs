@@ -302,7 +302,9 @@ async fn live(new: &TestBox, cloud: &Cloud, path: &str, done: impl Fn(&Value) ->
         loop {
             let (_, shown) = cloud.get(path).await;
             if done(&shown) {
-                keeping.stop().await;
+                // It may be about to start the old version, and end because of that.
+                let _ = keeping.stopper.send(true);
+                keeping.task.await.unwrap();
                 return shown;
             }
             assert!(Instant::now() < deadline, "{path} never came to that: {shown:#}");
