@@ -29,12 +29,22 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
     for enrolment in api.db.enrolments().await? {
         *by_state.entry(enrolment.state.name()).or_default() += 1;
     }
-    page.family("trunkline_boxes", "Boxes by where they are on their way into the fleet.", "state", &by_state);
+    page.family(
+        "trunkline_boxes",
+        "Boxes by where they are on their way into the fleet.",
+        "state",
+        &by_state,
+    );
 
     let reports = api.db.all_reported().await?;
     let silent = reports.iter().filter(|row| now.duration_since(row.at) > SILENT).count() as u64;
     let heard = BTreeMap::from([("silent", silent), ("heard", reports.len() as u64 - silent)]);
-    page.family("trunkline_boxes_reporting", "Boxes that ever reported, by whether they still do.", "state", &heard);
+    page.family(
+        "trunkline_boxes_reporting",
+        "Boxes that ever reported, by whether they still do.",
+        "state",
+        &heard,
+    );
 
     let mut by_sync: BTreeMap<&'static str, u64> =
         ["in_sync", "behind", "differs", "confused"].map(|sync| (sync, 0)).into();
@@ -54,7 +64,12 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
         };
         *by_sync.entry(name).or_default() += 1;
     }
-    page.family("trunkline_boxes_configured", "Boxes by how they stand to their desired document.", "sync", &by_sync);
+    page.family(
+        "trunkline_boxes_configured",
+        "Boxes by how they stand to their desired document.",
+        "sync",
+        &by_sync,
+    );
     page.family("trunkline_updates", "Components of boxes by how far their update is.", "stage", &by_stage);
 
     let mut by_phase: BTreeMap<&'static str, u64> =
@@ -68,7 +83,12 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
         };
         *by_phase.entry(name).or_default() += 1;
     }
-    page.family("trunkline_rollouts", "Rollouts by phase; a paused one waits for a person.", "phase", &by_phase);
+    page.family(
+        "trunkline_rollouts",
+        "Rollouts by phase; a paused one waits for a person.",
+        "phase",
+        &by_phase,
+    );
 
     let boxes = api.db.boxes().await?;
     let online: Vec<_> = boxes.iter().filter(|row| row.online).collect();
@@ -80,8 +100,22 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
 }
 
 const STAGES: [&str; 16] = [
-    "idle", "assigned", "checking", "downloading", "verifying", "staged", "wait_window", "arming", "rebooting",
-    "trial", "committing", "committed", "rolling_back", "rolled_back", "failed", "cancelled",
+    "idle",
+    "assigned",
+    "checking",
+    "downloading",
+    "verifying",
+    "staged",
+    "wait_window",
+    "arming",
+    "rebooting",
+    "trial",
+    "committing",
+    "committed",
+    "rolling_back",
+    "rolled_back",
+    "failed",
+    "cancelled",
 ];
 
 /// The page, family by family.

@@ -104,7 +104,8 @@ async fn main() {
     memory(&options, "afterwards");
     all.sort();
     let at = |share: f64| all.get(((all.len() as f64 - 1.0) * share) as usize).copied().unwrap_or_default();
-    let (sent, acknowledged) = (counts.sent.load(Ordering::Relaxed), counts.acknowledged.load(Ordering::Relaxed));
+    let (sent, acknowledged) =
+        (counts.sent.load(Ordering::Relaxed), counts.acknowledged.load(Ordering::Relaxed));
     println!(
         "{sent} events sent, {acknowledged} acknowledged after their commit, {} connections broke",
         counts.broken.load(Ordering::Relaxed)
