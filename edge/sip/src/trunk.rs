@@ -65,6 +65,13 @@ pub struct Route {
     left: Vec<TrunkId>,
 }
 
+impl Route {
+    /// Tells whether every trunk was tried.
+    pub fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+}
+
 /// What to do after a call failed on one trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -98,6 +105,8 @@ struct Trunk {
     credited_at: Option<Instant>,
     ping_at: Option<Instant>,
     missed_pings: u32,
+    /// It wants a registration, and there is none now.
+    unregistered: bool,
 }
 
 /// Pings without an answer after which a trunk counts as down.
@@ -124,6 +133,7 @@ impl TrunkPool {
             credited_at: None,
             ping_at: None,
             missed_pings: 0,
+            unregistered: false,
         };
         Self { trunks: settings.into_iter().map(trunk).collect() }
     }
@@ -214,6 +224,18 @@ impl TrunkPool {
         }
     }
 
+    /// Takes in whether our registration at a trunk holds: without it the trunk is tried last.
+    pub fn handle_registration(&mut self, id: TrunkId, holds: bool) {
+        if let Some(trunk) = self.trunks.get_mut(usize::from(id.0)) {
+            trunk.unregistered = !holds;
+        }
+    }
+
+    /// Tells whether a trunk takes calls now, as far as is known; false for one that does not exist.
+    pub fn is_well(&self, now: Instant, id: TrunkId) -> bool {
+        self.trunks.get(usize::from(id.0)).is_some_and(|trunk| trunk.is_well(now))
+    }
+
     /// Takes in that a ping was not answered.
     pub fn handle_ping_lost(&mut self, now: Instant, id: TrunkId) {
         if let Some(trunk) = self.trunks.get_mut(usize::from(id.0)) {
@@ -261,6 +283,9 @@ impl TrunkPool {
 
 impl Trunk {
     fn is_well(&self, now: Instant) -> bool {
+        if self.unregistered {
+            return false;
+        }
         match self.health {
             Health::Up => true,
             Health::Down => false,

@@ -178,6 +178,8 @@ pub enum SipEvent {
     OptionsUnanswered {
         /// By whom.
         to: SocketAddr,
+        /// Why, as far as is known, such as a certificate that does not fit.
+        why: String,
     },
 }
 

@@ -133,7 +133,10 @@ impl UserAgent {
         match (client.purpose, failure) {
             (Purpose::Invite(key), failure) => self.handle_invite_end(now, id, key, failure),
             (Purpose::Bye(key), Some(_)) => self.finish(key, SipEvent::Ended { key: DialogKey(key) }),
-            (Purpose::Options, Some(_)) => self.tell(SipEvent::OptionsUnanswered { to: client.to.addr }),
+            (Purpose::Options, Some(failure)) => {
+                let why = failure.reason.unwrap_or_default();
+                self.tell(SipEvent::OptionsUnanswered { to: client.to.addr, why });
+            }
             (Purpose::Register(trunk), Some(failure)) => {
                 self.handle_register_failure(now, trunk, id, failure, None);
             }

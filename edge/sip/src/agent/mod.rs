@@ -159,6 +159,15 @@ impl UserAgent {
                 Failure::here(FailureCause::Unreachable, &format!("the next hop cannot be reached: {what}"));
             self.end_client(now, id, Some(failure));
         }
+        self.renew_registrations_at(now, to);
+    }
+
+    /// Lets calls be taken from one more address, such as that of a trunk whose name was looked up.
+    pub fn allow_peer(&mut self, ip: std::net::IpAddr) {
+        let peers = self.config.allowed_peers.get_or_insert_default();
+        if !peers.contains(&ip) {
+            peers.push(ip);
+        }
     }
 
     /// Returns the next datagram to send or event to tell.

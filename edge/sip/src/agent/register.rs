@@ -251,6 +251,27 @@ impl UserAgent {
         }
     }
 
+    /// A connection to `at` is gone: what was bound over it is not reached any more, so that it is bound anew soon.
+    pub(super) fn renew_registrations_at(&mut self, now: Instant, at: Hop) {
+        if at.transport == crate::message::Transport::Udp {
+            return;
+        }
+        let idle = |registration: &Registration| {
+            // What failed already is tried again in its own time.
+            let holds = registration.tx.is_none() && registration.failures == 0;
+            registration.next_hop == at && holds && !registration.leaving
+        };
+        let trunks: Vec<u16> =
+            self.registrations.iter().filter(|(_, r)| idle(r)).map(|(id, _)| *id).collect();
+        for trunk in trunks {
+            let soon = now + FIRST_RETRY.mul_f64(self.rng.random_range(0.8..2.0));
+            if let Some(registration) = self.registrations.get_mut(&trunk) {
+                registration.next_at = Some(registration.next_at.map_or(soon, |at| at.min(soon)));
+            }
+            self.rearm_registration(trunk);
+        }
+    }
+
     fn rearm_registration(&mut self, trunk: u16) {
         let at = self.registrations.get(&trunk).and_then(|registration| registration.next_at);
         self.alarms.set(Owner::Registration(trunk), at.map(|at| (at, "registration")));

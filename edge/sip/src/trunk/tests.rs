@@ -141,3 +141,16 @@ proptest! {
         prop_assert_eq!(pool.free_channels(now), channels.iter().sum::<u32>());
     }
 }
+
+#[test]
+fn a_trunk_without_its_registration_comes_last() {
+    let (mut pool, now, mut rng) = pool(&[1, 2]);
+    pool.handle_registration(TrunkId(0), false);
+    assert!(!pool.is_well(now, TrunkId(0)) && pool.is_well(now, TrunkId(1)));
+    let mut route = pool.route(now, &mut rng);
+    assert_eq!(pool.take(now, &mut route), Ok(TrunkId(1)));
+    assert_eq!(pool.take(now, &mut route), Ok(TrunkId(0)), "it is the last resort");
+    pool.handle_registration(TrunkId(0), true);
+    let mut route = pool.route(now, &mut rng);
+    assert_eq!(pool.take(now, &mut route), Ok(TrunkId(0)));
+}

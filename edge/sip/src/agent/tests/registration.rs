@@ -98,3 +98,53 @@ fn a_binding_is_taken_back_even_from_a_registrar_that_is_gone() {
     assert!(solo.agent.is_idle());
     assert_eq!(solo.agent.poll_timeout(), None);
 }
+
+#[test]
+fn a_binding_over_a_connection_that_ended_is_made_anew_at_once() {
+    let mut solo = Solo::new(Side::Caller);
+    let hop = crate::message::Hop::new(crate::message::Transport::Tcp, addr(Side::Callee));
+    let request = RegisterRequest {
+        aor: Uri::sip("1001", "pbx.example.com").unwrap(),
+        registrar: Uri::sip("", "pbx.example.com").unwrap(),
+        next_hop: Some(hop),
+        account: None,
+        trunk: 3,
+        expires: Duration::from_secs(3_600),
+    };
+    solo.agent.register(solo.now, request).unwrap();
+    let first = solo.requests().remove(0);
+    let ok = reply(&first, 200, "r", "Expires: 3600", "");
+    solo.hear(&ok);
+    solo.take();
+    solo.agent.handle_transport_error(solo.now, hop, "the connection was closed");
+    solo.wait(Duration::from_secs(11));
+    assert_eq!(solo.requests().len(), 1, "a new REGISTER");
+}
+
+#[test]
+fn a_registrar_that_takes_no_connection_is_tried_ever_more_slowly() {
+    let mut solo = Solo::new(Side::Caller);
+    let hop = crate::message::Hop::new(crate::message::Transport::Tcp, addr(Side::Callee));
+    let request = RegisterRequest {
+        aor: Uri::sip("1001", "pbx.example.com").unwrap(),
+        registrar: Uri::sip("", "pbx.example.com").unwrap(),
+        next_hop: Some(hop),
+        account: None,
+        trunk: 3,
+        expires: Duration::from_secs(3_600),
+    };
+    solo.agent.register(solo.now, request).unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        solo.requests();
+        solo.agent.handle_transport_error(solo.now, hop, "refused");
+        let told = solo.take().1.into_iter().find_map(|event| match event {
+            SipEvent::RegistrationFailed { trunk: 3, retry_in, .. } => retry_in,
+            _ => None,
+        });
+        let wait = told.unwrap();
+        waits.push(wait);
+        solo.wait(wait + Duration::from_millis(1));
+    }
+    assert!(waits[4] > waits[0] * 8, "{waits:?}");
+}
