@@ -4,6 +4,7 @@
 //! - [`plc`]: conceals lost frames. [`resample`]: any ratio of rates, streaming or whole.
 //! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
 //!   and heard. [`noise`]: comfort noise. [`channel`]: what a telephone line does to speech, for tests.
+//! - [`AnswererDetector`]: who or what answered a call, by its sound.
 //! - [`record`]: the two-channel recording. [`wav`]: reading and writing of whole files.
 //! - [`latency`]: how fast the robot answers, measured from a recording.
 //!
@@ -15,6 +16,7 @@
 //! Absent on purpose: devices (`edge/soundcard`), threads and rings (the shell feeds
 //! [`record::RecordingWriter`] from its own), and anything that understands speech (`edge/speech`).
 
+mod answerer;
 pub mod channel;
 mod g711;
 pub mod g722;
@@ -28,6 +30,7 @@ pub mod tone;
 mod vad;
 pub mod wav;
 
+pub use answerer::{Answerer, AnswererDetector, AnswererRules, AnswererVerdict};
 pub use g711::Codec;
 
 /// Samples of one frame of 20 ms at 8 kHz.

@@ -2,9 +2,13 @@
 
 mod detect;
 mod generate;
+mod progress;
 
 pub use detect::{DtmfDetector, Goertzel};
-pub use generate::{Country, Signal, ToneGenerator, dtmf, dtmf_samples, ringback};
+pub use generate::{
+    Country, Signal, ToneGenerator, busy, congestion, dtmf, dtmf_samples, information, ringback,
+};
+pub use progress::{HeardTone, ProgressDetector, ProgressTone};
 
 /// The keys by row and column (ITU-T Q.23).
 const KEYS: [[char; 4]; 4] =

@@ -62,6 +62,60 @@ pub const fn ringback(country: Country) -> Signal {
     Signal { frequencies, modulation, cadence, dbfs: -20.0 }
 }
 
+/// Returns what a caller hears when the far line is in use.
+#[must_use]
+pub const fn busy(country: Country) -> Signal {
+    let (frequencies, cadence) = match country {
+        Country::Cn => ([450.0, 0.0], [350, 350, 0, 0]),
+        Country::Us => ([480.0, 620.0], [500, 500, 0, 0]),
+        Country::Uk => ([400.0, 0.0], [375, 375, 0, 0]),
+        Country::De => ([425.0, 0.0], [480, 480, 0, 0]),
+        Country::Fr => ([440.0, 0.0], [500, 500, 0, 0]),
+        Country::Ru => ([425.0, 0.0], [350, 350, 0, 0]),
+        Country::In => ([400.0, 0.0], [750, 750, 0, 0]),
+        Country::Jp => ([400.0, 0.0], [500, 500, 0, 0]),
+        Country::Sg => ([425.0, 0.0], [750, 750, 0, 0]),
+        Country::Br => ([425.0, 0.0], [250, 250, 0, 0]),
+    };
+    Signal { frequencies, modulation: 0.0, cadence, dbfs: -20.0 }
+}
+
+/// Returns what a caller hears when the network is full.
+#[must_use]
+pub const fn congestion(country: Country) -> Signal {
+    let (frequencies, cadence) = match country {
+        Country::Cn => ([450.0, 0.0], [700, 700, 0, 0]),
+        Country::Us => ([480.0, 620.0], [250, 250, 0, 0]),
+        Country::Uk => ([400.0, 0.0], [400, 350, 225, 525]),
+        Country::De => ([425.0, 0.0], [240, 240, 0, 0]),
+        Country::Fr => ([440.0, 0.0], [250, 250, 0, 0]),
+        Country::Ru => ([425.0, 0.0], [175, 175, 0, 0]),
+        Country::In => ([400.0, 0.0], [250, 250, 0, 0]),
+        Country::Jp => ([400.0, 0.0], [500, 500, 0, 0]),
+        Country::Sg => ([425.0, 0.0], [250, 250, 0, 0]),
+        Country::Br => ([425.0, 0.0], [250, 250, 750, 250]),
+    };
+    Signal { frequencies, modulation: 0.0, cadence, dbfs: -20.0 }
+}
+
+/// Returns the cadence of the tone before an announcement, in milliseconds on and off, where it is not the usual
+/// one of three rising tones.
+#[must_use]
+pub const fn information(country: Country) -> Option<&'static [(u32, u32)]> {
+    match country {
+        Country::Cn => Some(&[(100, 100), (100, 100), (100, 100), (400, 400)]),
+        Country::Us
+        | Country::Uk
+        | Country::De
+        | Country::Fr
+        | Country::Ru
+        | Country::In
+        | Country::Jp
+        | Country::Sg
+        | Country::Br => None,
+    }
+}
+
 /// Returns the tone of a key without a cadence, `None` when `key` is none.
 #[must_use]
 pub fn dtmf(key: char, dbfs: f32) -> Option<Signal> {

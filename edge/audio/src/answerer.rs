@@ -1,0 +1,403 @@
+//! Who or what answered a call: a person, a machine, a fax, or nobody who says anything.
+//!
+//! A person says something short and waits; a machine talks on, and beeps. The rules are those of the open-source
+//! exchanges (how long until the first sound, how long the greeting, how long the silence behind it) with one
+//! difference: a long greeting alone must be very long before it makes a machine of a person, while a beep, or the
+//! words of an announcement, prove it at any time. So a first verdict comes early and a later one may correct it.
+//!
+//! Words come from a recogniser and are handed in; without one, sound alone decides.
+
+use std::fmt;
+
+use crate::FRAME;
+use crate::tone::Goertzel;
+
+/// Who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answerer {
+    /// A person.
+    Human,
+    /// Voicemail, or an announcement.
+    Machine,
+    /// A fax machine or a modem.
+    Fax,
+    /// Nobody said anything so far.
+    Silence,
+}
+
+impl Answerer {
+    /// Returns the word that stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Machine => "machine",
+            Self::Fax => "fax",
+            Self::Silence => "silence",
+        }
+    }
+}
+
+/// Who answered, and what says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswererVerdict {
+    /// Who.
+    pub who: Answerer,
+    /// Milliseconds from the answer to the verdict.
+    pub at_ms: u64,
+    /// What it rests on, for people.
+    pub evidence: String,
+}
+
+/// Time limits, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswererRules {
+    /// Without a sound for so long, nobody is there.
+    pub initial_silence_ms: u32,
+    /// Silence after which a greeting is over.
+    pub after_greeting_ms: u32,
+    /// A greeting that goes on for so long is a machine's.
+    pub greeting_ms: u32,
+    /// Shorter sounds are no words.
+    pub word_ms: u32,
+    /// A pure tone of so long is a beep.
+    pub beep_ms: u32,
+}
+
+impl Default for AnswererRules {
+    /// 4 s, 600 ms, 3.5 s, 100 ms, 180 ms.
+    fn default() -> Self {
+        Self {
+            initial_silence_ms: 4_000,
+            after_greeting_ms: 600,
+            greeting_ms: 3_500,
+            word_ms: 100,
+            beep_ms: 180,
+        }
+    }
+}
+
+/// Listens from the moment of the answer on, 20 ms after 20 ms.
+pub struct AnswererDetector {
+    rules: AnswererRules,
+    frames: u64,
+    floor_db: f32,
+    /// Milliseconds of sound and of silence in a row.
+    sound_ms: u32,
+    quiet_ms: u32,
+    /// When the first word of the greeting that is being said began.
+    greeting_from: Option<u64>,
+    beep: Beep,
+    verdict: Option<Answerer>,
+}
+
+const FRAME_MS: u64 = 20;
+/// Below this nothing is said, on however quiet a line, in dBFS.
+const QUIETEST_DB: f32 = -45.0;
+/// How far speech stands above the line's own noise.
+const OVER_NOISE_DB: f32 = 9.0;
+
+/// Words that only machines say, in what a recogniser may make of them.
+const MACHINE_WORDS: [&str; 24] = [
+    "请留言",
+    "语音信箱",
+    "录音留言",
+    "嘀声后",
+    "滴声后",
+    "提示音后",
+    "您拨打的",
+    "您所拨打",
+    "无人接听",
+    "暂时无法接通",
+    "已关机",
+    "正在通话中",
+    "稍后再拨",
+    "leave a message",
+    "leave your message",
+    "leave me a message",
+    "after the tone",
+    "after the beep",
+    "at the tone",
+    "voicemail",
+    "voice mail",
+    "not available to take your call",
+    "the person you are calling",
+    "the number you have dialed",
+];
+
+impl AnswererDetector {
+    /// Begins at the answer.
+    #[must_use]
+    pub fn new(rules: AnswererRules) -> Self {
+        Self {
+            rules,
+            frames: 0,
+            floor_db: -60.0,
+            sound_ms: 0,
+            quiet_ms: 0,
+            greeting_from: None,
+            beep: Beep::new(rules.beep_ms),
+            verdict: None,
+        }
+    }
+
+    /// Takes the next 20 ms of the far end; returns a verdict when there is one, or when it changes.
+    pub fn push(&mut self, frame: &[i16; FRAME]) -> Option<AnswererVerdict> {
+        self.frames += 1;
+        let power = frame.iter().map(|s| f32::from(*s).powi(2)).sum::<f32>() / FRAME as f32;
+        if let Some(hz) = self.beep.push(frame, power) {
+            let who = if matches!(hz, 1_100 | 2_100) { Answerer::Fax } else { Answerer::Machine };
+            // Tones below 700 Hz are the network's: ringback and busy are no voicemail.
+            if hz >= 700 {
+                return self.settle(who, format!("a beep of {hz} Hz"));
+            }
+        }
+        let db = 10.0 * (power / (32_768.0 * 32_768.0)).max(1e-9).log10();
+        let sounds = db > (self.floor_db + OVER_NOISE_DB).max(QUIETEST_DB);
+        self.follow_floor(db);
+        if sounds {
+            self.sound_ms += FRAME_MS as u32;
+            if self.sound_ms >= self.rules.word_ms {
+                self.quiet_ms = 0;
+                let begun = self.at_ms() - u64::from(self.sound_ms);
+                self.greeting_from.get_or_insert(begun);
+            }
+        } else {
+            self.quiet_ms += FRAME_MS as u32;
+            self.sound_ms = 0;
+        }
+        self.by_timing()
+    }
+
+    /// Takes in what was recognised of the far end's words.
+    pub fn handle_words(&mut self, text: &str) -> Option<AnswererVerdict> {
+        let lower = text.to_lowercase();
+        let found = MACHINE_WORDS.iter().find(|words| lower.contains(**words))?;
+        self.settle(Answerer::Machine, format!("the words `{found}`"))
+    }
+
+    /// Returns the verdict so far.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Answerer> {
+        self.verdict
+    }
+
+    fn by_timing(&mut self) -> Option<AnswererVerdict> {
+        let Some(from) = self.greeting_from else {
+            let at_ms = self.at_ms();
+            if self.verdict.is_some() || at_ms < u64::from(self.rules.initial_silence_ms) {
+                return None;
+            }
+            return self.settle(Answerer::Silence, format!("{at_ms} ms without a sound"));
+        };
+        let spoken = self.at_ms().saturating_sub(from).saturating_sub(u64::from(self.quiet_ms));
+        if self.quiet_ms >= self.rules.after_greeting_ms {
+            self.greeting_from = None;
+            // A machine that pauses is still a machine; whoever speaks late after all is there.
+            return match self.verdict {
+                None | Some(Answerer::Silence) => {
+                    let quiet = self.quiet_ms;
+                    self.settle(
+                        Answerer::Human,
+                        format!("{spoken} ms of greeting, then {quiet} ms of silence"),
+                    )
+                }
+                Some(Answerer::Human | Answerer::Machine | Answerer::Fax) => None,
+            };
+        }
+        // Later on, people talk as long as they like.
+        let first = matches!(self.verdict, None | Some(Answerer::Silence));
+        if first && spoken >= u64::from(self.rules.greeting_ms) {
+            return self.settle(Answerer::Machine, format!("{spoken} ms of greeting without a pause"));
+        }
+        None
+    }
+
+    fn settle(&mut self, who: Answerer, evidence: String) -> Option<AnswererVerdict> {
+        if self.verdict == Some(who) || self.verdict == Some(Answerer::Fax) {
+            return None;
+        }
+        self.verdict = Some(who);
+        Some(AnswererVerdict { who, at_ms: self.at_ms(), evidence })
+    }
+
+    /// Follows the line's noise: down at once, up slowly, so that speech does not count as noise.
+    fn follow_floor(&mut self, db: f32) {
+        let step = if db < self.floor_db { 0.3 } else { 0.004 };
+        self.floor_db = (self.floor_db + (db - self.floor_db) * step).clamp(-75.0, -30.0);
+    }
+
+    fn at_ms(&self) -> u64 {
+        self.frames * FRAME_MS
+    }
+}
+
+impl fmt::Debug for AnswererDetector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswererDetector")
+            .field("frames", &self.frames)
+            .field("verdict", &self.verdict)
+            .finish()
+    }
+}
+
+/// A pure tone that lasts.
+struct Beep {
+    wanted_ms: u32,
+    bins: Vec<Goertzel>,
+    /// The bin that has sounded, and for how long.
+    at: usize,
+    ms: u32,
+    told: bool,
+}
+
+/// Filters from 400 to 2,300 Hz, 50 Hz apart.
+const FIRST_HZ: usize = 400;
+const STEP_HZ: usize = 50;
+const BINS: usize = 39;
+/// A tone holds this share of a frame's energy.
+const PURE: f32 = 0.85;
+/// About -40 dBFS, as mean square.
+const QUIETEST_BEEP: f32 = 330.0 * 330.0;
+
+impl Beep {
+    fn new(wanted_ms: u32) -> Self {
+        let bin = |n| Goertzel::new((FIRST_HZ + n * STEP_HZ) as f32, 8_000);
+        Self { wanted_ms, bins: (0..BINS).map(bin).collect(), at: 0, ms: 0, told: false }
+    }
+
+    /// Takes a frame in and returns the pitch, to 50 Hz, of a tone that has lasted long enough; once.
+    fn push(&mut self, frame: &[i16], power: f32) -> Option<u32> {
+        let found = if power < QUIETEST_BEEP { None } else { self.strongest(frame, power) };
+        match found {
+            Some(at) if self.ms > 0 && at.abs_diff(self.at) <= 1 => self.ms += FRAME_MS as u32,
+            Some(at) => (self.at, self.ms, self.told) = (at, FRAME_MS as u32, false),
+            None => (self.ms, self.told) = (0, false),
+        }
+        // 2,100 Hz lasts seconds when a fax answers; a beep of that pitch is over sooner.
+        let hz = FIRST_HZ + self.at * STEP_HZ;
+        let hz = match hz {
+            1_050..=1_150 => 1_100,
+            2_050..=2_150 => 2_100,
+            other => other,
+        };
+        let wanted = if matches!(hz, 1_100 | 2_100) { 440 } else { self.wanted_ms };
+        if self.told || self.ms < wanted {
+            return None;
+        }
+        self.told = true;
+        u32::try_from(hz).ok()
+    }
+
+    fn strongest(&self, frame: &[i16], power: f32) -> Option<usize> {
+        let powers: Vec<f32> = self.bins.iter().map(|bin| bin.power(frame)).collect();
+        let at = (0..BINS).max_by(|a, b| powers[*a].total_cmp(&powers[*b]))?;
+        let around = at.saturating_sub(1)..=(at + 1).min(BINS - 1);
+        (powers[around].iter().sum::<f32>() >= PURE * power).then_some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::white_noise;
+    use crate::tone::{Country, Signal, ToneGenerator, busy, dtmf_samples, ringback};
+
+    /// What sounds like speech to a meter: noise, syllable by syllable.
+    fn speech(ms: usize) -> Vec<i16> {
+        let mut sound = white_noise(ms * 8, -22.0, 7);
+        for (at, sample) in sound.iter_mut().enumerate() {
+            if at / 8 % 250 > 200 {
+                *sample /= 100;
+            }
+        }
+        sound
+    }
+
+    fn silence(ms: usize) -> Vec<i16> {
+        white_noise(ms * 8, -65.0, 8)
+    }
+
+    fn tone(hz: f32, ms: usize) -> Vec<i16> {
+        let signal = Signal { frequencies: [hz, 0.0], modulation: 0.0, cadence: [0; 4], dbfs: -18.0 };
+        let mut sound = vec![0; ms * 8];
+        ToneGenerator::new(8_000, signal).fill(&mut sound);
+        sound
+    }
+
+    fn verdicts(parts: &[Vec<i16>]) -> Vec<AnswererVerdict> {
+        let mut detector = AnswererDetector::new(AnswererRules::default());
+        let sound = parts.concat();
+        let frames = sound.chunks_exact(FRAME).map(|frame| <&[i16; FRAME]>::try_from(frame).unwrap());
+        frames.filter_map(|frame| detector.push(frame)).collect()
+    }
+
+    fn who(parts: &[Vec<i16>]) -> Vec<Answerer> {
+        verdicts(parts).into_iter().map(|verdict| verdict.who).collect()
+    }
+
+    #[test]
+    fn a_short_greeting_and_a_pause_are_a_person_within_a_second_and_a_half() {
+        for (before, greeting) in [(200, 300), (500, 800), (1_500, 600)] {
+            let found = verdicts(&[silence(before), speech(greeting), silence(2_000)]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].who, Answerer::Human);
+            let after_first_word = found[0].at_ms - before as u64;
+            assert!(after_first_word <= 1_500, "{after_first_word} ms after the first word");
+            assert!(found[0].evidence.contains("silence"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_greeting_that_does_not_end_is_a_machine_within_four_seconds() {
+        let found = verdicts(&[silence(400), speech(9_000)]);
+        assert_eq!(found[0].who, Answerer::Machine);
+        assert!(found[0].at_ms - 400 <= 4_000, "{found:?}");
+    }
+
+    #[test]
+    fn a_beep_makes_a_machine_even_of_what_seemed_a_person() {
+        for hz in [850.0, 1_000.0, 1_400.0, 2_000.0] {
+            let parts = [silence(300), speech(1_200), silence(900), speech(800), tone(hz, 260), silence(500)];
+            assert_eq!(who(&parts), [Answerer::Human, Answerer::Machine], "{hz} Hz");
+        }
+    }
+
+    #[test]
+    fn a_fax_is_a_fax() {
+        assert_eq!(who(&[silence(600), tone(2_100.0, 3_000)])[0], Answerer::Fax);
+        assert_eq!(who(&[silence(600), tone(1_100.0, 500), silence(3_000)])[0], Answerer::Fax);
+    }
+
+    #[test]
+    fn nobody_is_told_as_silence_and_who_speaks_late_is_there() {
+        let parts = [silence(5_000), speech(400), silence(1_000)];
+        assert_eq!(who(&parts), [Answerer::Silence, Answerer::Human]);
+    }
+
+    #[test]
+    fn what_only_machines_say_is_known_by_its_words() {
+        let mut detector = AnswererDetector::new(AnswererRules::default());
+        assert_eq!(detector.handle_words("喂，你好"), None);
+        let verdict = detector.handle_words("您拨打的用户暂时无法接通，请稍后再拨").unwrap();
+        assert_eq!(verdict.who, Answerer::Machine);
+        assert_eq!(detector.handle_words("请留言"), None, "that is known already");
+        let mut detector = AnswererDetector::new(AnswererRules::default());
+        assert!(detector.handle_words("Please Leave a Message after the tone").is_some());
+    }
+
+    #[test]
+    fn neither_keys_nor_the_networks_tones_are_a_beep() {
+        let network = |signal| {
+            let mut sound = vec![0; 80_000];
+            ToneGenerator::new(8_000, signal).fill(&mut sound);
+            sound
+        };
+        for sound in
+            [dtmf_samples("159", 8_000, 400, 400), network(busy(Country::Cn)), network(ringback(Country::Cn))]
+        {
+            let found = verdicts(&[silence(200), sound]);
+            assert!(!found.iter().any(|verdict| verdict.evidence.contains("beep")), "{found:?}");
+        }
+    }
+}
