@@ -126,7 +126,16 @@ mod tests {
     fn clip_of(command: &Command) -> &Clip {
         match command {
             Command::Play { clip, .. } | Command::Append { clip, .. } => clip,
-            Command::Pause | Command::Resume | Command::Stop | Command::Digit(_) | Command::Close => {
+            Command::Pause
+            | Command::Resume
+            | Command::Stop
+            | Command::Digit(_)
+            | Command::Record(_)
+            | Command::Monitor(_)
+            | Command::Change(_)
+            | Command::Bridge(_)
+            | Command::Unbridge
+            | Command::Close => {
                 unreachable!()
             }
         }

@@ -7,17 +7,22 @@
 //! **Invariant:** the media thread allocates nothing per frame and waits for nobody.
 //! **Invariant:** nothing here decides what is said or when a call ends.
 
+mod bridge;
 mod media;
 mod player;
 mod recorder;
 mod sip;
+pub mod trunks;
+mod wrap;
 
+pub use bridge::Bridge;
 pub use media::{
     Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, Received, RtpPorts, RtpSockets,
+    audio_codec,
 };
 pub use player::{Clip, Command};
 pub use recorder::{RecorderHandle, Recording, RecordingResult};
 pub use sip::{
-    Command as SipCommand, SipHandle, SipTransports, TlsSettings, start as start_sip,
+    Command as SipCommand, PeerTls, SipHandle, SipTransports, TlsSettings, start as start_sip,
     start_with as start_sip_with,
 };

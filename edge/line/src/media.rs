@@ -24,8 +24,11 @@ use trunkline_rtp::{
     EventReceiver, EventSender, Frame, JitterBuffer, JitterConfig, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc,
     event_digit,
 };
+use trunkline_sip::sdp::{Codec as SdpCodec, MediaParams, SecureParams};
 
+use crate::bridge::Bridge;
 use crate::player::{Command, Filled, Player};
+use crate::wrap::Wrap;
 
 const TICK: Duration = Duration::from_millis(1);
 const PHASES: usize = 20;
@@ -95,10 +98,40 @@ pub struct MediaConfig {
     pub remote: SocketAddr,
     /// What to send and expect.
     pub codec: Codec,
+    /// The payload type of what we send.
+    pub payload_type: u8,
+    /// Whether we may send: not while the other side holds us.
+    pub sends: bool,
+    /// How packets are encrypted; `None` for a call in the clear.
+    pub secure: Option<SecureParams>,
     /// The payload type of telephone events, if agreed on.
     pub dtmf_pt: Option<u8>,
     /// After this long without a packet the far end is lost.
     pub lost_after: Duration,
+}
+
+impl MediaConfig {
+    /// Takes over what was agreed in the signalling.
+    pub fn agreed(media: &MediaParams, lost_after: Duration) -> Self {
+        Self {
+            remote: media.remote,
+            codec: audio_codec(media.codec),
+            payload_type: media.payload_type,
+            sends: media.direction.sends(),
+            secure: media.secure,
+            dtmf_pt: media.dtmf_pt,
+            // Who holds us, or may not send to us, is not lost.
+            lost_after: if media.direction.receives() { lost_after } else { Duration::MAX },
+        }
+    }
+}
+
+/// Returns the codec of the audio crate.
+pub fn audio_codec(codec: SdpCodec) -> Codec {
+    match codec {
+        SdpCodec::Pcmu => Codec::Pcmu,
+        SdpCodec::Pcma => Codec::Pcma,
+    }
 }
 
 /// One frame as received.
@@ -155,6 +188,8 @@ pub struct MediaStats {
     pub late: u64,
     /// Interarrival jitter in milliseconds.
     pub jitter_ms: f32,
+    /// Packets that were refused because they were not encrypted as agreed.
+    pub forged: u64,
 }
 
 /// What the owner of an endpoint holds.
@@ -312,6 +347,8 @@ struct Running {
     player: Player,
     digits_in: EventReceiver,
     digit_out: Option<EventSender>,
+    wrap: Option<Wrap>,
+    bridge: Option<Box<Bridge>>,
     last_heard: Instant,
     lost_told: bool,
     sent: u64,
@@ -332,6 +369,8 @@ impl Running {
             player: Player::new(),
             digits_in: EventReceiver::default(),
             digit_out: None,
+            wrap: io.config.secure.as_ref().map(Wrap::new),
+            bridge: None,
             last_heard: now,
             lost_told: false,
             sent: 0,
@@ -342,11 +381,14 @@ impl Running {
 
     /// Does one frame; returns false when the endpoint is closed.
     fn tick(&mut self, now: Instant) -> bool {
-        let open = self.take_commands();
+        let open = self.take_commands(now);
         self.receive(now);
         let mut rx = [0; FRAME];
         let delay_samples = self.next_received(now, &mut rx);
         let _ = self.io.frames.push(Received { at: now, delay_samples, samples: rx });
+        if let Some(bridge) = &mut self.bridge {
+            bridge.give(&rx);
+        }
         let mut tx = [0; FRAME];
         self.send(now, &mut tx);
         // A packet carries the sound of the 20 ms before it was sent, so what was received is shown
@@ -367,7 +409,21 @@ impl Running {
         open
     }
 
-    fn take_commands(&mut self) -> bool {
+    /// Goes on with what was agreed anew: after early media, on hold, at another address.
+    fn change(&mut self, now: Instant, config: MediaConfig) {
+        if config.remote != self.io.config.remote {
+            self.remote = config.remote;
+            self.latched = false;
+        }
+        if config.secure != self.io.config.secure {
+            self.wrap = config.secure.as_ref().map(Wrap::new);
+        }
+        self.last_heard = now;
+        self.lost_told = false;
+        self.io.config = config;
+    }
+
+    fn take_commands(&mut self, now: Instant) -> bool {
         while let Ok(command) = self.io.commands.pop() {
             match command {
                 Command::Play { say, clip, last } => {
@@ -385,6 +441,15 @@ impl Running {
                     self.player.stop();
                 }
                 Command::Digit(digit) => self.digit_out = EventSender::new(digit, 1_280),
+                Command::Record(frames) => self.io.record = Some(frames),
+                Command::Monitor(frames) => self.io.monitor = Some(frames),
+                Command::Change(config) => self.change(now, config),
+                Command::Bridge(bridge) => {
+                    self.hold();
+                    self.player.stop();
+                    self.bridge = Some(bridge);
+                }
+                Command::Unbridge => self.bridge = None,
                 Command::Close => return false,
             }
         }
@@ -405,15 +470,19 @@ impl Running {
                 // Whatever waited in the socket before the call was answered is not played late.
                 continue;
             }
-            // Only who was named in the SDP is heard; a port translated on the way is followed once.
-            if from.ip() != self.remote.ip() || (self.latched && from != self.remote) {
-                continue;
-            }
+            let n = match &mut self.wrap {
+                // Who has the key may come from anywhere: the network moves calls, a thief has no key.
+                Some(wrap) => match wrap.open_rtp(&mut buffer[..n]) {
+                    Some(n) => n,
+                    None => continue,
+                },
+                // Only who was named in the SDP is heard; a port translated on the way is followed once.
+                None if from.ip() != self.remote.ip() || (self.latched && from != self.remote) => continue,
+                None => n,
+            };
             let Ok(packet) = RtpPacket::parse(&buffer[..n]) else { continue };
-            if !self.latched {
-                self.latched = true;
-                self.remote = from;
-            }
+            self.latched = true;
+            self.remote = from;
             self.last_heard = now;
             if Some(packet.payload_type) == self.io.config.dtmf_pt {
                 if let Some(digit) = self.digits_in.push(&packet).and_then(event_digit) {
@@ -426,6 +495,13 @@ impl Running {
         }
         self.first = false;
         while let Ok((n, from)) = self.io.sockets.rtcp.recv_from(&mut buffer) {
+            let n = match &mut self.wrap {
+                Some(wrap) => match wrap.open_rtcp(&mut buffer[..n]) {
+                    Some(n) => n,
+                    None => continue,
+                },
+                None => n,
+            };
             if from.ip() == self.remote.ip() {
                 let _ = self.rtcp.handle(now, wall(), &buffer[..n], self.sender.ssrc(), &mut self.reception);
             }
@@ -449,6 +525,11 @@ impl Running {
     fn send(&mut self, now: Instant, tx: &mut [i16; FRAME]) {
         let mut packet = [0; trunkline_rtp::MAX_PACKET];
         let filled = self.player.fill(tx);
+        if filled == Filled::Silence
+            && let Some(bridge) = &mut self.bridge
+        {
+            bridge.take(tx);
+        }
         let written = match (&mut self.digit_out, self.io.config.dtmf_pt) {
             (Some(digit), Some(payload_type)) if !digit.is_done() => {
                 self.sender.write_event_into(payload_type, digit, &mut packet)
@@ -456,11 +537,16 @@ impl Running {
             _ => {
                 let mut payload = [0; FRAME];
                 self.io.config.codec.encode(tx, &mut payload);
-                let payload_type = self.io.config.codec.payload_type();
+                let payload_type = self.io.config.payload_type;
                 self.sender.write_into(payload_type, &payload, FRAME_TICKS, &mut packet)
             }
         };
-        if let Ok(n) = written
+        let written = written.ok().and_then(|n| match &mut self.wrap {
+            Some(wrap) => wrap.protect_rtp(&mut packet, n),
+            None => Some(n),
+        });
+        if let Some(n) = written
+            && self.io.config.sends
             && self.io.sockets.rtp.send_to(&packet[..n], self.remote).is_ok()
         {
             self.sent += 1;
@@ -482,6 +568,16 @@ impl Running {
         }
         let mut buffer = [0; 256];
         if let Some(n) = self.rtcp.poll(now, wall(), &self.sender, &mut self.reception, &mut buffer) {
+            self.send_rtcp(&mut buffer, n);
+        }
+    }
+
+    fn send_rtcp(&mut self, buffer: &mut [u8], n: usize) {
+        let wrapped = match &mut self.wrap {
+            Some(wrap) => wrap.protect_rtcp(buffer, n),
+            None => Some(n),
+        };
+        if let Some(n) = wrapped {
             let to = SocketAddr::new(self.remote.ip(), self.remote.port().wrapping_add(1));
             let _ = self.io.sockets.rtcp.send_to(&buffer[..n], to);
         }
@@ -493,8 +589,7 @@ impl Running {
         let bye =
             self.rtcp.bye_into(Instant::now(), wall(), &self.sender, &mut self.reception, "", &mut buffer);
         if let Ok(n) = bye {
-            let to = SocketAddr::new(self.remote.ip(), self.remote.port().wrapping_add(1));
-            let _ = self.io.sockets.rtcp.send_to(&buffer[..n], to);
+            self.send_rtcp(&mut buffer, n);
         }
         let jitter = self.jitter.stats();
         let stats = MediaStats {
@@ -503,6 +598,7 @@ impl Running {
             lost: jitter.lost,
             late: jitter.late,
             jitter_ms: self.reception.stats().jitter_ms,
+            forged: self.wrap.as_ref().map_or(0, Wrap::refused),
         };
         let _ = self.io.news.push(MediaNews::Closed(stats));
     }

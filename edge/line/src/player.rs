@@ -3,7 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use rtrb::Producer;
 use trunkline_audio::FRAME;
+use trunkline_audio::record::RecordFrame;
+
+use crate::bridge::Bridge;
+use crate::media::MediaConfig;
 
 /// How far a prompt that goes on is taken back at most, to begin at a gap between words: 700 ms.
 const TAKE_BACK: usize = 5_600;
@@ -16,7 +21,7 @@ const RAMP: usize = 40;
 pub type Clip = Arc<[i16]>;
 
 /// What the owner of a call tells its player.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Command {
     /// Begins prompt `say` with this clip, dropping whatever played.
     Play {
@@ -44,6 +49,16 @@ pub enum Command {
     Stop,
     /// Sends `digit` as a telephone event (RFC 4733), in front of what is said.
     Digit(char),
+    /// Hands each frame of both directions to a recording from now on; dropping the other end ends that.
+    Record(Producer<RecordFrame>),
+    /// As [`Self::Record`], for somebody who listens.
+    Monitor(Producer<RecordFrame>),
+    /// Goes on with what was agreed anew in the signalling.
+    Change(MediaConfig),
+    /// Joins the sound of another call to this one, in place of prompts.
+    Bridge(Box<Bridge>),
+    /// Ends that.
+    Unbridge,
     /// Ends the endpoint.
     Close,
 }

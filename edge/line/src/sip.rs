@@ -20,8 +20,8 @@ use trunkline_sip::{
     SipEvent, UaConfig, UserAgent,
 };
 
-pub use streams::TlsSettings;
 use streams::{News, Streams};
+pub use streams::{PeerTls, TlsSettings};
 
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -90,6 +90,15 @@ pub enum Command {
     Unregister,
     /// Asks an address whether it is alive.
     Ping(Hop),
+    /// Makes an address known, such as that of a trunk whose name was looked up.
+    Peer {
+        /// Which.
+        addr: SocketAddr,
+        /// Whether it may call us.
+        may_call: bool,
+        /// How TLS is done with it; `None` leaves it as it was.
+        tls: Option<PeerTls>,
+    },
 }
 
 /// Where signalling is heard beside UDP.
@@ -180,7 +189,7 @@ pub async fn start_with(
     let local_tls = config.local_tls;
     let agent = UserAgent::new(config, rand::random());
     let (commands, inbox) = mpsc::unbounded_channel();
-    let (streams, news) = Streams::new(transports.tls);
+    let (streams, news) = Streams::new(local.ip(), transports.tls);
     let task = Task {
         socket,
         streams,
@@ -379,6 +388,14 @@ impl Task {
             }
             Command::Unregister => self.agent.unregister(now),
             Command::Ping(to) => self.agent.options_over(now, to),
+            Command::Peer { addr, may_call, tls } => {
+                if may_call {
+                    self.agent.allow_peer(addr.ip());
+                }
+                if let Some(tls) = tls {
+                    self.streams.know(addr, tls);
+                }
+            }
             Command::Gauges(answer) => {
                 let _ = answer.send(self.agent.gauges());
             }

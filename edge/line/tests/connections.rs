@@ -5,13 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+mod common;
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use common::{Certificates, Peer, baresip, certificates, free_port, installed, wait_for_listener};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -21,42 +22,8 @@ use trunkline_sip::message::{Transport, Uri};
 use trunkline_sip::sdp::LocalMedia;
 use trunkline_sip::{DialogKey, Failure, FailureCause, InviteRequest, SipEvent, UaConfig};
 
-/// A peer's process, ended with the test.
-struct Peer(Child);
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Peer {
-    async fn is_content(&mut self) {
-        for _ in 0..400 {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                assert!(status.success(), "the peer ended with {status}");
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the peer does not end");
-    }
-}
-
-fn installed(program: &str, probe: &str, package: &str) -> bool {
-    let found = Command::new(program).arg(probe).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        let demanded = std::env::var("TRUNKLINE_REQUIRE_PEERS").as_deref() == Ok("1");
-        assert!(!demanded, "{program} is required and missing");
-        println!("skipped: {program} is not installed (Debian package {package})");
-    }
-    found
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+/// Nothing more in its settings, and nothing behind its account.
+const PLAIN: (&str, &str) = ("", "");
 
 fn sipp(arguments: &[&str]) -> Option<Peer> {
     if !installed("sipp", "-v", "sip-tester") {
@@ -198,36 +165,7 @@ async fn one_address_gets_so_many_connections_and_no_more() {
     assert_eq!(refused, 8);
 }
 
-async fn wait_for_listener(at: SocketAddr) {
-    for _ in 0..200 {
-        if TcpStream::connect(at).is_ok() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("nobody listens at {at}");
-}
-
 // --- TLS -------------------------------------------------------------------------------------------------
-
-/// An authority and a certificate of it for the loopback address.
-struct Certificates {
-    authority: String,
-    certificate: String,
-    key: String,
-}
-
-fn certificates() -> Certificates {
-    let authority_key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&authority_key).unwrap();
-    let issuer = Issuer::new(params, authority_key);
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    Certificates { authority: authority.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
-}
 
 fn tls_settings(trusted: &Certificates, own: &Certificates) -> TlsSettings {
     let provider = Arc::new(crypto::ring::default_provider());
@@ -253,38 +191,10 @@ fn tls_settings(trusted: &Certificates, own: &Certificates) -> TlsSettings {
     }
 }
 
-/// Starts baresip with a certificate. It answers by itself; its TLS port is the one after its UDP port.
-async fn baresip(folder: &Path, own: &Certificates, control: u16) -> Option<(Peer, SocketAddr)> {
-    if !installed("baresip", "-h", "baresip-core") {
-        return None;
-    }
-    let at = SocketAddr::from(([127, 0, 0, 1], free_port() & !1));
-    let path = |name: &str| folder.join(name);
-    std::fs::write(path("own.pem"), format!("{}{}", own.certificate, own.key)).unwrap();
-    std::fs::write(path("ca.pem"), &own.authority).unwrap();
-    let folder = folder.display();
-    let config = format!(
-        "sip_listen {at}\nsip_certificate {folder}/own.pem\nsip_cafile {folder}/ca.pem\naudio_player aubridge,loop\n\
-         audio_source aubridge,loop\naudio_alert aubridge,alert\nmodule_path /usr/lib/baresip/modules\n\
-         module g711.so\nmodule aubridge.so\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
-         ctrl_tcp_listen 127.0.0.1:{control}\n"
-    );
-    std::fs::write(path("config"), config).unwrap();
-    let account = "<sip:bare@127.0.0.1;transport=tls>;regint=0;answermode=auto\n";
-    std::fs::write(path("accounts"), account).unwrap();
-    std::fs::write(path("contacts"), "").unwrap();
-    let log = std::fs::File::create(path("log")).unwrap();
-    let mut command = Command::new("baresip");
-    command.arg("-f").arg(path("")).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    let peer = Peer(command.spawn().unwrap());
-    wait_for_listener(SocketAddr::from(([127, 0, 0, 1], control))).await;
-    Some((peer, SocketAddr::new(at.ip(), at.port() + 1)))
-}
-
 #[tokio::test]
 async fn baresip_is_called_over_tls_and_hung_up() {
     let (folder, own) = (tempfile::tempdir().unwrap(), certificates());
-    let Some((_peer, at)) = baresip(folder.path(), &own, free_port()).await else { return };
+    let Some((_peer, at)) = baresip(folder.path(), &own, free_port(), PLAIN).await else { return };
     let line = line(SipTransports { tcp: false, tls: tls_settings(&own, &own) }).await;
     let (key, mut events) = line.call("bare", at, Transport::Tls).await;
     until(&mut events, answered).await;
@@ -296,7 +206,7 @@ async fn baresip_calls_us_over_tls() {
     use std::io::Write;
 
     let (folder, own, control) = (tempfile::tempdir().unwrap(), certificates(), free_port());
-    let Some((_peer, _)) = baresip(folder.path(), &own, control).await else { return };
+    let Some((_peer, _)) = baresip(folder.path(), &own, control, PLAIN).await else { return };
     let mut line = line(SipTransports { tcp: false, tls: tls_settings(&own, &own) }).await;
     let target = format!("sip:1001@{};transport=tls", line.sip.local_tls().unwrap());
     let command = format!("{{\"command\":\"dial\",\"params\":\"{target}\",\"token\":\"t\"}}");
@@ -310,7 +220,7 @@ async fn baresip_calls_us_over_tls() {
 #[tokio::test]
 async fn a_certificate_of_a_stranger_is_told_at_once_as_what_it_is() {
     let (folder, own, other) = (tempfile::tempdir().unwrap(), certificates(), certificates());
-    let Some((_peer, at)) = baresip(folder.path(), &own, free_port()).await else { return };
+    let Some((_peer, at)) = baresip(folder.path(), &own, free_port(), PLAIN).await else { return };
     let line = line(SipTransports { tcp: false, tls: tls_settings(&other, &other) }).await;
     let begun = Instant::now();
     let (_, mut events) = line.call("bare", at, Transport::Tls).await;

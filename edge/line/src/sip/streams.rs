@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
@@ -26,6 +26,21 @@ pub struct TlsSettings {
     pub names: HashMap<SocketAddr, ServerName<'static>>,
     /// Where to listen and with which certificate; without it only connections of our own are made.
     pub server: Option<(SocketAddr, Arc<ServerConfig>)>,
+}
+
+/// How TLS is done with one address.
+#[derive(Clone)]
+pub struct PeerTls {
+    /// How its certificate is checked, and ours where it asks for one.
+    pub client: Arc<ClientConfig>,
+    /// The name that its certificate must have.
+    pub name: ServerName<'static>,
+}
+
+impl std::fmt::Debug for PeerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PeerTls({:?})", self.name)
+    }
 }
 
 /// Connections at a time; a flood must not use up the file descriptors that calls need.
@@ -51,7 +66,9 @@ pub(super) enum News {
 /// All connections.
 pub(super) struct Streams {
     open: HashMap<Hop, Connection>,
+    from: IpAddr,
     tls: TlsSettings,
+    peers: HashMap<SocketAddr, PeerTls>,
     news: mpsc::UnboundedSender<News>,
     next_number: u64,
 }
@@ -62,9 +79,15 @@ struct Connection {
 }
 
 impl Streams {
-    pub(super) fn new(tls: TlsSettings) -> (Self, mpsc::UnboundedReceiver<News>) {
+    /// `from`: the address that our own connections are made from.
+    pub(super) fn new(from: IpAddr, tls: TlsSettings) -> (Self, mpsc::UnboundedReceiver<News>) {
         let (news, inbox) = mpsc::unbounded_channel();
-        (Self { open: HashMap::new(), tls, news, next_number: 0 }, inbox)
+        (Self { open: HashMap::new(), from, tls, peers: HashMap::new(), news, next_number: 0 }, inbox)
+    }
+
+    /// Notes how TLS is done with an address, from the next connection on.
+    pub(super) fn know(&mut self, addr: SocketAddr, tls: PeerTls) {
+        self.peers.insert(addr, tls);
     }
 
     /// Sends on the connection to `to`, which is made if there is none.
@@ -81,18 +104,28 @@ impl Streams {
 
     fn connect(&mut self, to: Hop) -> Result<(), String> {
         let tls = match to.transport {
-            Transport::Tls => {
-                let client = self.tls.client.clone().ok_or("TLS is not configured")?;
-                let name = self.tls.names.get(&to.addr).cloned();
-                Some((TlsConnector::from(client), name.unwrap_or_else(|| ServerName::from(to.addr.ip()))))
-            }
+            Transport::Tls => match self.peers.get(&to.addr) {
+                Some(peer) => Some((TlsConnector::from(Arc::clone(&peer.client)), peer.name.clone())),
+                None => {
+                    let client = self.tls.client.clone().ok_or("TLS is not configured")?;
+                    let name = self.tls.names.get(&to.addr).cloned();
+                    let name = name.unwrap_or_else(|| ServerName::from(to.addr.ip()));
+                    Some((TlsConnector::from(client), name))
+                }
+            },
             Transport::Tcp | Transport::Udp => None,
         };
         let (number, outbox) = self.insert(to)?;
-        let news = self.news.clone();
+        let (news, from) = (self.news.clone(), self.from);
         tokio::spawn(async move {
             let made = tokio::time::timeout(HANDSHAKE, async {
-                let stream = TcpStream::connect(to.addr).await?;
+                let socket = match to.addr {
+                    SocketAddr::V4(_) => TcpSocket::new_v4(),
+                    SocketAddr::V6(_) => TcpSocket::new_v6(),
+                }?;
+                // The trunk knows us by this address; on a box with two networks another may be nearer.
+                socket.bind(SocketAddr::new(from, 0))?;
+                let stream = socket.connect(to.addr).await?;
                 stream.set_nodelay(true)?;
                 io::Result::Ok(stream)
             });
