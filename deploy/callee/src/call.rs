@@ -144,7 +144,7 @@ async fn answer(shared: &Arc<Shared>, mut incoming: Incoming, report: &mut Repor
         SdpCodec::Pcma => Codec::Pcma,
     };
     shared.tell(&Event::Answered { call: incoming.number, codec: codec.name() });
-    let config = MediaConfig::agreed(&media, LOST_AFTER);
+    let config = MediaConfig { remote: media.remote, codec, dtmf_pt: media.dtmf_pt, lost_after: LOST_AFTER };
     let (tap, recording) = match begin_recording(shared, &incoming, report) {
         Some(Recording { frames, done }) => (Some(frames), Some(done)),
         None => (None, None),

@@ -17,7 +17,7 @@ mod wrap;
 
 pub use bridge::Bridge;
 pub use media::{
-    Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, Received, RtpPorts, RtpSockets,
+    Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, MediaTerms, Received, RtpPorts, RtpSockets,
     audio_codec,
 };
 pub use player::{Clip, Command};

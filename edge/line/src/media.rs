@@ -91,9 +91,36 @@ impl RtpSockets {
     }
 }
 
-/// What was agreed on in the SDP.
+/// What was agreed on in the SDP for a call in the clear whose packets have the codec's own payload type.
 #[derive(Clone, Copy, Debug)]
 pub struct MediaConfig {
+    /// Where to send.
+    pub remote: SocketAddr,
+    /// What to send and expect.
+    pub codec: Codec,
+    /// The payload type of telephone events, if agreed on.
+    pub dtmf_pt: Option<u8>,
+    /// After this long without a packet the far end is lost.
+    pub lost_after: Duration,
+}
+
+impl From<MediaConfig> for MediaTerms {
+    fn from(config: MediaConfig) -> Self {
+        Self {
+            remote: config.remote,
+            codec: config.codec,
+            payload_type: config.codec.payload_type(),
+            sends: true,
+            secure: None,
+            dtmf_pt: config.dtmf_pt,
+            lost_after: config.lost_after,
+        }
+    }
+}
+
+/// All that was agreed on in the SDP.
+#[derive(Clone, Copy, Debug)]
+pub struct MediaTerms {
     /// Where to send.
     pub remote: SocketAddr,
     /// What to send and expect.
@@ -110,7 +137,7 @@ pub struct MediaConfig {
     pub lost_after: Duration,
 }
 
-impl MediaConfig {
+impl MediaTerms {
     /// Takes over what was agreed in the signalling.
     pub fn agreed(media: &MediaParams, lost_after: Duration) -> Self {
         Self {
@@ -209,7 +236,7 @@ pub struct Attached {
 #[derive(Debug)]
 pub struct Endpoint {
     sockets: RtpSockets,
-    config: MediaConfig,
+    config: MediaTerms,
     commands: Consumer<Command>,
     frames: Producer<Received>,
     news: Producer<MediaNews>,
@@ -251,7 +278,7 @@ impl MediaHandle {
     pub fn attach(
         &self,
         sockets: RtpSockets,
-        config: MediaConfig,
+        config: impl Into<MediaTerms>,
         record: Option<Producer<RecordFrame>>,
         monitor: Option<Producer<RecordFrame>>,
     ) -> Attached {
@@ -261,7 +288,7 @@ impl MediaHandle {
         let notify = Arc::new(Notify::new());
         let endpoint = Endpoint {
             sockets,
-            config,
+            config: config.into(),
             commands,
             frames,
             news,
@@ -410,7 +437,7 @@ impl Running {
     }
 
     /// Goes on with what was agreed anew: after early media, on hold, at another address.
-    fn change(&mut self, now: Instant, config: MediaConfig) {
+    fn change(&mut self, now: Instant, config: MediaTerms) {
         if config.remote != self.io.config.remote {
             self.remote = config.remote;
             self.latched = false;

@@ -8,7 +8,7 @@ use trunkline_audio::FRAME;
 use trunkline_audio::record::RecordFrame;
 
 use crate::bridge::Bridge;
-use crate::media::MediaConfig;
+use crate::media::MediaTerms;
 
 /// How far a prompt that goes on is taken back at most, to begin at a gap between words: 700 ms.
 const TAKE_BACK: usize = 5_600;
@@ -54,7 +54,7 @@ pub enum Command {
     /// As [`Self::Record`], for somebody who listens.
     Monitor(Producer<RecordFrame>),
     /// Goes on with what was agreed anew in the signalling.
-    Change(MediaConfig),
+    Change(MediaTerms),
     /// Joins the sound of another call to this one, in place of prompts.
     Bridge(Box<Bridge>),
     /// Ends that.

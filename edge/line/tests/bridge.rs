@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use trunkline_audio::Codec;
 use trunkline_audio::tone::Goertzel;
-use trunkline_line::{Attached, Bridge, Command, MediaConfig, MediaHandle, RtpPorts, RtpSockets};
+use trunkline_line::{Attached, Bridge, Command, MediaTerms, MediaHandle, RtpPorts, RtpSockets};
 
-fn config(remote: SocketAddr, codec: Codec) -> MediaConfig {
-    MediaConfig {
+fn config(remote: SocketAddr, codec: Codec) -> MediaTerms {
+    MediaTerms {
         remote,
         codec,
         payload_type: codec.payload_type(),

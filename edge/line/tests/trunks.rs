@@ -24,7 +24,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use trunkline_line::trunks::{
     CallRequest, Encryption, LineNews, LineOrder, PlacedCall, Proxy, Target, TrunkSetup, Trunks, TrunksConfig,
 };
-use trunkline_line::{Command as Order, MediaConfig, MediaHandle, MediaNews, PeerTls};
+use trunkline_line::{Command as Order, MediaTerms, MediaHandle, MediaNews, PeerTls};
 use trunkline_sip::digest::Credentials;
 use trunkline_sip::message::{Transport, Uri};
 use trunkline_sip::sdp::MediaParams;
@@ -108,8 +108,12 @@ async fn start(setups: Vec<TrunkSetup>) -> Trunks {
 }
 
 fn call(trunks: &Trunks) -> PlacedCall {
+    call_user(trunks, "1001")
+}
+
+fn call_user(trunks: &Trunks, user: &str) -> PlacedCall {
     trunks.place(CallRequest {
-        target: Target::Number("1001".to_owned()),
+        target: Target::Number(user.to_owned()),
         from: Some("4000".to_owned()),
         ring: Duration::from_secs(20),
     })
@@ -283,7 +287,7 @@ async fn a_call_that_is_let_go_is_hung_up() {
     status(&trunks, |trunks| trunks.status()[0].calls == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn pings_find_a_trunk_that_comes_back() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut pinged = trunk("pinged", silent.local_addr().unwrap(), 1);
@@ -371,7 +375,7 @@ async fn sound_over_a_tls_trunk_is_encrypted_both_ways() {
     let mut setup = over_tls("carrier", at, &own);
     setup.encryption = Encryption::Required;
     let trunks = start(vec![setup]).await;
-    let mut call = call(&trunks);
+    let mut call = call_user(&trunks, "bare");
     let (_, (media, sockets)) = until(&mut call, |news| match news {
         LineNews::Answered { media, sockets: Some(sockets) } => Ok((media, sockets)),
         other => Err(other),
@@ -380,7 +384,7 @@ async fn sound_over_a_tls_trunk_is_encrypted_both_ways() {
     assert!(media.secure.is_some());
 
     let handle = MediaHandle::start().unwrap();
-    let config = MediaConfig::agreed(&media, Duration::from_secs(10));
+    let config = MediaTerms::agreed(&media, Duration::from_secs(10));
     let mut attached = handle.attach(sockets, config, None, None);
     attached.commands.push(Order::Play { say: 1, clip: tone(), last: true }).unwrap();
     let mut heard = Vec::new();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use trunkline_audio::level;
+use trunkline_audio::{Codec, level};
 use trunkline_callee::server::Teller;
 use trunkline_callee::{Callee, CalleeConfig, Cast, Event, Persona};
 use trunkline_line::start_sip;
@@ -145,7 +145,11 @@ impl Caller {
     pub(crate) async fn call(&self, user: &str, to: SocketAddr) -> Result<Ongoing, Failure> {
         let mut call = self.dial(user, to).await;
         let media = call.answered().await?;
-        let config = MediaConfig { dtmf_pt: None, ..MediaConfig::agreed(&media, PATIENCE) };
+        let codec = match media.codec {
+            SdpCodec::Pcma => Codec::Pcma,
+            SdpCodec::Pcmu => Codec::Pcmu,
+        };
+        let config = MediaConfig { remote: media.remote, codec, dtmf_pt: None, lost_after: PATIENCE };
         let sockets = call.sockets.take().unwrap();
         call.attached = Some(self.media.attach(sockets, config, None, None));
         Ok(call)

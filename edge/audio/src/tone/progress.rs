@@ -330,7 +330,8 @@ mod tests {
             ] {
                 for cut in [0, 1_337, 3_001] {
                     let mut sound = signal(played, 14);
-                    mix_at_snr(&mut sound, &white_noise(sound.len(), -20.0, 9), 8_000, 25.0);
+                    let noise = white_noise(sound.len(), -20.0, 9);
+                    mix_at_snr(&mut sound, &noise, 8_000, 25.0);
                     let sound = telephone_channel(&sound[cut..], Codec::Pcma);
                     // In Japan one cadence means both.
                     let same = busy(country).cadence == congestion(country).cadence;
