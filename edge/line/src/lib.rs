@@ -17,8 +17,8 @@ mod wrap;
 
 pub use bridge::Bridge;
 pub use media::{
-    Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, MediaTerms, Received, RtpPorts, RtpSockets,
-    audio_codec,
+    Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, MediaTerms, Received, RtpPorts,
+    RtpSockets, audio_codec,
 };
 pub use player::{Clip, Command};
 pub use recorder::{RecorderHandle, Recording, RecordingResult};

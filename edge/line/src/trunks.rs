@@ -16,6 +16,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 use tokio::sync::{Notify, mpsc};
 use trunkline_sip::identity::IdentityPolicy;
 use trunkline_sip::message::{Hop, Transport};
@@ -443,6 +445,6 @@ impl Trunk {
 
 fn fresh_key() -> [u8; 30] {
     let mut key = [0; 30];
-    rand::Rng::fill(&mut rand::rng(), &mut key[..]);
+    StdRng::from_seed(rand::random()).fill_bytes(&mut key);
     key
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_audio::Codec;
 use trunkline_audio::tone::Goertzel;
-use trunkline_line::{Attached, Bridge, Command, MediaTerms, MediaHandle, RtpPorts, RtpSockets};
+use trunkline_line::{Attached, Bridge, Command, MediaHandle, MediaTerms, RtpPorts, RtpSockets};
 
 fn config(remote: SocketAddr, codec: Codec) -> MediaTerms {
     MediaTerms {

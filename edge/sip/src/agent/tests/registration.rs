@@ -138,9 +138,8 @@ fn a_registrar_that_takes_no_connection_is_tried_ever_more_slowly() {
     for _ in 0..5 {
         solo.requests();
         solo.agent.handle_transport_error(solo.now, hop, "refused");
-        let told = solo.take().1.into_iter().find_map(|event| match event {
-            SipEvent::RegistrationFailed { trunk: 3, retry_in, .. } => retry_in,
-            _ => None,
+        let told = solo.take().1.into_iter().find_map(|event| {
+            if let SipEvent::RegistrationFailed { trunk: 3, retry_in, .. } = event { retry_in } else { None }
         });
         let wait = told.unwrap();
         waits.push(wait);
