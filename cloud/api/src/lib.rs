@@ -4,7 +4,8 @@
 //! show a bearer token, boxes a client certificate. Errors are problem documents (RFC 9457) with a
 //! `code` that programs can rely on.
 //!
-//! **Invariant:** a token is compared by its SHA-256 and stored nowhere else.
+//! **Invariant:** a token is compared by its SHA-256 and stored nowhere else; it opens what its scopes name.
+//! **Invariant:** nothing is changed that is not in the audit log first.
 //! **Invariant:** nobody but a box with a good certificate reads or changes anything below `/box/`, except to
 //! ask for its first one.
 //! **Invariant:** no call is stored that the gate does not permit, and each decision has its receipt.
@@ -12,6 +13,7 @@
 //!
 //! Absent on purpose: SQL (`cloud/db`), dispatching and callbacks (`cloud/worker`).
 
+mod audit;
 mod auth;
 mod authority;
 mod boxes;
@@ -19,15 +21,18 @@ mod callbacks;
 mod calls;
 mod campaigns;
 mod console;
+mod contacts;
 mod enrol;
 mod fleet;
 mod import;
+mod keys;
 mod metrics;
 mod problem;
 mod rate;
 mod receipts;
 mod repo;
 mod rollouts;
+mod scope;
 mod stream;
 mod suppression;
 mod tls;
@@ -46,7 +51,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use jiff::Timestamp;
 use trunkline_db::Db;
 use trunkline_worker::{Gate, Hub, Scripts, Wakers};
@@ -116,9 +121,16 @@ impl Api {
             .route("/v1/callback-endpoints/enable", post(callbacks::enable))
             .route("/v1/campaigns", post(campaigns::create).get(campaigns::list))
             .route("/v1/campaigns/{id}", get(campaigns::show))
-            .route("/v1/campaigns/{id}/contacts", post(campaigns::contacts))
+            .route("/v1/campaigns/{id}/contacts", post(contacts::import))
+            .route("/v1/campaigns/{id}/contacts.csv", get(contacts::export))
+            .route("/v1/campaigns/{id}/imports", get(contacts::imports))
+            .route("/v1/imports/{id}", get(contacts::progress))
+            .route("/v1/imports/{id}/errors", get(contacts::import_errors))
             .route("/v1/campaigns/{id}/preflight", get(campaigns::before))
             .route("/v1/campaigns/{id}/{command}", post(campaigns::command))
+            .route("/v1/keys", post(keys::create).get(keys::list))
+            .route("/v1/keys/{id}", delete(keys::revoke))
+            .route("/v1/audit", get(audit::list))
             .route("/v1/scripts", get(boxes::scripts))
             .route("/v1/boxes", get(boxes::list))
             .route("/v1/enrolments", get(fleet::enrolments))
@@ -145,6 +157,7 @@ impl Api {
             .fallback(async || Problem::not_found("there is nothing at this address"))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), audit::keep))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), rate::limit))
             .layer(axum::middleware::map_response(hardened))
             .with_state(api)

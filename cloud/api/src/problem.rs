@@ -74,6 +74,12 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
+    /// It failed here, and the log says why.
+    pub(crate) fn failed() -> Self {
+        let detail = "the request failed here; it may be tried again";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     pub(crate) fn too_many(wait_s: u64) -> Self {
         let detail = format!("too many requests with this token; one more in {wait_s} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)

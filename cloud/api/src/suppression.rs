@@ -15,6 +15,7 @@ use trunkline_db::NewSuppression;
 use trunkline_model::Callee;
 use trunkline_policy::{OptOut, OptOutScope};
 
+use crate::audit::Detail;
 use crate::auth::Caller;
 use crate::calls::unreadable;
 use crate::{Api, Problem};
@@ -62,7 +63,8 @@ pub(crate) async fn opt_out(
     tracing::info!(by = token, "An opt-out was written down");
     // Calls that wait are judged again before they go out; those are the only ones left.
     api.wakers.dispatcher();
-    Ok((StatusCode::CREATED, Json(json!({ "scope": opt_out.scope, "at": now }))).into_response())
+    let detail = Detail::of(json!({ "scope": opt_out.scope }));
+    Ok((StatusCode::CREATED, detail, Json(json!({ "scope": opt_out.scope, "at": now }))).into_response())
 }
 
 #[derive(Deserialize)]
@@ -99,7 +101,8 @@ pub(crate) async fn extend(
     let now = (api.clock)();
     api.db.suppress(&entries, now).await?;
     api.db.list_is_current(&request.list, now).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "list": request.list, "entries": entries.len() }))).into_response())
+    let done = json!({ "list": request.list, "entries": entries.len() });
+    Ok((StatusCode::CREATED, Detail::of(done.clone()), Json(done)).into_response())
 }
 
 fn number(text: &str) -> Result<Callee, Problem> {

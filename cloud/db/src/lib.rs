@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** (box, seq) is stored once; the effects of an event and its row share a transaction.
 //! **Invariant:** a call has at most one record, and a record that arrived is never replaced.
+//! **Invariant:** an entry of the audit log is completed once and then stays.
 //! **Invariant:** receipts are appended only, each to the hash of the one before; an opt-out is never removed.
 //!
 //! Absent on purpose: decisions (`cloud/worker`), and any clock: `now` is an argument.
@@ -15,6 +16,8 @@ mod calls;
 mod campaigns;
 mod events;
 mod fleet;
+mod imports;
+mod keys;
 mod log;
 mod migrations;
 mod policy;
@@ -33,6 +36,8 @@ pub use calls::{Cancelled, Created, NewCall, Resend};
 pub use campaigns::{CampaignRow, ContactRow, NewContact, Settling};
 pub use events::{Effect, Event, Ingested};
 pub use fleet::{Certificate, FleetEntry, ReportRow};
+pub use imports::{ContactResult, ImportRow};
+pub use keys::{AuditEntry, Holder, KeyRow, NewKey};
 pub use log::LogEntry;
 pub use policy::{NewSuppression, OnRecord};
 pub use rollouts::{AssignmentRow, CallFigures};
