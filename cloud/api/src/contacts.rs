@@ -230,7 +230,7 @@ pub(crate) async fn export(
             }
         };
         let Some(last) = page.last().map(|last| last.n) else {
-            return (!text.is_empty()).then(|| (Ok::<_, Infallible>(text), (api, id, after, None)));
+            return (!text.is_empty()).then_some((Ok::<_, Infallible>(text), (api, id, after, None)));
         };
         for row in page {
             let cells = [
