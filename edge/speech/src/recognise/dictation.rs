@@ -136,6 +136,9 @@ impl Dictation {
     /// Guesses at what is being said, when there is enough of it and the pool has nothing else to do.
     /// To be called with every frame or so; it costs nothing when there is nothing to do.
     pub fn listen_ahead(&mut self, ear: &Ear, language: Language) {
+        if !self.pool.can_spare_a_core() {
+            return;
+        }
         let Some(turn_ms) = ear.turn_ms() else {
             self.heard_ms = 0;
             return;

@@ -259,6 +259,13 @@ impl RecognizerPool {
         state.running.is_empty() && state.queue.is_empty()
     }
 
+    /// Tells whether there is a core left for guesses when all that callers wait for is being worked on.
+    /// The encoder cannot be stopped half-way, so a guess without a core of its own delays whoever comes
+    /// to the end of a turn meanwhile: measured on two cores, that costs more than the guess saves.
+    pub fn can_spare_a_core(&self) -> bool {
+        self.shared.at_once * self.shared.threads < cores()
+    }
+
     /// Returns the figures of this moment.
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.lock();
