@@ -571,7 +571,8 @@ impl Whisper {
         let Some(choice) = &transcript.choice else { return };
         let believed = !transcript.text.is_empty();
         let sum: f32 = transcript.tokens.iter().map(|token| token.probability.max(1e-6).ln()).sum();
-        let rule = if is_number_asked { self.choice.for_numbers() } else { self.choice };
+        let is_lone_word = text::spoken_units(&transcript.raw) <= 2;
+        let rule = if is_number_asked && is_lone_word { self.choice.for_numbers() } else { self.choice };
         // Without a voice there was no answer, whatever noise sounds like.
         let heard = voiced.is_none() || self.has_voice(voiced);
         if heard && rule.prefers(choice, believed.then_some(sum)) {
