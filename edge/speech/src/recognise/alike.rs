@@ -157,11 +157,19 @@ const NUMBER_WHOLE: f32 = 0.18;
 const DIGITS: &str = "零一二三四五六七八九幺两";
 
 /// Returns the number that a text sounds like, syllable by syllable: 零物流奇 is 零五六七. `None` when it is
-/// written as one already, or sounds like something else. Only for answers to questions for a number.
+/// written as one already, holds one, or sounds like something else: in 三百块吧 and 是十块 the other words
+/// are talk, though 吧 sounds like 八 and 是 like 十. Only for answers to questions for a number.
 pub(crate) fn number(text: &str, words: &[char]) -> Option<String> {
     let chars: Vec<char> = text.chars().filter(|c| c.is_alphanumeric()).collect();
     let is_known = |c: &char| c.is_ascii_digit() || words.contains(c);
     if !(2..=16).contains(&chars.len()) || chars.iter().all(is_known) {
+        return None;
+    }
+    let is_digit = |c: char| c.is_ascii_digit() || DIGITS.contains(c);
+    // A word of quantity behind a number word, or a row of digits, is a number that was heard.
+    let has_quantity = chars.windows(2).any(|pair| pair.iter().all(is_known) && !is_digit(pair[1]));
+    let has_row = chars.windows(3).any(|three| three.iter().all(|c| is_digit(*c)));
+    if has_quantity || has_row || words.contains(&'百') && chars.iter().any(char::is_ascii_digit) {
         return None;
     }
     let sounds: Vec<(char, Syllable)> =
@@ -178,7 +186,6 @@ pub(crate) fn number(text: &str, words: &[char]) -> Option<String> {
         let near = sounds.iter().map(|(word, sound)| (*word, far(sound)));
         readings.push(near.filter(|(_, far)| *far <= NUMBER_SYLLABLE).collect());
     }
-    let is_digit = |c: char| c.is_ascii_digit() || DIGITS.contains(c);
     // A row of digits, or digits with a unit behind each: 三七五百 is neither.
     let row = cheapest(&readings, |_, c| is_digit(c));
     let amount = cheapest(&readings, |before, c| !(is_digit(c) && before.is_some_and(is_digit)));
@@ -264,15 +271,30 @@ mod tests {
             ("五倍亏", &amount, "五百块"),
             ("一錢二", &amount, "一千二"),
             ("量万", &amount, "两万"),
-            ("宝贝把十块", &amount, "八百八十块"),
             ("三请无败员", &amount, "三千五百元"),
         ] {
             assert_eq!(number(written, words).as_deref(), Some(meant), "{written}");
         }
-        for talk in ["我不知道", "等一下", "转人工", "没有钱", "三百块", "不是", "对", "我再想想", "下个月吧"]
-        {
+        for talk in [
+            "我不知道",
+            "等一下",
+            "转人工",
+            "没有钱",
+            "三百块",
+            "不是",
+            "对",
+            "我再想想",
+            "下个月吧",
+            "三百块吧",
+            "是三百块",
+            "十块吧",
+            "是十块",
+            "三点五块吧",
+            "3.5块吧",
+        ] {
             assert_eq!(number(talk, &amount), None, "{talk}");
         }
+        assert_eq!(number("是一二三四", &digits), None, "the digits were heard");
     }
 
     #[test]

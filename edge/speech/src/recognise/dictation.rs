@@ -1,8 +1,8 @@
 //! One call's place at the pool: a turn is recognised again and again while it grows, and what was
 //! written of its beginning is not written twice.
 //!
-//! The encoder must see the whole sound each time, but a decoder's step costs as much as a tenth of a
-//! second of sound, and a sentence has twenty. So each text leaves a [`Draft`], and the next
+//! The encoder must see the whole sound each time, but each piece of text costs the decoder a step
+//! of some ten milliseconds, and a sentence has twenty. So each text leaves a [`Draft`], and the next
 //! recognition of the same turn takes its firm part as given and decodes the rest. Drafts come from
 //! pauses after which the caller went on, and, while the pool has nothing else to do, from guesses in
 //! the middle of speech.
@@ -28,6 +28,7 @@ const UNSETTLED_PIECES: usize = 2;
 const SHORTEST: usize = 3;
 /// Sound around the voice in an utterance, in seconds: none of the text belongs to it.
 const AROUND_S: f32 = 0.36;
+
 /// What was written of the beginning of a turn.
 #[derive(Debug, Clone)]
 pub struct Draft {

@@ -76,8 +76,8 @@ impl Lexicon {
 
     /// Returns the characters of which a Mandarin number is spoken, none of them twice.
     pub(crate) fn characters(self) -> Vec<char> {
-        // What is written two ways is here once, as it is to be written; 半 and 点 are words of talk, too.
-        let skipped = ['〇', '兩', '萬', '億', '點', '塊', '錢', '圆', '半', '点', '整'];
+        // What is written two ways is here once, as it is to be written.
+        let skipped = ['〇', '兩', '萬', '億', '點', '塊', '錢', '圆'];
         let all = self.words(Language::ZH);
         all.iter()
             .flat_map(|word| word.chars())
