@@ -129,8 +129,8 @@ impl Dictation {
     /// The caller goes on, and nobody waits for the text any more. Unless other calls need the pool the
     /// work is finished all the same: its text is the beginning of what is to come.
     pub fn went_on(&mut self) {
-        if self.pool.stats().queued > 0 {
-            self.cancel();
+        if let Some(running) = &self.running {
+            self.pool.nobody_waits(running);
         }
     }
 

@@ -248,6 +248,18 @@ impl RecognizerPool {
         Ok((token, receiver))
     }
 
+    /// The caller of a job went on: it becomes a guess that holds nobody up. When others wait already, or
+    /// it has not begun, it is cancelled.
+    pub fn nobody_waits(&self, token: &CancelToken) {
+        let mut state = self.shared.lock();
+        let is_wanted = state.queue.is_empty();
+        match state.running.iter_mut().find(|running| running.token.is_same(token)) {
+            Some(running) if is_wanted => running.is_guess = true,
+            Some(_) | None => token.cancel(),
+        }
+        self.shared.work.notify_one();
+    }
+
     /// Tells whether no caller waits for an answer; guesses may be running.
     pub fn is_idle(&self) -> bool {
         self.shared.lock().is_idle()
@@ -500,6 +512,33 @@ mod tests {
             open.send(()).unwrap();
         }
         assert_eq!(ends.iter().take(3).collect::<Vec<String>>(), ["1", "3", "2"]);
+    }
+
+    #[test]
+    fn a_job_whose_caller_went_on_is_finished_unless_others_wait() {
+        let (pool, open) = pool(8);
+        let (told, ends) = mpsc::channel();
+        let submit = |number: usize| {
+            let told = told.clone();
+            pool.submit(job(number, Instant::now()), move |done| {
+                told.send(done.result.map(|t| t.text)).unwrap();
+            })
+            .unwrap()
+        };
+        let first = submit(1);
+        wait_until_busy(&pool);
+        assert!(!pool.is_idle());
+        pool.nobody_waits(&first);
+        assert!(pool.is_idle(), "it is a guess now");
+        open.send(()).unwrap();
+        assert_eq!(ends.recv().unwrap().unwrap(), "1");
+        let second = submit(2);
+        wait_until_busy(&pool);
+        submit(3);
+        pool.nobody_waits(&second);
+        assert_eq!(ends.recv().unwrap(), Err(RecognizeError::Cancelled));
+        open.send(()).unwrap();
+        assert_eq!(ends.recv().unwrap().unwrap(), "3");
     }
 
     #[test]
