@@ -30,6 +30,10 @@ need_rust() {
     command -v cargo >/dev/null || die "no Rust toolchain: install Rust 1.95 or newer (rustup), then run this again"
 }
 
+need_clippy() {
+    command -v clippy-driver >/dev/null || die "clippy is missing: rustup component add clippy rustfmt"
+}
+
 # What building and running needs: whisper.cpp wants a C++ compiler, CMake and libclang; cpal wants ALSA; the
 # models come as packages of pip and npm; espeak-ng is the voice of last resort.
 BUILD_PACKAGES=(build-essential cmake clang libclang-dev pkg-config libasound2-dev espeak-ng ca-certificates)
