@@ -26,7 +26,7 @@ use clap::{Parser, Subcommand};
 use nix::fcntl::{Flock, FlockArg};
 use rtrb::Consumer;
 use tokio::sync::{Mutex, mpsc, watch};
-use tracing::{info, warn};
+use tracing::info;
 use trunkline_audio::record::RecordFrame;
 use trunkline_line::trunks::Trunks;
 use trunkline_line::{MediaHandle, RecorderHandle};

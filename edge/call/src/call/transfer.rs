@@ -155,13 +155,21 @@ impl Call {
         } else {
             self.close_transfer(now, TransferFailure::Left.as_str(), None);
             self.end_as(disposition);
-            if let (Some(script), Some(state)) = (&self.script, &self.state) {
-                self.outcome = Some(trunkline_dialogue::outcome_now(script, state, self.elapsed_s(now)));
-            }
+            self.outcome_of_left(now);
         }
         self.out.push_back(Output::TransferOver);
         self.file(now);
         true
+    }
+
+    /// Takes the outcome of a customer who did not wait: that of a hand-over which failed, and not of one that came
+    /// about, as a hang-up during a hand-over would be read.
+    fn outcome_of_left(&mut self, now: Instant) {
+        let (Some(script), Some(state)) = (&self.script, &self.state) else { return };
+        let elapsed_s = self.elapsed_s(now);
+        let failed = Event::TransferFailed { reason: TransferFailure::Left.as_str().to_owned() };
+        let step = trunkline_dialogue::step(script, state, &failed, elapsed_s);
+        self.outcome = Some(trunkline_dialogue::outcome_now(script, &step.state, elapsed_s));
     }
 
     /// When the hand-over has taken too long.
