@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use trunkline_audio::tone::{ToneGenerator, ringback};
 use trunkline_call::{TransferFailure, TransferNews, TransferWay};
 use trunkline_line::trunks::{CallRequest, LineNews, LineOrder, PlacedCall, Target};
-use trunkline_line::{Attached, Bridge, Command, MediaConfig, MediaNews};
+use trunkline_line::{Attached, Bridge, Command, MediaNews, MediaTerms};
 use trunkline_sip::message::Uri;
 use trunkline_sip::{Failure, FailureCause, TransferStep};
 
@@ -145,12 +145,12 @@ impl Driver {
             Some(LineNews::Ringing { early }) => {
                 if let Some((media, Some(sockets))) = early {
                     // Their early media are not joined: the customer hears our ringback until somebody is there.
-                    let config = MediaConfig::agreed(&media, lost_after);
+                    let config = MediaTerms::agreed(&media, lost_after);
                     handover.sound = Some(self.shared.media.attach(sockets, config, None, None));
                 }
             }
             Some(LineNews::Answered { media, sockets }) => {
-                let config = MediaConfig::agreed(&media, lost_after);
+                let config = MediaTerms::agreed(&media, lost_after);
                 match (sockets, &mut handover.sound) {
                     (Some(sockets), sound) => {
                         *sound = Some(self.shared.media.attach(sockets, config, None, None));
@@ -169,7 +169,7 @@ impl Driver {
             }
             Some(LineNews::MediaChanged(media)) => {
                 if let Some(sound) = &mut handover.sound {
-                    let _ = sound.commands.push(Command::Change(MediaConfig::agreed(&media, lost_after)));
+                    let _ = sound.commands.push(Command::Change(MediaTerms::agreed(&media, lost_after)));
                 }
             }
             Some(LineNews::Failed(failure)) => {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 use trunkline_call::Line;
 use trunkline_line::trunks::{CallRequest, LineNews, LineOrder, Target};
-use trunkline_line::{Command, MediaConfig, Recording, RtpSockets};
+use trunkline_line::{Command, MediaTerms, Recording, RtpSockets};
 use trunkline_model::Callee;
 use trunkline_sip::HangupReason;
 use trunkline_sip::message::Uri;
@@ -94,7 +94,7 @@ impl Driver {
 
     /// Begins sound with the sockets of the call, or goes on with what was agreed anew.
     fn attach(&mut self, media: &MediaParams, sockets: Option<RtpSockets>) {
-        let config = MediaConfig::agreed(media, self.shared.config.rtp.lost_after);
+        let config = MediaTerms::agreed(media, self.shared.config.rtp.lost_after);
         self.codec = match media.codec {
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
