@@ -86,6 +86,7 @@ pub fn cause_of(disposition: Disposition) -> Option<Cause> {
         Disposition::Completed | Disposition::CustomerHungUp | Disposition::Transferred => {
             Some(Cause::Answered)
         }
+        Disposition::Machine => Some(Cause::Voicemail),
         Disposition::Busy => Some(Cause::Busy),
         Disposition::NoAnswer => Some(Cause::NoAnswer),
         Disposition::Declined => Some(Cause::Rejected),
@@ -135,6 +136,7 @@ pub fn settle(rules: &Rules, contact: &Settling, zone: &TimeZone, now: Timestamp
         Disposition::Completed
         | Disposition::CustomerHungUp
         | Disposition::Transferred
+        | Disposition::Machine
         | Disposition::Busy
         | Disposition::NoAnswer
         | Disposition::Declined

@@ -1,27 +1,31 @@
 //! One call's task: it moves sound, time and news between the core and the world, and decides nothing.
 
+mod handover;
+mod listen;
+mod phone;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::{Instrument, debug, info, info_span, warn};
-use trunkline_call::{Call, CallConfig, Hearing, Line, Media, Numbers, Output, Transcript};
+use trunkline_call::{Call, CallConfig, Hearing, Media, Numbers, Output, Transcript};
 use trunkline_dialogue::Script;
 use trunkline_dialogue::action::Endpoint;
-use trunkline_line::{Attached, Command, MediaConfig, MediaNews, MediaStats, Recording, SipCommand};
-use trunkline_model::Callee;
-use trunkline_sip::message::Uri;
-use trunkline_sip::sdp::{Codec as SdpCodec, LocalMedia, MediaParams};
-use trunkline_sip::{DialogKey, HangupReason, InviteRequest, SipEvent};
+use trunkline_line::trunks::{Attempt, PlacedCall};
+use trunkline_line::{Attached, Command, MediaNews, MediaStats, Recording};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint as EarEndpoint, NodeEar};
 use trunkline_speech::recognise::{Dictation, Language, Lexicon, RecognizeOptions};
 use trunkline_speech::synth::{Locale, Prompt};
 use trunkline_wire::{CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply};
 
-use crate::failure;
 use crate::speech::{VoiceOf, pieces_ahead, samples, sentences};
 use crate::supervisor::{Shared, file, since};
+use handover::{Handover, RINGBACK, news_of, woken};
+
+pub(crate) use handover::Persons;
+pub(crate) use listen::AnswerPolicy;
 
 /// The far end still holds some of the last prompt in its buffer when the last packet is sent.
 const PLAYOUT_DRAIN: Duration = Duration::from_millis(200);
@@ -52,7 +56,7 @@ pub(crate) async fn run(
 ) {
     let span = info_span!("call", call.id = %command.call);
     let core = Call::new(command.clone(), CallConfig::default(), Instant::now(), Timestamp::now());
-    let (sip_tx, sip_events) = mpsc::unbounded_channel();
+    let listener = listen::Listener::new(shared.config.country, Instant::now());
     let driver = Driver {
         ear: Ear::new(Some(&shared.speech.silero), EarConfig::default()),
         dictation: Dictation::new(Arc::clone(&shared.speech.pool)),
@@ -61,10 +65,12 @@ pub(crate) async fn run(
         core,
         own,
         inbox,
-        sip_tx,
-        sip_events,
-        dialog: None,
-        sockets: None,
+        line: None,
+        trunk: String::new(),
+        earlier: Vec::new(),
+        answered: false,
+        handover: None,
+        listener,
         attached: None,
         recording: None,
         recording_error: String::new(),
@@ -107,10 +113,13 @@ struct Driver {
     ear: Ear,
     own: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
-    sip_tx: mpsc::UnboundedSender<SipEvent>,
-    sip_events: mpsc::UnboundedReceiver<SipEvent>,
-    dialog: Option<DialogKey>,
-    sockets: Option<trunkline_line::RtpSockets>,
+    line: Option<PlacedCall>,
+    /// The trunk that carries the call, and those that did not.
+    trunk: String,
+    earlier: Vec<Attempt>,
+    answered: bool,
+    handover: Option<Handover>,
+    listener: listen::Listener,
     attached: Option<Attached>,
     recording: Option<Recording>,
     recording_error: String,
@@ -141,10 +150,9 @@ impl Driver {
                         self.on_message(message);
                     }
                 }
-                Some(event) = self.sip_events.recv() => self.on_sip(event).await,
-                () = async { match &notify { Some(notify) => notify.notified().await, None => std::future::pending().await } } => {
-                    self.on_media();
-                }
+                news = news_of(self.line.as_mut()) => self.on_line(news).await,
+                news = news_of(self.handover.as_mut().and_then(|handover| handover.leg.as_mut())) => self.on_leg(news),
+                () = woken(notify.as_ref()) => self.on_media(),
                 () = tokio::time::sleep_until(due.into()) => self.core.handle_timeout(Instant::now()),
             }
         }
@@ -186,13 +194,16 @@ impl Driver {
                 self.drain_ear();
             }
             Output::Ask(request) => self.shared.uplink.ask(request),
+            Output::Transfer { to, timeout } => self.transfer(&to, timeout),
+            Output::TransferOver => self.let_go(),
             Output::Progress(stage, detail) => self.progress(stage, detail),
             Output::Turn(turn) => {
                 let body = serde_json::json!({ "call": self.command.call, "turn": turn });
                 self.event("call.turn", &body);
             }
             Output::File => self.close().await,
-            Output::Ended(record) => {
+            Output::Ended(mut record) => {
+                self.describe_line(&mut record);
                 info!(disposition = %record.disposition, turns = record.turns.len(), "Call over");
                 file(&self.shared.uplink, &record);
             }
@@ -252,121 +263,6 @@ impl Driver {
         );
     }
 
-    async fn dial(&mut self) {
-        if let Err(reason) = self.try_dial().await {
-            self.core.handle_fault(Instant::now(), reason);
-        }
-    }
-
-    async fn try_dial(&mut self) -> Result<(), String> {
-        let trunk = &self.shared.config.trunk;
-        let sockets = self.shared.ports.bind().map_err(|error| error.to_string())?;
-        let mut media = LocalMedia::new(sockets.local().map_err(|error| error.to_string())?);
-        media.codecs = trunk.codecs.iter().map(|codec| failure::sdp_codec(codec.audio())).collect();
-        let caller = self.command.caller_id.as_ref().or(trunk.caller_id.as_ref());
-        let from_user = match (caller, &trunk.user) {
-            (Some(number), _) => number.reveal().to_owned(),
-            (None, Some(user)) => user.clone(),
-            (None, None) => "anonymous".to_owned(),
-        };
-        let mut request = match &self.command.callee {
-            Callee::Number(number) => {
-                let domain = trunk.domain.clone().unwrap_or_else(|| trunk.proxy.to_string());
-                let uri = Uri::sip(number.reveal(), &domain).map_err(|error| error.to_string())?;
-                InviteRequest::new(from_user, uri, media)
-            }
-            Callee::Sip(target) => {
-                let uri = Uri::parse(target.reveal()).map_err(|error| error.to_string())?;
-                let mut request = InviteRequest::new(from_user, uri, media);
-                request.next_hop = Some(resolve(target.host_port()).await?);
-                request
-            }
-        };
-        request.ring_timeout = Duration::from_secs(u64::from(self.command.ring_s.clamp(5, 180)));
-        self.sockets = Some(sockets);
-        let (answer, result) = tokio::sync::oneshot::channel();
-        let command = SipCommand::Invite { request: Box::new(request), events: self.sip_tx.clone(), answer };
-        self.shared.sip.send(command);
-        let key = result.await.map_err(|_| "the SIP task has ended".to_owned())?;
-        self.dialog = Some(key.map_err(|error| format!("cannot dial: {error}"))?);
-        Ok(())
-    }
-
-    async fn hang_up(&mut self) {
-        let Some(key) = self.dialog else {
-            return self.core.handle_line(Instant::now(), Line::Ended);
-        };
-        if self.attached.is_some() {
-            tokio::time::sleep(PLAYOUT_DRAIN).await;
-        }
-        self.shared.sip.send(SipCommand::HangUp(key, Some(HangupReason::normal())));
-    }
-
-    async fn on_sip(&mut self, event: SipEvent) {
-        let now = Instant::now();
-        match event {
-            SipEvent::Ringing { .. } => self.core.handle_line(now, Line::Ringing),
-            SipEvent::Answered { media, .. } => {
-                self.attach(media).await;
-                self.core.handle_line(Instant::now(), Line::Answered);
-            }
-            SipEvent::Failed { failure, .. } => {
-                self.dialog = None;
-                self.core.handle_line(now, failure::line(&failure));
-            }
-            SipEvent::PeerHungUp { .. } => {
-                self.dialog = None;
-                self.core.handle_line(now, Line::PeerHungUp);
-            }
-            SipEvent::Ended { .. } => {
-                self.dialog = None;
-                self.core.handle_line(now, Line::Ended);
-            }
-            SipEvent::Trying { .. }
-            | SipEvent::Incoming { .. }
-            | SipEvent::MediaChanged { .. }
-            | SipEvent::Digit { .. }
-            | SipEvent::Registered { .. }
-            | SipEvent::RegistrationFailed { .. }
-            | SipEvent::Unregistered
-            | SipEvent::OptionsAnswered { .. }
-            | SipEvent::OptionsUnanswered { .. } => debug!("An event of the line that a call does not use"),
-        }
-    }
-
-    async fn attach(&mut self, media: MediaParams) {
-        let Some(sockets) = self.sockets.take() else { return };
-        let codec = failure::audio_codec(media.codec);
-        self.codec = match media.codec {
-            SdpCodec::Pcmu => "PCMU",
-            SdpCodec::Pcma => "PCMA",
-        };
-        let config = MediaConfig {
-            remote: media.remote,
-            codec,
-            dtmf_pt: media.dtmf_pt,
-            lost_after: self.shared.config.rtp.lost_after,
-        };
-        let mut tap = None;
-        if self.shared.config.recording.enabled {
-            let path = self.shared.config.recording_dir().join(format!("{}.wav", self.command.call));
-            let started = Timestamp::now().to_string();
-            match self.shared.recorder.begin(&path, &self.command.call.to_string(), &started) {
-                Ok(Recording { frames, done }) => {
-                    tap = Some(frames);
-                    // The media thread owns the frames' side: the recording ends with the endpoint.
-                    self.recording = Some(Recording { frames: rtrb::RingBuffer::new(1).0, done });
-                }
-                Err(error) => {
-                    warn!(error, "No recording of this call");
-                    self.recording_error = error;
-                }
-            }
-        }
-        let monitor = self.shared.monitor_tap().await;
-        self.attached = Some(self.shared.media.attach(sockets, config, tap, monitor));
-    }
-
     fn order(&mut self, command: Command) {
         if let Some(attached) = &mut self.attached
             && attached.commands.push(command).is_err()
@@ -377,7 +273,13 @@ impl Driver {
 
     fn on_media(&mut self) {
         self.on_news();
+        self.on_leg_media();
         while let Some(received) = self.attached.as_mut().and_then(|attached| attached.frames.pop().ok()) {
+            if !self.answered {
+                self.listen_early(&received.samples);
+                continue;
+            }
+            self.listen_answered(&received.samples);
             // A guess costs nobody anything while no recogniser works.
             self.ear.set_eager(self.shared.speech.pool.is_idle());
             self.ear.push(&received.samples);
@@ -403,6 +305,9 @@ impl Driver {
             let now = Instant::now();
             let length = self.playing.as_ref().map_or(1, |playing| playing.length.max(1));
             match news {
+                MediaNews::Started { say: RINGBACK, .. }
+                | MediaNews::Finished { say: RINGBACK }
+                | MediaNews::Held { say: RINGBACK, .. } => {}
                 MediaNews::Started { say, at } => {
                     self.ear.set_prompt_playing(true);
                     let length = Duration::from_micros(length as u64 * 125);
@@ -416,7 +321,7 @@ impl Driver {
                     let heard = samples as f32 / length as f32;
                     self.core.handle_media(now, Media::Held { say, heard });
                 }
-                MediaNews::Digit(_) => debug!("A key was pressed"),
+                MediaNews::Digit(digit) => self.pass_digit(digit),
                 MediaNews::Lost => self.core.handle_media(now, Media::Lost),
                 MediaNews::Closed(stats) => self.stats = Some(stats),
             }
@@ -495,6 +400,7 @@ impl Driver {
                 self.progress(ProgressStage::Preparing, format!("{done} of {of} prompts rendered"));
             }
             Message::Transcript { pause, transcript } => {
+                self.listen_to_words(&transcript.text);
                 self.core.handle_transcript(now, pause, transcript);
             }
             Message::TurnProbability { pause, probability } => {
@@ -584,6 +490,8 @@ impl Driver {
     /// Stops the sound, closes the recording and tells the core.
     async fn close(&mut self) {
         self.dictation.cancel();
+        self.let_go();
+        self.line = None;
         self.order(Command::Close);
         if let Some(notify) = self.attached.as_ref().map(|attached| Arc::clone(&attached.notify)) {
             let closed = async {
@@ -597,7 +505,6 @@ impl Driver {
             }
         }
         self.attached = None;
-        self.sockets = None;
         let recording = match self.recording.take() {
             None => Some(self.recording_error.clone())
                 .filter(|error| !error.is_empty())
@@ -625,15 +532,4 @@ impl Driver {
         });
         self.core.handle_filed(Instant::now(), recording, media);
     }
-}
-
-async fn resolve(host_port: &str) -> Result<std::net::SocketAddr, String> {
-    let with_port = if host_port.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        host_port.to_owned()
-    } else {
-        format!("{host_port}:5060")
-    };
-    let mut found =
-        tokio::net::lookup_host(&with_port).await.map_err(|error| format!("{with_port}: {error}"))?;
-    found.next().ok_or_else(|| format!("{with_port} has no address"))
 }

@@ -1,7 +1,6 @@
 //! `edge.toml`: strict, and checked while it loads.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,8 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use trunkline_audio::Codec;
-use trunkline_model::{BoxId, E164};
+use trunkline_audio::tone::Country;
+use trunkline_model::BoxId;
+
+use crate::call::{AnswerPolicy, Persons};
+use crate::trunk_config::TrunkList;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -25,7 +27,16 @@ pub(crate) struct Config {
     #[serde(default = "default_channels")]
     pub(crate) channels: u32,
     pub(crate) cloud: Cloud,
-    pub(crate) trunk: Trunk,
+    #[serde(rename = "trunk")]
+    pub(crate) trunks: TrunkList,
+    /// Whose network the trunks belong to: which tones are heard and played.
+    #[serde(default)]
+    pub(crate) country: CountryName,
+    /// `[transfer]`: whom the names in scripts mean, such as `branch = "8001"`.
+    #[serde(default)]
+    pub(crate) transfer: Persons,
+    #[serde(default)]
+    pub(crate) answer: AnswerPolicy,
     #[serde(default)]
     pub(crate) rtp: Rtp,
     #[serde(default)]
@@ -55,52 +66,49 @@ pub(crate) struct Cloud {
     pub(crate) key: PathBuf,
 }
 
-/// `[trunk]`: the SIP trunk.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Trunk {
-    /// Address of the trunk's SIP server.
-    pub(crate) proxy: SocketAddr,
-    /// Our address towards it; port 0 takes any.
-    pub(crate) bind: SocketAddr,
-    /// User name for digest authentication, and the user part of From.
-    pub(crate) user: Option<String>,
-    /// File with the password, mode 0600.
-    pub(crate) password_file: Option<PathBuf>,
-    /// Host part of From and To; the trunk's address by default.
-    pub(crate) domain: Option<String>,
-    /// The number to show when a call brings none.
-    pub(crate) caller_id: Option<E164>,
-    /// Codecs in order of preference.
-    #[serde(default = "default_codecs")]
-    pub(crate) codecs: Vec<CodecName>,
-    /// Whether calls may go to `sip:` addresses, past the trunk. For tests and softphones.
-    #[serde(default)]
-    pub(crate) allow_sip_targets: bool,
+/// A country by its code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CountryName {
+    /// China.
+    #[default]
+    Cn,
+    /// United States and Canada.
+    Us,
+    /// United Kingdom.
+    Uk,
+    /// Germany.
+    De,
+    /// France.
+    Fr,
+    /// Russia.
+    Ru,
+    /// India.
+    In,
+    /// Japan.
+    Jp,
+    /// Singapore.
+    Sg,
+    /// Brazil.
+    Br,
 }
 
-/// A codec by its name in SDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) enum CodecName {
-    /// A-law.
-    #[serde(rename = "PCMA")]
-    Pcma,
-    /// µ-law.
-    #[serde(rename = "PCMU")]
-    Pcmu,
-}
-
-impl CodecName {
-    pub(crate) fn audio(self) -> Codec {
+impl CountryName {
+    /// Returns whose tones they are.
+    pub(crate) fn country(self) -> Country {
         match self {
-            Self::Pcma => Codec::Pcma,
-            Self::Pcmu => Codec::Pcmu,
+            Self::Cn => Country::Cn,
+            Self::Us => Country::Us,
+            Self::Uk => Country::Uk,
+            Self::De => Country::De,
+            Self::Fr => Country::Fr,
+            Self::Ru => Country::Ru,
+            Self::In => Country::In,
+            Self::Jp => Country::Jp,
+            Self::Sg => Country::Sg,
+            Self::Br => Country::Br,
         }
     }
-}
-
-fn default_codecs() -> Vec<CodecName> {
-    vec![CodecName::Pcma, CodecName::Pcmu]
 }
 
 /// `[rtp]`: where sound flows.
@@ -212,33 +220,18 @@ impl Config {
 
     fn resolve(&mut self, base: &Path) {
         let paths = [&mut self.data_dir, &mut self.cloud.ca, &mut self.cloud.cert, &mut self.cloud.key];
-        let optional = [
-            &mut self.trunk.password_file,
-            &mut self.speech.models,
-            &mut self.speech.prompts,
-            &mut self.recording.dir,
-        ];
+        let optional = [&mut self.speech.models, &mut self.speech.prompts, &mut self.recording.dir];
         for path in paths.into_iter().chain(optional.into_iter().flatten()) {
             *path = base.join(&path);
         }
+        self.trunks.resolve(base);
     }
 
     fn check(&self) -> Result<()> {
         if !(1..=200).contains(&self.channels) {
             bail!("channels = {}: a box carries 1 to 200 calls", self.channels);
         }
-        if self.trunk.codecs.is_empty() {
-            bail!("[trunk] codecs is empty: name at least one of PCMA and PCMU");
-        }
-        if self.trunk.bind.ip().is_unspecified() {
-            bail!(
-                "[trunk] bind must be the address that the trunk sees, not the wildcard {}",
-                self.trunk.bind.ip()
-            );
-        }
-        if self.trunk.user.is_some() != self.trunk.password_file.is_some() {
-            bail!("[trunk] user and password_file belong together: give both or neither");
-        }
+        self.trunks.check()?;
         if self.cloud.mqtt_host_port().is_none() {
             bail!("[cloud] mqtt = `{}`: write host:port", self.cloud.mqtt);
         }
@@ -251,9 +244,6 @@ impl Config {
             }
         }
         check_secret(&self.cloud.key)?;
-        if let Some(path) = &self.trunk.password_file {
-            check_secret(path)?;
-        }
         Ok(())
     }
 
@@ -280,26 +270,8 @@ impl Cloud {
     }
 }
 
-impl Trunk {
-    /// Returns the address for RTP: the same as for signalling.
-    pub(crate) fn media_ip(&self) -> IpAddr {
-        self.bind.ip()
-    }
-
-    /// Reads the password.
-    pub(crate) fn password(&self) -> Result<Option<String>> {
-        let Some(path) = &self.password_file else { return Ok(None) };
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let password = text.trim_end_matches(['\r', '\n']).to_owned();
-        if password.is_empty() {
-            bail!("{} is empty: it must hold the trunk's password", path.display());
-        }
-        Ok(Some(password))
-    }
-}
-
 /// Refuses a secret that others on the machine can read.
-fn check_secret(path: &Path) -> Result<()> {
+pub(crate) fn check_secret(path: &Path) -> Result<()> {
     let meta = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     if meta.mode() & 0o077 != 0 {
         bail!("{} holds a secret and others can read it: chmod 600 it", path.display());

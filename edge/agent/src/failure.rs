@@ -1,9 +1,7 @@
 //! From what the line said to how the call ended.
 
-use trunkline_audio::Codec;
 use trunkline_call::Line;
 use trunkline_model::Disposition;
-use trunkline_sip::sdp::Codec as SdpCodec;
 use trunkline_sip::{Failure, FailureCause};
 
 /// Returns the core's news for a call that never came about.
@@ -36,22 +34,6 @@ pub(crate) fn line(failure: &Failure) -> Line {
         cause = format!("{cause} ({})", details.join(", "));
     }
     Line::Failed { disposition, cause, sip_code: failure.sip_code }
-}
-
-/// Returns the codec of the audio crate.
-pub(crate) fn audio_codec(codec: SdpCodec) -> Codec {
-    match codec {
-        SdpCodec::Pcmu => Codec::Pcmu,
-        SdpCodec::Pcma => Codec::Pcma,
-    }
-}
-
-/// Returns the codec of the SDP.
-pub(crate) fn sdp_codec(codec: Codec) -> SdpCodec {
-    match codec {
-        Codec::Pcmu => SdpCodec::Pcmu,
-        Codec::Pcma => SdpCodec::Pcma,
-    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ mod call;
 mod config;
 mod failure;
 mod fleet;
+mod lines;
 mod speech;
 mod supervisor;
 mod tls;
+mod trunk_config;
 mod uplink;
 
 use std::fs::File;
@@ -24,11 +26,10 @@ use clap::{Parser, Subcommand};
 use nix::fcntl::{Flock, FlockArg};
 use rtrb::Consumer;
 use tokio::sync::{Mutex, mpsc, watch};
-use tracing::{info, warn};
+use tracing::info;
 use trunkline_audio::record::RecordFrame;
-use trunkline_line::{MediaHandle, RecorderHandle, RtpPorts};
-use trunkline_sip::UaConfig;
-use trunkline_sip::digest::Credentials;
+use trunkline_line::trunks::Trunks;
+use trunkline_line::{MediaHandle, RecorderHandle};
 use trunkline_soundcard::{Layout, Monitor};
 use trunkline_store::OutboxStore;
 
@@ -117,7 +118,7 @@ fn start(args: Args) -> Result<ExitCode> {
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     tls::client(&config.cloud)?;
-    config.trunk.password()?;
+    config.trunks.setups()?;
     Speech::load(&config.models_dir(), &config.prompts_dir(), config.speech.workers)?;
     if let Some(monitor) = &config.monitor {
         Monitor::open(monitor.device.as_deref(), Layout::Stereo)?;
@@ -140,20 +141,9 @@ async fn run(path: &Path) -> Result<()> {
     };
     let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
 
-    let (strangers, mut unclaimed) = mpsc::unbounded_channel();
-    let sip = trunkline_line::start_sip(config.trunk.bind, |local| user_agent(&config, local), strangers)
+    let trunks = Trunks::start(lines::config(&config), config.trunks.setups()?)
         .await
-        .with_context(|| {
-            format!(
-                "cannot listen on {} for SIP: is another program using it? ([trunk] bind)",
-                config.trunk.bind
-            )
-        })?;
-    tokio::spawn(async move {
-        while let Some(event) = unclaimed.recv().await {
-            tracing::debug!(?event, "An event of the line that belongs to no call");
-        }
-    });
+        .context("cannot listen for SIP: is another program using it? ([trunk] bind)")?;
     let media = MediaHandle::start().context("cannot start the media thread")?;
     let recorder = RecorderHandle::start().context("cannot start the recorder thread")?;
 
@@ -168,16 +158,14 @@ async fn run(path: &Path) -> Result<()> {
     };
     let uplink = uplink::start(link, store, down_tx);
     let blobs = Blobs::new(&tls, &config.cloud.api, config.data_dir.join("blobs"))?;
-    let ports = RtpPorts::new(config.trunk.media_ip(), config.rtp.ports.0.clone());
-    println!("ready box={} sip={} channels={}", config.box_id, sip.local(), config.channels);
+    println!("ready box={} sip={} channels={}", config.box_id, trunks.local(), config.channels);
 
     let shared = Arc::new(Shared {
         config,
         speech,
-        sip,
+        trunks,
         media,
         recorder,
-        ports,
         uplink,
         blobs,
         monitor: Mutex::new(monitor),
@@ -188,25 +176,11 @@ async fn run(path: &Path) -> Result<()> {
         let _ = stop_tx.send(true);
     });
     tokio::spawn(report(Arc::clone(&shared)));
+    tokio::spawn(lines::report(Arc::clone(&shared)));
     supervisor::run(Arc::clone(&shared), down, stop).await;
+    shared.trunks.leave().await;
     wait_for_outbox(&shared).await;
     Ok(())
-}
-
-fn user_agent(config: &Config, local: std::net::SocketAddr) -> UaConfig {
-    let trunk = &config.trunk;
-    let mut ua = UaConfig::new(local);
-    ua.contact_user = config.box_id.to_string();
-    ua.domain = trunk.domain.clone();
-    ua.user_agent = concat!("Trunkline/", env!("CARGO_PKG_VERSION")).to_owned();
-    ua.trunk = Some(trunk.proxy);
-    ua.max_calls = config.channels as usize * 2 + 8;
-    match (trunk.user.as_ref(), trunk.password()) {
-        (Some(user), Ok(Some(password))) => ua.credentials = Some(Credentials::new(user, &password)),
-        (Some(_), Err(error)) => warn!("No password for the trunk: {error:#}"),
-        (Some(_), Ok(None)) | (None, _) => {}
-    }
-    ua
 }
 
 /// Keeps two processes from writing the same journal.
@@ -266,7 +240,7 @@ async fn report(shared: Arc<Shared>) {
     every.tick().await;
     loop {
         every.tick().await;
-        let gauges = shared.sip.gauges().await;
+        let gauges = shared.trunks.gauges().await;
         let (connected, backlog) = shared.uplink.status();
         let late_us = shared.media.worst_lateness().as_micros() as u64;
         let speech = shared.speech.pool.stats();

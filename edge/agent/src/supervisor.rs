@@ -12,7 +12,8 @@ use rtrb::Producer;
 use tokio::sync::{Mutex, mpsc};
 use tracing::{info, warn};
 use trunkline_audio::record::RecordFrame;
-use trunkline_line::{MediaHandle, RecorderHandle, RtpPorts, SipHandle};
+use trunkline_line::trunks::Trunks;
+use trunkline_line::{MediaHandle, RecorderHandle};
 use trunkline_model::{CallId, Callee, Disposition};
 use trunkline_wire::{CallRecord, DialCommand, DialReply};
 
@@ -26,10 +27,9 @@ use crate::uplink::{Down, Uplink};
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) speech: Speech,
-    pub(crate) sip: SipHandle,
+    pub(crate) trunks: Trunks,
     pub(crate) media: MediaHandle,
     pub(crate) recorder: RecorderHandle,
-    pub(crate) ports: RtpPorts,
     pub(crate) uplink: Uplink,
     pub(crate) blobs: Blobs,
     /// The sound card's end, for the first call that asks.
@@ -128,7 +128,7 @@ fn refusal(shared: &Shared, command: &DialCommand, busy: usize, stopping: bool) 
     if Timestamp::now() > command.before {
         return Some("the instant by which it had to be dialled has passed".to_owned());
     }
-    if matches!(command.callee, Callee::Sip(_)) && !config.trunk.allow_sip_targets {
+    if matches!(command.callee, Callee::Sip(_)) && !config.trunks.allow_sip_targets() {
         return Some("this box calls no sip: addresses ([trunk] allow_sip_targets)".to_owned());
     }
     if config.recording.enabled {
@@ -231,6 +231,11 @@ fn fault_record(
         turns: Vec::new(),
         recording: None,
         media: None,
+        trunk: String::new(),
+        attempts: Vec::new(),
+        transfers: Vec::new(),
+        tones: Vec::new(),
+        answerer: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Mutual TLS towards the cloud, the same for MQTT and for blobs.
+//! TLS: mutual towards the cloud, the same for MQTT and for blobs; and towards trunks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +12,30 @@ use crate::config::Cloud;
 
 /// Builds the client side: trusts only the cloud's own authority and shows the box's certificate.
 pub(crate) fn client(cloud: &Cloud) -> Result<Arc<ClientConfig>> {
+    client_of(&cloud.ca, Some((cloud.cert.as_path(), cloud.key.as_path())))
+}
+
+/// Builds a client that trusts the authority in `ca` only, and shows the certificate and key of `own` where asked.
+pub(crate) fn client_of(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
-    for cert in certificates(&cloud.ca)? {
-        roots.add(cert).with_context(|| format!("{} holds no usable authority", cloud.ca.display()))?;
+    for cert in certificates(ca)? {
+        roots.add(cert).with_context(|| format!("{} holds no usable authority", ca.display()))?;
     }
-    let key = PrivateKeyDer::from_pem_file(&cloud.key)
-        .with_context(|| format!("{} holds no private key in PEM", cloud.key.display()))?;
-    let config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(certificates(&cloud.cert)?, key)
-        .with_context(|| format!("{} and its key do not fit", cloud.cert.display()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("no version of TLS is left")?
+        .with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            let private = PrivateKeyDer::from_pem_file(key)
+                .with_context(|| format!("{} holds no private key in PEM", key.display()))?;
+            builder
+                .with_client_auth_cert(certificates(cert)?, private)
+                .with_context(|| format!("{} and its key do not fit", cert.display()))?
+        }
+    };
     Ok(Arc::new(config))
 }
 

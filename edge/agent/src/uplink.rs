@@ -21,8 +21,8 @@ use trunkline_link::{Outbox, Output};
 use trunkline_model::{BoxId, CallId};
 use trunkline_store::OutboxStore;
 use trunkline_wire::{
-    Ack, Birth, CancelCommand, DialCommand, DialReply, Envelope, MAX_MESSAGE, TurnReply, TurnRequest,
-    WIRE_VERSION, parse, topic,
+    Ack, Birth, CancelCommand, DialCommand, DialReply, Envelope, MAX_MESSAGE, TrunkReport, TurnReply,
+    TurnRequest, WIRE_VERSION, parse, topic,
 };
 use uuid::Uuid;
 
@@ -70,6 +70,9 @@ struct Inner {
     /// Events that are not acknowledged yet, so that sending need not read the disk.
     recent: BTreeMap<u64, Bytes>,
     connected: bool,
+    trunks: Vec<TrunkReport>,
+    /// The trunks changed since the last birth was queued.
+    trunks_news: bool,
 }
 
 const RECENT: usize = 500;
@@ -101,6 +104,16 @@ impl Uplink {
     /// Answers a command to dial.
     pub(crate) fn dial_reply(&self, reply: DialReply) {
         let _ = self.up.send(Up::DialReply(reply));
+    }
+
+    /// Tells the cloud how the trunks are: at once, and at each new connection.
+    pub(crate) fn set_trunks(&self, trunks: Vec<TrunkReport>) {
+        {
+            let mut inner = self.lock();
+            inner.trunks = trunks;
+            inner.trunks_news = true;
+        }
+        self.shared.wake.notify_one();
     }
 
     /// Does something with the store.
@@ -153,7 +166,15 @@ pub(crate) struct LinkConfig {
 pub(crate) fn start(config: LinkConfig, store: OutboxStore, down: mpsc::UnboundedSender<Down>) -> Uplink {
     let outbox = Outbox::new(store.acked_upto(), store.next_seq() - 1);
     let (up, inbox) = mpsc::unbounded_channel();
-    let inner = Inner { store, outbox, sess: 0, recent: BTreeMap::new(), connected: false };
+    let inner = Inner {
+        store,
+        outbox,
+        sess: 0,
+        recent: BTreeMap::new(),
+        connected: false,
+        trunks: Vec::new(),
+        trunks_news: false,
+    };
     let shared = Arc::new(Shared {
         box_id: config.box_id.clone(),
         channels: config.channels,
@@ -207,12 +228,23 @@ async fn connection(
         }
         inner.sess
     };
-    let birth = |online| Birth {
-        online,
-        sess,
-        software: env!("CARGO_PKG_VERSION").to_owned(),
-        channels: uplink.shared.channels,
-        oldest: Some(uplink.lock().store.acked_upto() + 1),
+    let birth = |online| {
+        let inner = uplink.lock();
+        Birth {
+            online,
+            sess,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            channels: uplink.shared.channels,
+            oldest: Some(inner.store.acked_upto() + 1),
+            trunks: if online { inner.trunks.clone() } else { Vec::new() },
+        }
+    };
+    let born = |online| Message {
+        topic: topic::conn(&config.box_id),
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        payload: uplink.envelope("conn", sess, 0, &birth(online)).to_json(),
+        properties: None,
     };
     let id = &config.box_id;
     let mut options = MqttOptions::new(id.as_str(), &config.host, config.port);
@@ -247,6 +279,13 @@ async fn connection(
     let mut last_ack = Instant::now();
     loop {
         pump(uplink, &mut queue);
+        let news = {
+            let mut inner = uplink.lock();
+            inner.connected && std::mem::take(&mut inner.trunks_news)
+        };
+        if news {
+            queue.push_back(born(true));
+        }
         while let Some(message) = queue.front() {
             if !message.publish(&client) {
                 break;
@@ -265,13 +304,8 @@ async fn connection(
                     if let Err(error) = client.try_subscribe_many(filters) {
                         return anyhow::Error::new(error);
                     }
-                    queue.push_front(Message {
-                        topic: topic::conn(id),
-                        qos: QoS::AtLeastOnce,
-                        retain: true,
-                        payload: uplink.envelope("conn", sess, 0, &birth(true)).to_json(),
-                        properties: None,
-                    });
+                    uplink.lock().trunks_news = false;
+                    queue.push_front(born(true));
                     let mut inner = uplink.lock();
                     inner.outbox.handle_connected();
                     inner.connected = true;

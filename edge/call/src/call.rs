@@ -1,5 +1,8 @@
 //! The call itself.
 
+mod answerer;
+mod transfer;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +14,16 @@ use trunkline_dialogue::{Script, State};
 use trunkline_model::{CallId, Disposition, Outcome};
 use trunkline_wire::{
     ActionV1, CallRecord, CustomerTurn, DecisionRecord, DialCommand, LatencyRecord, MediaRecord,
-    ProgressStage, RecordingRecord, RobotTurn, TurnEvent, TurnKind, TurnRecord, TurnReply, TurnRequest,
+    ProgressStage, RecordingRecord, RobotTurn, TransferRecord, TurnEvent, TurnKind, TurnRecord, TurnReply,
+    TurnRequest,
 };
 
 use crate::expected::{self, Numbers};
 use crate::floor;
 use crate::hearing::{Asked, Ended, Utterance};
 use crate::timeline::{Timeline, seconds, signed_ms};
+use transfer::Transfer;
+pub use transfer::{TransferFailure, TransferNews, TransferWay};
 
 /// Time limits of a call.
 #[derive(Clone, Copy, Debug)]
@@ -194,6 +200,15 @@ pub enum Output {
     },
     /// Ask the cloud.
     Ask(TurnRequest),
+    /// Hand the call to a person; [`Call::handle_transfer`] tells how it goes.
+    Transfer {
+        /// Where to, as the script names it.
+        to: String,
+        /// How long to let it ring; the call gives up by itself then.
+        timeout: Duration,
+    },
+    /// The hand-over is given up, or the customer is gone: whoever is being called for it is let go.
+    TransferOver,
     /// Tell the cloud how far the call is.
     Progress(ProgressStage, String),
     /// A turn, complete or with more to come: the newest of a number replaces the older.
@@ -254,6 +269,8 @@ pub struct Call {
     /// What the node expects to hear, for the recogniser.
     phrases: Arc<[String]>,
     no_input_at: Option<Instant>,
+    transfer: Option<Transfer>,
+    transfers: Vec<TransferRecord>,
     speaking: bool,
     barged_in: bool,
     utterance: Option<Utterance>,
@@ -290,6 +307,8 @@ impl Call {
             listen: None,
             phrases: Arc::default(),
             no_input_at: None,
+            transfer: None,
+            transfers: Vec::new(),
             speaking: false,
             barged_in: false,
             utterance: None,
@@ -338,6 +357,9 @@ impl Call {
 
     /// Something happened on the line.
     pub fn handle_line(&mut self, now: Instant, news: Line) {
+        if self.leaves_transfer(now, &news) {
+            return;
+        }
         match (self.phase, news) {
             (Phase::Dialing, Line::Ringing) => {
                 if self.rang.is_none() {
@@ -420,6 +442,8 @@ impl Call {
                     self.note_heard(heard);
                 }
             }
+            // Whoever is being handed over may be on hold.
+            Media::Lost if self.transfer.is_some() => {}
             Media::Lost => {
                 self.end_as(Disposition::MediaLost);
                 self.outcome_of(now, &Event::HungUp);
@@ -430,7 +454,7 @@ impl Call {
 
     /// The ear noticed something.
     pub fn handle_hearing(&mut self, now: Instant, news: Hearing) {
-        if self.phase != Phase::Talking {
+        if self.phase != Phase::Talking || self.transfer.is_some() {
             return;
         }
         match news {
@@ -549,6 +573,7 @@ impl Call {
         if self.phase != Phase::Filing {
             return;
         }
+        self.give_up_transfer(now);
         self.phase = Phase::Done;
         self.close_turn();
         let record = CallRecord {
@@ -567,6 +592,11 @@ impl Call {
             turns: std::mem::take(&mut self.turns),
             recording,
             media,
+            trunk: String::new(),
+            attempts: Vec::new(),
+            transfers: std::mem::take(&mut self.transfers),
+            tones: Vec::new(),
+            answerer: None,
         };
         self.out.push_back(Output::Ended(Box::new(record)));
     }
@@ -578,6 +608,9 @@ impl Call {
         }
         if self.phase != Phase::Talking {
             return;
+        }
+        if self.transfer.is_some() {
+            return self.handle_transfer_timeout(now);
         }
         if self.answered.is_some_and(|at| at + self.config.longest <= now) {
             return self.say_goodbye(now, Disposition::Completed);
@@ -612,8 +645,10 @@ impl Call {
         let waiting = self.utterance.as_ref().filter(|utterance| utterance.reply.is_none());
         let asked = waiting.and_then(|utterance| utterance.asked);
         let silent = !self.speaking && self.utterance.is_none();
-        let talking = self.phase == Phase::Talking;
+        let handing_over = self.transfer_due().filter(|_| self.phase == Phase::Talking);
+        let talking = self.phase == Phase::Talking && handing_over.is_none();
         [
+            (handing_over, "hand-over takes too long"),
             (self.hangup_by.filter(|_| self.phase == Phase::HangingUp), "hang-up takes too long"),
             (self.answered.map(|at| at + self.config.longest).filter(|_| talking), "longest call"),
             (self.open_at().filter(|_| talking), "protected words are over"),
@@ -686,11 +721,7 @@ impl Call {
                     return;
                 }
                 Action::Suppress => {}
-                Action::Transfer { .. } => {
-                    // This box has no agent's line yet: the script's own way out is taken.
-                    let reason = "refused".to_owned();
-                    return self.step_here(now, &Event::TransferFailed { reason });
-                }
+                Action::Transfer { to, timeout } => return self.begin_transfer(now, to, timeout),
                 Action::End { outcome } => {
                     self.outcome = Some(outcome);
                     self.end_as(Disposition::Completed);
@@ -910,6 +941,7 @@ impl Call {
     }
 
     fn say_goodbye(&mut self, now: Instant, disposition: Disposition) {
+        self.give_up_transfer(now);
         let Some(script) = self.script.clone() else { return self.hang_up(now) };
         self.drop_utterance();
         self.speaking = false;

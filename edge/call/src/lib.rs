@@ -19,7 +19,9 @@ mod floor;
 mod hearing;
 mod timeline;
 
-pub use call::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
+pub use call::{
+    Call, CallConfig, Hearing, Line, Media, Output, Transcript, TransferFailure, TransferNews, TransferWay,
+};
 pub use expected::{Numbers, numbers as expected_numbers, phrases as expected_phrases};
 
 #[cfg(test)]

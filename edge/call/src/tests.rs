@@ -15,6 +15,9 @@ use trunkline_wire::{
 
 use crate::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
 
+mod answerer;
+mod transfer;
+
 const SCRIPT: &str = include_str!("../../../shared/scripts/repayment-reminder-zh.yaml");
 
 fn script() -> Arc<Script> {
@@ -114,6 +117,11 @@ impl World {
                 Output::Stop => self.orders.push("stop"),
                 Output::ForgetTurn => self.orders.push("forget"),
                 Output::Dial => self.orders.push("dial"),
+                Output::Transfer { to, .. } => {
+                    assert_eq!(to, "branch");
+                    self.orders.push("transfer");
+                }
+                Output::TransferOver => self.orders.push("let go"),
                 Output::Prepare
                 | Output::Warm { .. }
                 | Output::Expect { .. }

@@ -14,6 +14,8 @@ pub enum Disposition {
     CustomerHungUp,
     /// The call was handed to a person.
     Transferred,
+    /// A machine or a fax answered, and the robot hung up.
+    Machine,
     /// The far end is busy (SIP 486, 600).
     Busy,
     /// It rang and nobody answered.
@@ -44,10 +46,11 @@ pub enum Disposition {
 
 impl Disposition {
     /// Every disposition, for tables and filters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Completed,
         Self::CustomerHungUp,
         Self::Transferred,
+        Self::Machine,
         Self::Busy,
         Self::NoAnswer,
         Self::Declined,
@@ -69,6 +72,7 @@ impl Disposition {
             Self::Completed => "completed",
             Self::CustomerHungUp => "customer_hung_up",
             Self::Transferred => "transferred",
+            Self::Machine => "machine",
             Self::Busy => "busy",
             Self::NoAnswer => "no_answer",
             Self::Declined => "declined",
@@ -89,7 +93,12 @@ impl Disposition {
     pub fn was_answered(self) -> bool {
         matches!(
             self,
-            Self::Completed | Self::CustomerHungUp | Self::Transferred | Self::MediaLost | Self::CloudLost
+            Self::Completed
+                | Self::CustomerHungUp
+                | Self::Transferred
+                | Self::Machine
+                | Self::MediaLost
+                | Self::CloudLost
         )
     }
 }

@@ -78,6 +78,24 @@ pub struct Birth {
     /// not come any more. Absent when the box does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<u64>,
+    /// How each trunk of the box is. Told again when it changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trunks: Vec<TrunkReport>,
+}
+
+/// How one trunk of a box is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkReport {
+    /// Its name in the box's configuration.
+    pub name: String,
+    /// Whether it takes calls, as far as is known.
+    pub up: bool,
+    /// Whether the box is registered there; absent for a trunk that knows the box by address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<bool>,
+    /// What was wrong last, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
 }
 
 /// `ack`: the cloud has committed these events to its database.

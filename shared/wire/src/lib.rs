@@ -16,11 +16,11 @@ pub mod topic;
 mod turn;
 
 pub use dial::{CallProgress, CancelCommand, DialCommand, DialReply, ProgressStage, ScriptRef};
-pub use envelope::{Ack, Birth, Envelope, WIRE_VERSION, WireError, parse};
+pub use envelope::{Ack, Birth, Envelope, TrunkReport, WIRE_VERSION, WireError, parse};
 pub use fleet::{Desired, EnrolReply, EnrolRequest, JobNext, NotApplied, RenewRequest, Reported};
 pub use record::{
-    CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord, RecordingRecord, RobotTurn,
-    TurnRecord,
+    AnswererRecord, AttemptRecord, CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord,
+    RecordingRecord, RobotTurn, ToneRecord, TransferRecord, TurnRecord,
 };
 pub use turn::{
     ActionV1, BargeInV1, EndpointV1, EntityV1, GenerateV1, TurnEvent, TurnKind, TurnReply, TurnRequest,

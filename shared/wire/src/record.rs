@@ -51,6 +51,73 @@ pub struct CallRecord {
     /// How the line sounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaRecord>,
+    /// The trunk that carried the call, or was tried last; empty for a call past the trunks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trunk: String,
+    /// Trunks that were tried before it, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptRecord>,
+    /// Hand-overs that were tried, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<TransferRecord>,
+    /// Tones of the network that were heard, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tones: Vec<ToneRecord>,
+    /// Who or what answered, as far as the sound tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answerer: Option<AnswererRecord>,
+}
+
+/// A trunk that did not take the call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Its name in the box's configuration.
+    pub trunk: String,
+    /// Why it did not, for people.
+    pub cause: String,
+    /// The SIP status, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_code: Option<u16>,
+}
+
+/// A hand-over to a person.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TransferRecord {
+    /// Where to, as the script names it.
+    pub to: String,
+    /// `refer`, or `bridge` where the trunk does not do that; empty when neither was tried.
+    pub how: String,
+    /// `done`, or why not: `busy`, `no_answer`, `declined`, `refused`, `left`.
+    pub fate: String,
+    /// The SIP status that said so, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_code: Option<u16>,
+    /// From the order to its end, in milliseconds.
+    pub took_ms: u32,
+}
+
+/// A tone of the network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ToneRecord {
+    /// `ringback`, `busy`, `congestion`, `information`, `fax`, `beep`.
+    pub tone: String,
+    /// From the order to dial until it was recognised, in milliseconds.
+    pub at_ms: u32,
+    /// What it was recognised by, for people.
+    #[serde(default)]
+    pub evidence: String,
+}
+
+/// Who or what answered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AnswererRecord {
+    /// `human`, `machine`, `fax` or `silence`.
+    pub verdict: String,
+    /// From the answer to the verdict, in milliseconds.
+    pub at_ms: u32,
+    /// What it rests on, for people.
+    #[serde(default)]
+    pub evidence: String,
 }
 
 /// The two-channel recording, left the customer, right the robot.

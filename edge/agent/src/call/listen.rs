@@ -1,0 +1,129 @@
+//! What the sound of a call says beside words: the network's tones, and who or what answered.
+
+use std::time::Instant;
+
+use serde::Deserialize;
+use tracing::info;
+use trunkline_audio::tone::{HeardTone, ProgressDetector, ProgressTone};
+use trunkline_audio::{Answerer, AnswererDetector, AnswererRules, AnswererVerdict, FRAME};
+use trunkline_call::Line;
+use trunkline_model::Disposition;
+use trunkline_wire::{AnswererRecord, CallRecord, ToneRecord};
+
+use super::Driver;
+use crate::config::CountryName;
+
+/// `[answer]`: what follows from who answered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnswerPolicy {
+    /// What is done when a machine or a fax answers: `go_on` with the script, or `hang_up`.
+    #[serde(default)]
+    machine: OnMachine,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnMachine {
+    #[default]
+    GoOn,
+    HangUp,
+}
+
+/// Tones of a call that are kept in its record.
+const MAX_TONES: usize = 8;
+
+/// Listens to one call.
+pub(super) struct Listener {
+    begun: Instant,
+    progress: ProgressDetector,
+    answerer: AnswererDetector,
+    tones: Vec<ToneRecord>,
+    verdict: Option<AnswererRecord>,
+}
+
+impl Listener {
+    pub(super) fn new(country: CountryName, now: Instant) -> Self {
+        Self {
+            begun: now,
+            progress: ProgressDetector::new(country.country()),
+            answerer: AnswererDetector::new(AnswererRules::default()),
+            tones: Vec::new(),
+            verdict: None,
+        }
+    }
+
+    /// Takes a frame in; returns a tone that is new.
+    fn hear_tone(&mut self, frame: &[i16; FRAME]) -> Option<HeardTone> {
+        let heard = self.progress.push(frame)?;
+        if self.tones.len() < MAX_TONES {
+            let at_ms = self.begun.elapsed().as_millis();
+            self.tones.push(ToneRecord {
+                tone: heard.tone.as_str().to_owned(),
+                at_ms: u32::try_from(at_ms).unwrap_or(u32::MAX),
+                evidence: heard.evidence.clone(),
+            });
+        }
+        Some(heard)
+    }
+
+    fn note(&mut self, verdict: &AnswererVerdict) {
+        info!(at_ms = verdict.at_ms, "Answered by: {}, {}", verdict.who.as_str(), verdict.evidence);
+        self.verdict = Some(AnswererRecord {
+            verdict: verdict.who.as_str().to_owned(),
+            at_ms: u32::try_from(verdict.at_ms).unwrap_or(u32::MAX),
+            evidence: verdict.evidence.clone(),
+        });
+    }
+
+    pub(super) fn describe(&mut self, record: &mut CallRecord) {
+        record.tones = std::mem::take(&mut self.tones);
+        record.answerer = self.verdict.take();
+    }
+}
+
+impl Driver {
+    /// Takes in the sound of a call that is not answered yet.
+    pub(super) fn listen_early(&mut self, frame: &[i16; FRAME]) {
+        let Some(heard) = self.listener.hear_tone(frame) else { return };
+        info!(at_ms = heard.at_ms, "Early tone: {}, {}", heard.tone.as_str(), heard.evidence);
+        let disposition = match heard.tone {
+            ProgressTone::Busy => Disposition::Busy,
+            ProgressTone::Congestion => Disposition::NetworkFault,
+            // The network says more in a moment, or somebody answers.
+            ProgressTone::Ringback | ProgressTone::Information | ProgressTone::Fax => return,
+        };
+        let cause = format!("the network plays {}: {}", heard.tone.as_str(), heard.evidence);
+        self.core.handle_line(Instant::now(), Line::Failed { disposition, cause, sip_code: None });
+    }
+
+    /// Takes in the sound of a call that was answered.
+    pub(super) fn listen_answered(&mut self, frame: &[i16; FRAME]) {
+        let now = Instant::now();
+        if let Some(heard) = self.listener.hear_tone(frame)
+            && matches!(heard.tone, ProgressTone::Busy | ProgressTone::Congestion)
+        {
+            // A line without signalling says so that it was hung up.
+            info!("The far end plays {}: it was hung up", heard.tone.as_str());
+            self.core.handle_line(now, Line::PeerHungUp);
+        }
+        if let Some(verdict) = self.listener.answerer.push(frame) {
+            self.judge(now, &verdict);
+        }
+    }
+
+    /// Takes in the words of the far end.
+    pub(super) fn listen_to_words(&mut self, text: &str) {
+        if let Some(verdict) = self.listener.answerer.handle_words(text) {
+            self.judge(Instant::now(), &verdict);
+        }
+    }
+
+    fn judge(&mut self, now: Instant, verdict: &AnswererVerdict) {
+        self.listener.note(verdict);
+        let machine = matches!(verdict.who, Answerer::Machine | Answerer::Fax);
+        if machine && self.shared.config.answer.machine == OnMachine::HangUp {
+            self.core.handle_machine(now, format!("{}: {}", verdict.who.as_str(), verdict.evidence));
+        }
+    }
+}

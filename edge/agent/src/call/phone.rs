@@ -1,0 +1,156 @@
+//! The call's line: dialling, what the far end does, and its sound.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+use trunkline_call::Line;
+use trunkline_line::trunks::{CallRequest, LineNews, LineOrder, Target};
+use trunkline_line::{Command, MediaTerms, Recording, RtpSockets};
+use trunkline_model::Callee;
+use trunkline_sip::HangupReason;
+use trunkline_sip::message::Uri;
+use trunkline_sip::sdp::{Codec, MediaParams};
+use trunkline_wire::{AttemptRecord, CallRecord};
+
+use super::{Driver, PLAYOUT_DRAIN};
+use crate::failure;
+
+impl Driver {
+    pub(super) async fn dial(&mut self) {
+        if let Err(reason) = self.try_dial().await {
+            self.core.handle_fault(Instant::now(), reason);
+        }
+    }
+
+    async fn try_dial(&mut self) -> Result<(), String> {
+        let target = match &self.command.callee {
+            Callee::Number(number) => Target::Number(number.reveal().to_owned()),
+            Callee::Sip(target) => {
+                let uri = Uri::parse(target.reveal()).map_err(|error| error.to_string())?;
+                Target::Direct(Box::new(uri), resolve(target.host_port()).await?)
+            }
+        };
+        self.line = Some(self.shared.trunks.place(CallRequest {
+            target,
+            from: self.command.caller_id.as_ref().map(|number| number.reveal().to_owned()),
+            ring: Duration::from_secs(u64::from(self.command.ring_s.clamp(5, 180))),
+        }));
+        Ok(())
+    }
+
+    pub(super) async fn hang_up(&mut self) {
+        if self.answered && self.attached.is_some() {
+            tokio::time::sleep(PLAYOUT_DRAIN).await;
+        }
+        let ordered =
+            self.line.as_ref().is_some_and(|line| line.order(LineOrder::HangUp(HangupReason::normal())));
+        if !ordered {
+            self.line = None;
+            self.core.handle_line(Instant::now(), Line::Ended);
+        }
+    }
+
+    pub(super) async fn on_line(&mut self, news: Option<LineNews>) {
+        let now = Instant::now();
+        match news {
+            Some(LineNews::Dialing { trunk }) => {
+                info!(trunk, "Dialling");
+                self.trunk = trunk;
+            }
+            Some(LineNews::Ringing { early }) => {
+                if let Some((media, sockets)) = early {
+                    self.attach(&media, sockets);
+                }
+                self.core.handle_line(now, Line::Ringing);
+            }
+            Some(LineNews::Answered { media, sockets }) => {
+                self.attach(&media, sockets);
+                self.record().await;
+                self.answered = true;
+                self.core.handle_line(Instant::now(), Line::Answered);
+            }
+            Some(LineNews::MediaChanged(media)) => self.attach(&media, None),
+            Some(LineNews::Digit(digit)) => self.pass_digit(digit),
+            Some(LineNews::Transfer(step)) => self.on_transfer(now, step).await,
+            Some(LineNews::TrunkFailed(attempt)) => self.earlier.push(attempt),
+            Some(LineNews::Failed(failure)) => {
+                self.line = None;
+                // The last trunk's failure is the call's own.
+                self.earlier.pop_if(|attempt| attempt.trunk == self.trunk);
+                self.core.handle_line(now, failure::line(&failure));
+            }
+            Some(LineNews::PeerHungUp(_)) => {
+                self.line = None;
+                self.core.handle_line(now, Line::PeerHungUp);
+            }
+            Some(LineNews::Ended) | None => {
+                self.line = None;
+                self.core.handle_line(now, Line::Ended);
+            }
+        }
+    }
+
+    /// Begins sound with the sockets of the call, or goes on with what was agreed anew.
+    fn attach(&mut self, media: &MediaParams, sockets: Option<RtpSockets>) {
+        let config = MediaTerms::agreed(media, self.shared.config.rtp.lost_after);
+        self.codec = match media.codec {
+            Codec::Pcmu => "PCMU",
+            Codec::Pcma => "PCMA",
+        };
+        match sockets {
+            Some(sockets) => {
+                self.attached = Some(self.shared.media.attach(sockets, config, None, None));
+            }
+            None => self.order(Command::Change(config)),
+        }
+    }
+
+    /// Begins the recording, and lets the sound card have the call.
+    async fn record(&mut self) {
+        if self.shared.config.recording.enabled {
+            let path = self.shared.config.recording_dir().join(format!("{}.wav", self.command.call));
+            let started = Timestamp::now().to_string();
+            match self.shared.recorder.begin(&path, &self.command.call.to_string(), &started) {
+                Ok(Recording { frames, done }) => {
+                    self.order(Command::Record(frames));
+                    // The media thread owns the frames' side: the recording ends with the endpoint.
+                    self.recording = Some(Recording { frames: rtrb::RingBuffer::new(1).0, done });
+                }
+                Err(error) => {
+                    warn!(error, "No recording of this call");
+                    self.recording_error = error;
+                }
+            }
+        }
+        if let Some(tap) = self.shared.monitor_tap().await {
+            self.order(Command::Monitor(tap));
+        }
+    }
+
+    /// Adds to the record what the line knows.
+    pub(super) fn describe_line(&mut self, record: &mut CallRecord) {
+        self.listener.describe(record);
+        record.trunk.clone_from(&self.trunk);
+        record.attempts = std::mem::take(&mut self.earlier)
+            .into_iter()
+            .map(|attempt| AttemptRecord {
+                trunk: attempt.trunk,
+                cause: attempt.failure.to_string(),
+                sip_code: attempt.failure.sip_code,
+            })
+            .collect();
+    }
+}
+
+pub(super) async fn resolve(host_port: &str) -> Result<SocketAddr, String> {
+    let with_port = if host_port.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        host_port.to_owned()
+    } else {
+        format!("{host_port}:5060")
+    };
+    let mut found =
+        tokio::net::lookup_host(&with_port).await.map_err(|error| format!("{with_port}: {error}"))?;
+    found.next().ok_or_else(|| format!("{with_port} has no address"))
+}

@@ -1,0 +1,217 @@
+//! The hand-over of a call to a person: what is asked of the line, how long it may take, and what came of it.
+
+use std::time::{Duration, Instant};
+
+use trunkline_dialogue::action::Event;
+use trunkline_model::Disposition;
+use trunkline_wire::TransferRecord;
+
+use super::{Call, Line, Output, Phase};
+
+/// Two people who talk are left alone; a line that nobody hung up is not.
+const LONGEST_BRIDGE: Duration = Duration::from_secs(2 * 3_600);
+
+/// Why nobody took the call over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferFailure {
+    /// The person's line is in use.
+    Busy,
+    /// It rang too long.
+    NoAnswer,
+    /// Somebody turned the call away.
+    Declined,
+    /// The trunk does not do it, or nothing says whom to call.
+    Refused,
+    /// The customer hung up meanwhile.
+    Left,
+}
+
+impl TransferFailure {
+    /// Returns the word that stands in scripts and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::NoAnswer => "no_answer",
+            Self::Declined => "declined",
+            Self::Refused => "refused",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// How a hand-over is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferWay {
+    /// The network is asked to call the person (REFER).
+    Refer,
+    /// We call the person and join the two calls.
+    Bridge,
+}
+
+impl TransferWay {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Refer => "refer",
+            Self::Bridge => "bridge",
+        }
+    }
+}
+
+/// News of a hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferNews {
+    /// It is tried in this way.
+    Trying(TransferWay),
+    /// The person talks with the customer without us: our part is over.
+    Done {
+        /// The status that said so.
+        sip_code: Option<u16>,
+    },
+    /// The person talks with the customer through us.
+    Joined,
+    /// The person who was joined hung up.
+    PersonHungUp,
+    /// Nobody took over.
+    Failed {
+        /// Why.
+        reason: TransferFailure,
+        /// The status that said so.
+        sip_code: Option<u16>,
+    },
+}
+
+/// A hand-over under way.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    to: String,
+    begun: Instant,
+    until: Instant,
+    way: Option<TransferWay>,
+    joined: bool,
+}
+
+impl Call {
+    /// The hand-over that [`Output::Transfer`] asked for got on.
+    pub fn handle_transfer(&mut self, now: Instant, news: TransferNews) {
+        if self.phase != Phase::Talking {
+            return;
+        }
+        let Some(transfer) = &mut self.transfer else {
+            // It was given up, and somebody took the call all the same: two must not talk at once.
+            if let TransferNews::Done { sip_code } = news
+                && let Some(last) = self.transfers.last_mut()
+            {
+                ("done").clone_into(&mut last.fate);
+                last.sip_code = sip_code;
+                self.end_as(Disposition::Transferred);
+                self.outcome_of(now, &Event::HungUp);
+                self.hang_up(now);
+            }
+            return;
+        };
+        match news {
+            TransferNews::Trying(way) => transfer.way = Some(way),
+            TransferNews::Joined => {
+                transfer.joined = true;
+                transfer.until = now + LONGEST_BRIDGE;
+                self.out.push_back(Output::Progress(
+                    trunkline_wire::ProgressStage::Answered,
+                    "handed over".into(),
+                ));
+            }
+            TransferNews::Done { sip_code } => self.handed_over(now, sip_code),
+            TransferNews::PersonHungUp => self.handed_over(now, None),
+            TransferNews::Failed { reason, sip_code } => {
+                self.close_transfer(now, reason.as_str(), sip_code);
+                self.step_here(now, &Event::TransferFailed { reason: reason.as_str().to_owned() });
+            }
+        }
+    }
+
+    pub(super) fn begin_transfer(&mut self, now: Instant, to: String, timeout: Duration) {
+        self.drop_utterance();
+        self.speaking = false;
+        self.no_input_at = None;
+        self.out.push_back(Output::ForgetTurn);
+        let until = now + timeout;
+        self.transfer = Some(Transfer { to: to.clone(), begun: now, until, way: None, joined: false });
+        self.out.push_back(Output::Transfer { to, timeout });
+    }
+
+    /// Takes in that the call ended in the middle of a hand-over; true when that was so.
+    pub(super) fn leaves_transfer(&mut self, now: Instant, news: &Line) -> bool {
+        let Some(transfer) = self.transfer.as_ref().filter(|_| self.phase == Phase::Talking) else {
+            return false;
+        };
+        let disposition = match news {
+            Line::Ringing | Line::Answered => return false,
+            Line::PeerHungUp => Disposition::CustomerHungUp,
+            Line::Ended | Line::Failed { .. } => Disposition::NetworkFault,
+        };
+        if transfer.joined {
+            self.close_transfer(now, "done", None);
+            self.end_as(Disposition::Transferred);
+            self.outcome_of(now, &Event::HungUp);
+        } else {
+            self.close_transfer(now, TransferFailure::Left.as_str(), None);
+            self.end_as(disposition);
+            self.outcome_of_left(now);
+        }
+        self.out.push_back(Output::TransferOver);
+        self.file(now);
+        true
+    }
+
+    /// Takes the outcome of a customer who did not wait: that of a hand-over which failed, and not of one that came
+    /// about, as a hang-up during a hand-over would be read.
+    fn outcome_of_left(&mut self, now: Instant) {
+        let (Some(script), Some(state)) = (&self.script, &self.state) else { return };
+        let elapsed_s = self.elapsed_s(now);
+        let failed = Event::TransferFailed { reason: TransferFailure::Left.as_str().to_owned() };
+        let step = trunkline_dialogue::step(script, state, &failed, elapsed_s);
+        self.outcome = Some(trunkline_dialogue::outcome_now(script, &step.state, elapsed_s));
+    }
+
+    /// When the hand-over has taken too long.
+    pub(super) fn transfer_due(&self) -> Option<Instant> {
+        self.transfer.as_ref().map(|transfer| transfer.until)
+    }
+
+    pub(super) fn handle_transfer_timeout(&mut self, now: Instant) {
+        let Some(transfer) = self.transfer.as_ref().filter(|transfer| transfer.until <= now) else { return };
+        if transfer.joined {
+            return self.handed_over(now, None);
+        }
+        self.out.push_back(Output::TransferOver);
+        let reason = TransferFailure::NoAnswer;
+        self.handle_transfer(now, TransferNews::Failed { reason, sip_code: None });
+    }
+
+    /// Gives a hand-over up because the call ends otherwise.
+    pub(super) fn give_up_transfer(&mut self, now: Instant) {
+        if self.transfer.is_some() {
+            self.close_transfer(now, "cancelled", None);
+            self.out.push_back(Output::TransferOver);
+        }
+    }
+
+    fn handed_over(&mut self, now: Instant, sip_code: Option<u16>) {
+        self.close_transfer(now, "done", sip_code);
+        self.end_as(Disposition::Transferred);
+        self.outcome_of(now, &Event::HungUp);
+        self.hang_up(now);
+    }
+
+    /// Puts the hand-over that is under way into the record.
+    fn close_transfer(&mut self, now: Instant, fate: &str, sip_code: Option<u16>) {
+        let Some(transfer) = self.transfer.take() else { return };
+        let took = now.saturating_duration_since(transfer.begun).as_millis();
+        self.transfers.push(TransferRecord {
+            to: transfer.to,
+            how: transfer.way.map_or("", TransferWay::as_str).to_owned(),
+            fate: fate.to_owned(),
+            sip_code,
+            took_ms: u32::try_from(took).unwrap_or(u32::MAX),
+        });
+    }
+}

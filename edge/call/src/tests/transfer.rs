@@ -1,0 +1,136 @@
+//! Hand-overs, in virtual time.
+
+use super::*;
+use crate::{TransferFailure, TransferNews, TransferWay};
+
+/// A customer who asked for a person, and was told that one is called.
+fn handing_over() -> World {
+    let mut world = World::answered();
+    world.cloud = Some(|text| ["yes", "ask_human"].into_iter().find(|intent| text.contains(intent)));
+    world.hear_out();
+    world.says("ask_human");
+    world.hear_out();
+    assert_eq!(world.orders.iter().filter(|order| **order == "transfer").count(), 1, "{:?}", world.orders);
+    world
+}
+
+impl World {
+    fn transfer(&mut self, news: TransferNews) {
+        self.call.handle_transfer(self.now, news);
+        self.settle();
+    }
+}
+
+#[test]
+fn a_person_who_takes_the_call_ends_it_for_the_robot() {
+    let mut world = handing_over();
+    world.transfer(TransferNews::Trying(TransferWay::Refer));
+    world.now += Duration::from_secs(3);
+    world.transfer(TransferNews::Done { sip_code: Some(200) });
+    let record = world.record.unwrap();
+    assert_eq!(record.disposition, Disposition::Transferred);
+    assert_eq!(record.outcome.unwrap().code, "transferred");
+    let transfer = &record.transfers[0];
+    assert_eq!((transfer.how.as_str(), transfer.fate.as_str(), transfer.took_ms), ("refer", "done", 3_000));
+    assert!(world.orders.ends_with(&["hang up"]), "{:?}", world.orders);
+}
+
+#[test]
+fn a_hand_over_that_fails_goes_on_with_the_script_and_says_why() {
+    for reason in [TransferFailure::Busy, TransferFailure::Declined, TransferFailure::Refused] {
+        let mut world = handing_over();
+        let said = world.played.len();
+        world.transfer(TransferNews::Failed { reason, sip_code: Some(486) });
+        assert!(world.played.len() > said, "the script's own way out is spoken");
+        world.line(Line::PeerHungUp);
+        let record = world.record.unwrap();
+        assert_eq!(record.transfers[0].fate, reason.as_str());
+        assert_eq!(record.transfers[0].sip_code, Some(486));
+        let why = record.turns.iter().any(|turn| turn.decision.because.contains(reason.as_str()));
+        assert!(why, "{:?}", record.turns);
+        assert_ne!(record.disposition, Disposition::Transferred);
+    }
+}
+
+#[test]
+fn a_person_who_never_picks_up_is_given_up_after_the_time_of_the_script() {
+    let mut world = handing_over();
+    let begun = world.now;
+    let said = world.played.len();
+    let (due, _) = world.call.poll_timeout().unwrap();
+    assert!(
+        (Duration::from_secs(10)..=Duration::from_secs(60)).contains(&(due - begun)),
+        "{:?}",
+        due - begun
+    );
+    world.now = due;
+    world.call.handle_timeout(due);
+    world.settle();
+    assert!(world.orders.contains(&"let go"));
+    assert!(world.played.len() > said);
+    world.line(Line::PeerHungUp);
+    assert_eq!(world.record.unwrap().transfers[0].fate, "no_answer");
+}
+
+#[test]
+fn a_person_who_picks_up_after_all_gets_the_call() {
+    let mut world = handing_over();
+    world.now = world.call.poll_timeout().unwrap().0;
+    world.call.handle_timeout(world.now);
+    world.settle();
+    world.transfer(TransferNews::Done { sip_code: Some(200) });
+    let record = world.record.unwrap();
+    assert_eq!(record.disposition, Disposition::Transferred);
+    assert_eq!(record.transfers[0].fate, "done");
+}
+
+#[test]
+fn a_customer_who_hangs_up_meanwhile_was_not_handed_over() {
+    let mut world = handing_over();
+    world.line(Line::PeerHungUp);
+    let record = world.record.unwrap();
+    assert_eq!(record.disposition, Disposition::CustomerHungUp);
+    assert_eq!(record.transfers[0].fate, "left");
+    assert_ne!(record.outcome.unwrap().code, "transferred");
+    assert!(world.orders.contains(&"let go"));
+}
+
+#[test]
+fn what_is_said_during_a_hand_over_asks_nobody() {
+    let mut world = handing_over();
+    let asked = world.asked.len();
+    world.says("yes");
+    assert_eq!(world.asked.len(), asked);
+    world.call.handle_media(world.now, Media::Lost);
+    world.settle();
+    assert!(world.record.is_none(), "a customer on hold is not lost");
+}
+
+#[test]
+fn two_who_are_joined_through_us_are_left_alone_until_one_hangs_up() {
+    let mut world = handing_over();
+    world.transfer(TransferNews::Trying(TransferWay::Bridge));
+    world.transfer(TransferNews::Joined);
+    world.wait(Duration::from_secs(1_200));
+    assert!(world.record.is_none(), "the longest robot call is not the longest talk");
+    world.line(Line::PeerHungUp);
+    let record = world.record.unwrap();
+    assert_eq!(record.disposition, Disposition::Transferred);
+    assert_eq!((record.transfers[0].how.as_str(), record.transfers[0].fate.as_str()), ("bridge", "done"));
+
+    let mut world = handing_over();
+    world.transfer(TransferNews::Joined);
+    world.transfer(TransferNews::PersonHungUp);
+    assert_eq!(world.record.unwrap().disposition, Disposition::Transferred);
+}
+
+#[test]
+fn a_call_that_is_cancelled_during_a_hand_over_says_goodbye() {
+    let mut world = handing_over();
+    world.call.handle_cancel(world.now);
+    world.settle();
+    world.hear_out();
+    let record = world.record.unwrap();
+    assert_eq!(record.disposition, Disposition::Cancelled);
+    assert_eq!(record.transfers[0].fate, "cancelled");
+}
