@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use trunkline_db::NewSuppression;
 use trunkline_model::Callee;
 use trunkline_policy::{OptOut, OptOutScope};
@@ -60,9 +60,16 @@ pub(crate) async fn opt_out(
     let opt_out = OptOut { scope: scope(&request)?, channel: "api".into(), at: now };
     api.db.opt_out(&callee, &opt_out).await?;
     tracing::info!(by = token, "An opt-out was written down");
-    // Calls that wait are judged again before they go out; those are the only ones left.
+    // Calls that wait are judged again before they go out, and those with a box once more there.
+    api.wakers.suppressor();
     api.wakers.dispatcher();
     Ok((StatusCode::CREATED, Json(json!({ "scope": opt_out.scope, "at": now }))).into_response())
+}
+
+/// How far the boxes are: who lacks a change gets no new call.
+pub(crate) async fn confirmations(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
+    let head = api.db.suppression_head().await?;
+    Ok(Json(json!({ "head": head, "boxes": api.db.confirmations((api.clock)()).await? })))
 }
 
 #[derive(Deserialize)]
@@ -99,6 +106,7 @@ pub(crate) async fn extend(
     let now = (api.clock)();
     api.db.suppress(&entries, now).await?;
     api.db.list_is_current(&request.list, now).await?;
+    api.wakers.suppressor();
     Ok((StatusCode::CREATED, Json(json!({ "list": request.list, "entries": entries.len() }))).into_response())
 }
 

@@ -19,6 +19,7 @@ mod migrations;
 mod policy;
 mod spool;
 mod store;
+mod suppress;
 mod view;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use log::LogEntry;
 pub use policy::{NewSuppression, OnRecord};
 pub use spool::{AttemptResult, Delivery, Endpoint, LoggedCallback};
 pub use store::Db;
+pub use suppress::Confirmed;
 pub use view::{Call, CallDetail, CallFilter, CallStatus, CallbackView};
 
 /// Why a query failed.

@@ -38,6 +38,7 @@ impl Default for Hub {
 pub struct Wakers {
     dispatcher: Arc<Notify>,
     courier: Arc<Notify>,
+    suppressor: Arc<Notify>,
 }
 
 impl Wakers {
@@ -49,6 +50,15 @@ impl Wakers {
     /// There may be a callback to deliver.
     pub fn courier(&self) {
         self.courier.notify_one();
+    }
+
+    /// There may be a suppression that boxes lack.
+    pub fn suppressor(&self) {
+        self.suppressor.notify_one();
+    }
+
+    pub(crate) async fn suppressor_woken(&self) {
+        self.suppressor.notified().await;
     }
 
     pub(crate) async fn dispatcher_woken(&self) {

@@ -7,6 +7,7 @@ mod blobs;
 mod call;
 mod config;
 mod failure;
+mod gate;
 mod speech;
 mod supervisor;
 mod tls;
@@ -33,6 +34,7 @@ use trunkline_store::OutboxStore;
 
 use crate::blobs::Blobs;
 use crate::config::Config;
+use crate::gate::BoxGate;
 use crate::speech::Speech;
 use crate::supervisor::Shared;
 use crate::uplink::LinkConfig;
@@ -117,6 +119,7 @@ async fn run(path: &Path) -> Result<()> {
         tokio::task::spawn_blocking(move || Speech::load(&models, &prompts, workers)).await??
     };
     let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
+    let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;
 
     let (strangers, mut unclaimed) = mpsc::unbounded_channel();
     let sip = trunkline_line::start_sip(config.trunk.bind, |local| user_agent(&config, local), strangers)
@@ -143,6 +146,7 @@ async fn run(path: &Path) -> Result<()> {
         port,
         channels: config.channels,
         tls: Arc::clone(&tls),
+        suppressions: gate.position(),
     };
     let uplink = uplink::start(link, store, down_tx);
     let blobs = Blobs::new(&tls, &config.cloud.api, config.data_dir.join("blobs"))?;
@@ -158,6 +162,7 @@ async fn run(path: &Path) -> Result<()> {
         ports,
         uplink,
         blobs,
+        gate,
         monitor: Mutex::new(monitor),
     });
     let (stop_tx, stop) = watch::channel(false);

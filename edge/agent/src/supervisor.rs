@@ -19,6 +19,7 @@ use trunkline_wire::{CallRecord, DialCommand, DialReply};
 use crate::blobs::Blobs;
 use crate::call::{self, Message};
 use crate::config::Config;
+use crate::gate::BoxGate;
 use crate::speech::Speech;
 use crate::uplink::{Down, Uplink};
 
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) ports: RtpPorts,
     pub(crate) uplink: Uplink,
     pub(crate) blobs: Blobs,
+    pub(crate) gate: BoxGate,
     /// The sound card's end, for the first call that asks.
     pub(crate) monitor: Mutex<Option<mpsc::UnboundedSender<rtrb::Consumer<RecordFrame>>>>,
 }
@@ -70,6 +72,10 @@ pub(crate) async fn run(
                     if let Some(call) = calls.get(&id) {
                         let _ = call.send(Message::Cancel);
                     }
+                }
+                Some(Down::Suppress(command)) => {
+                    let upto = tokio::task::block_in_place(|| shared.gate.suppress(&command));
+                    shared.uplink.suppressed(upto);
                 }
                 Some(Down::Dial(command)) => {
                     let id = command.call;

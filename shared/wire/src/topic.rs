@@ -34,8 +34,12 @@ topic! {
     req_dial = "req/dial";
     /// Cloud to box, QoS 1 with expiry: cancel a call.
     req_cancel = "req/cancel";
+    /// Cloud to box, QoS 1: opt-outs and list entries to keep.
+    req_suppress = "req/suppress";
     /// Box to cloud, QoS 1: the answer to a request.
     res = "res/cloud";
+    /// Box to cloud, QoS 1: how far it has the suppressions.
+    res_suppress = "res/suppress";
 }
 
 /// Splits `tl/1/{box}/{tail}`; `None` for any other topic.

@@ -435,6 +435,11 @@ impl FakeBox {
         self.publish(&topic::res(&self.id), 0, "dial.reply", body, QoS::AtLeastOnce, None).await;
     }
 
+    /// Says how far it has the suppressions.
+    pub(crate) async fn suppressed(&self, body: &impl Serialize) {
+        self.publish(&topic::res_suppress(&self.id), 0, "suppress.reply", body, QoS::AtLeastOnce, None).await;
+    }
+
     pub(crate) async fn ask(&self, correlation: &str, body: &impl Serialize) {
         self.publish(&topic::turn(&self.id), 0, "turn", body, QoS::AtMostOnce, Some(correlation)).await;
     }

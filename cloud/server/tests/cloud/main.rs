@@ -8,3 +8,4 @@ mod call;
 mod campaign;
 mod harness;
 mod startup;
+mod suppress;
