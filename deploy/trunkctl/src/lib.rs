@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod callbacks;
+pub mod campaign;
 pub mod process;
 pub mod setup;
 pub mod stage;
