@@ -22,6 +22,7 @@ use trunkline_wire::ScriptRef;
 use trunkline_worker::{Ask, ContactFacts, check_target};
 use uuid::Uuid;
 
+use crate::audit::Detail;
 use crate::auth::{Caller, sha256_hex};
 use crate::{Api, Problem};
 
@@ -214,7 +215,8 @@ pub(crate) fn no_such_call() -> Problem {
 }
 
 fn accepted(id: CallId, call: &trunkline_db::Call) -> Response {
-    (StatusCode::ACCEPTED, [(LOCATION, format!("/v1/calls/{id}"))], Json(call)).into_response()
+    let detail = Detail::of(json!({ "call": id, "script": call.script }));
+    (StatusCode::ACCEPTED, detail, [(LOCATION, format!("/v1/calls/{id}"))], Json(call)).into_response()
 }
 
 pub(crate) fn unreadable(error: serde_json::Error) -> Problem {

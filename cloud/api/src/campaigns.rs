@@ -20,6 +20,7 @@ use trunkline_policy::next_open;
 use trunkline_worker::campaigns::{CampaignSettings, preflight};
 use uuid::Uuid;
 
+use crate::audit::Detail;
 use crate::auth::Caller;
 use crate::calls::{callback, unreadable};
 use crate::import::{Importer, Row};
@@ -60,7 +61,9 @@ pub(crate) async fn create(
     let stored = serde_json::to_value(settings).unwrap_or_default();
     api.db.create_campaign(&id, &request.name, &stored, (api.clock)()).await?;
     let row = campaign(&api, &id).await?;
-    Ok((StatusCode::CREATED, [(LOCATION, format!("/v1/campaigns/{id}"))], Json(row)).into_response())
+    let detail = Detail::of(json!({ "campaign": id, "name": row.name, "settings": row.settings }));
+    let location = [(LOCATION, format!("/v1/campaigns/{id}"))];
+    Ok((StatusCode::CREATED, detail, location, Json(row)).into_response())
 }
 
 /// Refuses windows that are never open together with the hours of any pack.
@@ -123,7 +126,8 @@ pub(crate) async fn command(
     if from != to && !api.db.move_campaign(&id, from.as_str(), to.as_str(), "", (api.clock)()).await? {
         return Err(Problem::conflict("wrong_state", "somebody else was faster; look at it again"));
     }
-    Ok((StatusCode::ACCEPTED, Json(campaign(&api, &id).await?)).into_response())
+    let detail = Detail::of(json!({ "from": from.as_str(), "to": to.as_str() }));
+    Ok((StatusCode::ACCEPTED, detail, Json(campaign(&api, &id).await?)).into_response())
 }
 
 #[derive(Deserialize)]
@@ -194,7 +198,8 @@ pub(crate) async fn contacts(
         "rejected": rejected, "errors": errors, "fatal": fatal,
     });
     let status = if fatal.is_none() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    Ok((status, Json(body)).into_response())
+    let detail = json!({ "lines": lines, "imported": imported, "rejected": rejected });
+    Ok((status, Detail::of(detail), Json(body)).into_response())
 }
 
 #[derive(Default)]

@@ -4,12 +4,14 @@
 //! show a bearer token, boxes a client certificate. Errors are problem documents (RFC 9457) with a
 //! `code` that programs can rely on.
 //!
-//! **Invariant:** a token is compared by its SHA-256 and stored nowhere else.
+//! **Invariant:** a token is compared by its SHA-256 and stored nowhere else; it opens what its scopes name.
+//! **Invariant:** nothing is changed that is not in the audit log first.
 //! **Invariant:** no call is stored that the gate does not permit, and each decision has its receipt.
 //! **Invariant:** a TCP peer that says nothing delays nobody: handshakes run beside the accept loop.
 //!
 //! Absent on purpose: SQL (`cloud/db`), dispatching and callbacks (`cloud/worker`).
 
+mod audit;
 mod auth;
 mod boxes;
 mod callbacks;
@@ -17,9 +19,11 @@ mod calls;
 mod campaigns;
 mod console;
 mod import;
+mod keys;
 mod problem;
 mod rate;
 mod receipts;
+mod scope;
 mod stream;
 mod suppression;
 mod tls;
@@ -36,7 +40,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use jiff::Timestamp;
 use trunkline_db::Db;
 use trunkline_worker::{Gate, Hub, Scripts, Wakers};
@@ -105,6 +109,9 @@ impl Api {
             .route("/v1/campaigns/{id}/contacts", post(campaigns::contacts))
             .route("/v1/campaigns/{id}/preflight", get(campaigns::before))
             .route("/v1/campaigns/{id}/{command}", post(campaigns::command))
+            .route("/v1/keys", post(keys::create).get(keys::list))
+            .route("/v1/keys/{id}", delete(keys::revoke))
+            .route("/v1/audit", get(audit::list))
             .route("/v1/scripts", get(boxes::scripts))
             .route("/v1/boxes", get(boxes::list))
             .route("/box/v1/blobs/{sha256}", get(boxes::blob))
@@ -114,6 +121,7 @@ impl Api {
             .fallback(async || Problem::not_found("there is nothing at this address"))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), audit::keep))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), rate::limit))
             .layer(axum::middleware::map_response(hardened))
             .with_state(api)

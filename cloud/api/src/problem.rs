@@ -52,6 +52,17 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    /// The token is valid, and not for this.
+    pub(crate) fn forbidden(scope: &str) -> Self {
+        let detail = format!("the token does not hold the scope `{scope}`");
+        Self::new(StatusCode::FORBIDDEN, "scope_missing", detail)
+    }
+
+    pub(crate) fn internal() -> Self {
+        let detail = "the request failed here; it may be tried again";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     pub(crate) fn too_many(wait_s: u64) -> Self {
         let detail = format!("too many requests with this token; one more in {wait_s} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
@@ -71,8 +82,7 @@ impl Problem {
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         tracing::error!(error = %Chain(&error), "A request failed in the database");
-        let detail = "the request failed here; it may be tried again";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        Self::internal()
     }
 }
 

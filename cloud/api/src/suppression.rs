@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use trunkline_db::NewSuppression;
 use trunkline_model::Callee;
-use trunkline_policy::{OptOut, OptOutScope};
+use trunkline_policy::{Fingerprint, OptOut, OptOutScope};
 
+use crate::audit::Detail;
 use crate::auth::Caller;
 use crate::calls::unreadable;
 use crate::{Api, Problem};
@@ -63,7 +64,9 @@ pub(crate) async fn opt_out(
     // Calls that wait are judged again before they go out, and those with a box once more there.
     api.wakers.suppressor();
     api.wakers.dispatcher();
-    Ok((StatusCode::CREATED, Json(json!({ "scope": opt_out.scope, "at": now }))).into_response())
+    // Who opted out can be tested against the fingerprint and not read from it.
+    let detail = Detail::of(json!({ "scope": opt_out.scope, "who": Fingerprint::of(&callee) }));
+    Ok((StatusCode::CREATED, detail, Json(json!({ "scope": opt_out.scope, "at": now }))).into_response())
 }
 
 /// How far the boxes are: who lacks a change gets no new call.
@@ -107,7 +110,8 @@ pub(crate) async fn extend(
     api.db.suppress(&entries, now).await?;
     api.db.list_is_current(&request.list, now).await?;
     api.wakers.suppressor();
-    Ok((StatusCode::CREATED, Json(json!({ "list": request.list, "entries": entries.len() }))).into_response())
+    let done = json!({ "list": request.list, "entries": entries.len() });
+    Ok((StatusCode::CREATED, Detail::of(done.clone()), Json(done)).into_response())
 }
 
 fn number(text: &str) -> Result<Callee, Problem> {

@@ -20,6 +20,8 @@ use crate::auth::sha256_hex;
 
 use super::*;
 
+mod keys;
+
 const TOKEN: &str = "secret";
 
 async fn api(callbacks: bool) -> (TempDir, Api) {

@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** (box, seq) is stored once; the effects of an event and its row share a transaction.
 //! **Invariant:** a call has at most one record, and a record that arrived is never replaced.
+//! **Invariant:** an entry of the audit log is completed once and then stays.
 //! **Invariant:** receipts are appended only, each to the hash of the one before; an opt-out is never removed.
 //!
 //! Absent on purpose: decisions (`cloud/worker`), and any clock: `now` is an argument.
@@ -14,6 +15,7 @@ mod boxes;
 mod calls;
 mod campaigns;
 mod events;
+mod keys;
 mod log;
 mod migrations;
 mod policy;
@@ -29,6 +31,7 @@ pub use boxes::BoxRow;
 pub use calls::{Cancelled, Created, NewCall, Resend};
 pub use campaigns::{CampaignRow, ContactRow, NewContact, Settling};
 pub use events::{Effect, Event, Ingested};
+pub use keys::{AuditEntry, Holder, KeyRow, NewKey};
 pub use log::LogEntry;
 pub use policy::{NewSuppression, OnRecord};
 pub use spool::{AttemptResult, Delivery, Endpoint, LoggedCallback};
