@@ -1,20 +1,19 @@
-//! Campaigns: making one, filling it from CSV, starting and stopping it, and what it has before it.
+//! Campaigns: making one, starting and stopping it, and what it has before it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use trunkline_db::{CampaignRow, NewContact};
+use trunkline_db::CampaignRow;
 use trunkline_dialer::campaign::{Command, State as CampaignState, apply};
 use trunkline_policy::next_open;
 use trunkline_worker::campaigns::{CampaignSettings, preflight};
@@ -23,13 +22,7 @@ use uuid::Uuid;
 use crate::audit::Detail;
 use crate::auth::Caller;
 use crate::calls::{callback, unreadable};
-use crate::import::{Importer, Row};
 use crate::{Api, Problem};
-
-/// Lines that are stored together.
-const BATCH: usize = 1_000;
-/// Bad lines that are listed; the others are counted.
-const LISTED: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,7 +102,7 @@ pub(crate) async fn show(
     Ok(Json(shown))
 }
 
-async fn campaign(api: &Api, id: &str) -> Result<CampaignRow, Problem> {
+pub(crate) async fn campaign(api: &Api, id: &str) -> Result<CampaignRow, Problem> {
     api.db.campaign(id).await?.ok_or_else(|| Problem::not_found("there is no campaign with this id"))
 }
 
@@ -149,94 +142,5 @@ pub(crate) async fn before(
     match found {
         Some(report) => Ok(Json(report).into_response()),
         None => Err(Problem::conflict("unknown_script", "the campaign's script is gone")),
-    }
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Mapping {
-    /// `COLUMN:name,COLUMN:name`.
-    map: Option<String>,
-}
-
-/// Contacts as CSV, of any length. What was stored before a fatal error stays stored.
-pub(crate) async fn contacts(
-    State(api): State<Arc<Api>>,
-    _: Caller,
-    Path(id): Path<String>,
-    Query(mapping): Query<Mapping>,
-    body: Body,
-) -> Result<Response, Problem> {
-    campaign(&api, &id).await?;
-    let pairs = mapping.map.unwrap_or_default();
-    let map = pairs.split(',').filter_map(|pair| pair.split_once(':'));
-    let mut importer =
-        Importer::new(map.map(|(from, to)| (from.trim().to_owned(), to.trim().to_owned())).collect());
-    let mut report = Report::default();
-    let mut rows = Vec::new();
-    let mut stream = body.into_data_stream();
-    let fatal = loop {
-        let pushed = match stream.next().await {
-            Some(Ok(bytes)) => importer.push(&bytes, &mut rows),
-            Some(Err(_)) => break Some("the body broke off".to_owned()),
-            None => {
-                let finished = importer.finish(&mut rows);
-                report.store(&api, &id, &mut rows).await?;
-                break finished.err().map(|error| error.to_string());
-            }
-        };
-        if rows.len() >= BATCH || pushed.is_err() {
-            report.store(&api, &id, &mut rows).await?;
-        }
-        if let Err(error) = pushed {
-            break Some(error.to_string());
-        }
-    };
-    let Report { lines, imported, rejected, errors } = report;
-    let duplicates = lines - imported - rejected;
-    let body = json!({
-        "encoding": importer.encoding(), "lines": lines, "imported": imported, "duplicates": duplicates,
-        "rejected": rejected, "errors": errors, "fatal": fatal,
-    });
-    let status = if fatal.is_none() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    let detail = json!({ "lines": lines, "imported": imported, "rejected": rejected });
-    Ok((status, Detail::of(detail), Json(body)).into_response())
-}
-
-#[derive(Default)]
-struct Report {
-    lines: u64,
-    imported: u64,
-    rejected: u64,
-    errors: Vec<Value>,
-}
-
-impl Report {
-    async fn store(
-        &mut self,
-        api: &Api,
-        campaign: &str,
-        rows: &mut Vec<Result<Row, crate::import::LineError>>,
-    ) -> Result<(), Problem> {
-        let mut contacts = Vec::with_capacity(rows.len());
-        for row in rows.drain(..) {
-            self.lines += 1;
-            match row {
-                Ok(row) => contacts.push(NewContact {
-                    callee: row.callee,
-                    variables: row.variables,
-                    facts: row.facts.to_json(),
-                    external_id: row.external_id,
-                    priority: row.priority,
-                }),
-                Err(error) => {
-                    self.rejected += 1;
-                    if self.errors.len() < LISTED {
-                        self.errors.push(json!({ "line": error.line, "reason": error.reason }));
-                    }
-                }
-            }
-        }
-        self.imported += api.db.add_contacts(campaign, &contacts).await?;
-        Ok(())
     }
 }

@@ -1,44 +1,24 @@
-//! Contacts from CSV, pushed in as they arrive: constant memory, an error for each bad line.
+//! Contacts from CSV (from XLSX in [`xlsx`]), pushed in as they arrive: constant memory, an error for each bad line.
 //!
 //! RFC 4180 with a header line. UTF-8 (with or without a byte order mark) or GBK, told apart by the first
 //! 64 KiB: what is no UTF-8 is GBK. A bad line is reported with its number and passed over.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod rows;
+pub(crate) mod xlsx;
+
+use std::collections::BTreeMap;
 
 use csv_core::{ReadRecordResult, Reader};
 use encoding_rs::{CoderResult, Decoder, Encoding, GB18030, UTF_8};
-use trunkline_model::Callee;
-use trunkline_worker::ContactFacts;
+
+use rows::Table;
+pub(crate) use rows::{Line, LineError, Row, cell};
 
 /// How much is looked at before the encoding is decided.
 const LOOK: usize = 64 * 1024;
 /// The longest line, in bytes of UTF-8.
 const LONGEST: usize = 64 * 1024;
 const MOST_COLUMNS: usize = 200;
-
-/// A line that was read.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Row {
-    /// Whom to call.
-    pub(crate) callee: Callee,
-    /// The script's variables.
-    pub(crate) variables: BTreeMap<String, String>,
-    /// What the gate is to know.
-    pub(crate) facts: ContactFacts,
-    /// The CRM's reference.
-    pub(crate) external_id: Option<String>,
-    /// Lower comes first.
-    pub(crate) priority: u16,
-}
-
-/// What is wrong with a line; holds nothing of what stands in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LineError {
-    /// From 1, the header being the first.
-    pub(crate) line: u64,
-    /// What is wrong.
-    pub(crate) reason: &'static str,
-}
 
 /// Why nothing more can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +29,12 @@ pub(crate) enum ImportError {
     /// Too many columns.
     #[error("the header has more than 200 columns, or a column twice")]
     Header,
+    /// No workbook, or one that is damaged.
+    #[error("the file begins as an XLSX workbook and cannot be read as one")]
+    Workbook,
+    /// A workbook that is too large.
+    #[error("a workbook may have 32 MiB, and 512 MiB unpacked; send larger lists as CSV")]
+    WorkbookLarge,
     /// A line without an end.
     #[error("a line is longer than 64 KiB: is a quotation mark missing?")]
     TooLong,
@@ -70,8 +56,7 @@ pub(crate) struct Importer {
     began: u64,
     /// A record is over and the next has not begun.
     between: bool,
-    columns: Option<Vec<String>>,
-    map: BTreeMap<String, String>,
+    table: Table,
     encoding: &'static Encoding,
 }
 
@@ -89,8 +74,7 @@ impl Importer {
             line: 1,
             began: 1,
             between: true,
-            columns: None,
-            map,
+            table: Table::new(map),
             encoding: UTF_8,
         }
     }
@@ -104,7 +88,7 @@ impl Importer {
     pub(crate) fn push(
         &mut self,
         bytes: &[u8],
-        rows: &mut Vec<Result<Row, LineError>>,
+        rows: &mut Vec<Line>,
     ) -> Result<(), ImportError> {
         if self.decoder.is_some() {
             return self.decode(bytes, false, rows);
@@ -117,16 +101,16 @@ impl Importer {
     }
 
     /// There is no more.
-    pub(crate) fn finish(&mut self, rows: &mut Vec<Result<Row, LineError>>) -> Result<(), ImportError> {
+    pub(crate) fn finish(&mut self, rows: &mut Vec<Line>) -> Result<(), ImportError> {
         if self.decoder.is_none() {
             self.begin(rows)?;
         }
         self.decode(&[], true, rows)?;
         self.records(&[], rows)?;
-        if self.columns.is_none() { Err(ImportError::NoCallee) } else { Ok(()) }
+        if self.table.is_known() { Ok(()) } else { Err(ImportError::NoCallee) }
     }
 
-    fn begin(&mut self, rows: &mut Vec<Result<Row, LineError>>) -> Result<(), ImportError> {
+    fn begin(&mut self, rows: &mut Vec<Line>) -> Result<(), ImportError> {
         // A character that is cut in two by the end of the look is no error.
         let cut = match std::str::from_utf8(&self.head) {
             Ok(_) => true,
@@ -142,7 +126,7 @@ impl Importer {
         &mut self,
         mut bytes: &[u8],
         last: bool,
-        rows: &mut Vec<Result<Row, LineError>>,
+        rows: &mut Vec<Line>,
     ) -> Result<(), ImportError> {
         let mut text = vec![0; 16 * 1024];
         loop {
@@ -164,7 +148,7 @@ impl Importer {
     fn records(
         &mut self,
         mut text: &[u8],
-        rows: &mut Vec<Result<Row, LineError>>,
+        rows: &mut Vec<Line>,
     ) -> Result<(), ImportError> {
         let at_end = text.is_empty();
         loop {
@@ -203,71 +187,19 @@ impl Importer {
         }
     }
 
-    fn record(&mut self, rows: &mut Vec<Result<Row, LineError>>) -> Result<(), ImportError> {
+    fn record(&mut self, rows: &mut Vec<Line>) -> Result<(), ImportError> {
         let mut from = 0;
         let fields: Vec<String> = self.ends[..self.ended]
             .iter()
             .map(|to| {
-                let field = String::from_utf8_lossy(&self.fields[from..*to]).trim().to_owned();
+                let field = String::from_utf8_lossy(&self.fields[from..*to]).into_owned();
                 from = *to;
                 field
             })
             .collect();
-        let Some(columns) = &self.columns else {
-            let named: Vec<String> =
-                fields.into_iter().map(|name| self.map.get(&name).cloned().unwrap_or(name)).collect();
-            if named.iter().collect::<BTreeSet<_>>().len() != named.len() {
-                return Err(ImportError::Header);
-            }
-            if !named.iter().any(|name| name == "callee") {
-                return Err(ImportError::NoCallee);
-            }
-            self.columns = Some(named);
-            return Ok(());
-        };
-        let row = row(columns, fields).map_err(|reason| LineError { line: self.began, reason });
-        rows.push(row);
+        rows.extend(self.table.take(self.began, fields)?);
         Ok(())
     }
-}
-
-fn row(columns: &[String], fields: Vec<String>) -> Result<Row, &'static str> {
-    if fields.len() != columns.len() {
-        return Err("it has another number of fields than the header");
-    }
-    if fields.iter().any(|field| field.contains('\u{fffd}')) {
-        return Err("it holds bytes that are no text in this encoding");
-    }
-    let (mut callee, mut external_id, mut priority) = (None, None, 0);
-    let mut facts = ContactFacts::default();
-    let mut variables = BTreeMap::new();
-    for (name, value) in columns.iter().zip(fields) {
-        if value.is_empty() {
-            continue;
-        }
-        match name.as_str() {
-            "callee" => callee = Some(value.parse().map_err(|_| "its number is not in international form")?),
-            "external_id" => external_id = Some(value),
-            "priority" => {
-                priority = value.parse().map_err(|_| "its priority is not a number from 0 to 65535")?
-            }
-            "country" => facts.country = Some(value),
-            "region" => facts.region = Some(value),
-            "zone" => facts.zone = Some(value),
-            "debt" => facts.debt = Some(value),
-            "consent" => {
-                let consent = serde_json::json!({ "basis": value });
-                let consent = serde_json::from_value(consent);
-                facts.consent =
-                    Some(consent.map_err(|_| "its consent is none of contract, express, written")?);
-            }
-            _ => {
-                variables.insert(name.clone(), value);
-            }
-        }
-    }
-    let callee = callee.ok_or("it has no number")?;
-    Ok(Row { callee, variables, facts, external_id, priority })
 }
 
 #[cfg(test)]

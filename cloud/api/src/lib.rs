@@ -18,6 +18,7 @@ mod callbacks;
 mod calls;
 mod campaigns;
 mod console;
+mod contacts;
 mod import;
 mod keys;
 mod problem;
@@ -106,7 +107,11 @@ impl Api {
             .route("/v1/callback-endpoints/enable", post(callbacks::enable))
             .route("/v1/campaigns", post(campaigns::create).get(campaigns::list))
             .route("/v1/campaigns/{id}", get(campaigns::show))
-            .route("/v1/campaigns/{id}/contacts", post(campaigns::contacts))
+            .route("/v1/campaigns/{id}/contacts", post(contacts::import))
+            .route("/v1/campaigns/{id}/contacts.csv", get(contacts::export))
+            .route("/v1/campaigns/{id}/imports", get(contacts::imports))
+            .route("/v1/imports/{id}", get(contacts::progress))
+            .route("/v1/imports/{id}/errors", get(contacts::import_errors))
             .route("/v1/campaigns/{id}/preflight", get(campaigns::before))
             .route("/v1/campaigns/{id}/{command}", post(campaigns::command))
             .route("/v1/keys", post(keys::create).get(keys::list))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 use trunkline_model::{CallId, Callee, Disposition};
 
 use crate::calls::insert_call;
@@ -159,19 +159,7 @@ impl Db {
         let mut tx = self.begin().await?;
         let mut new = 0;
         for contact in contacts {
-            new += sqlx::query(
-                "INSERT OR IGNORE INTO campaign_contacts (campaign, callee, variables, facts, external_id, priority)
-                 VALUES (?, ?, ?, ?, ?, ?)",
-            )
-            .bind(campaign)
-            .bind(contact.callee.reveal())
-            .bind(to_json("variables", &contact.variables)?)
-            .bind(&contact.facts)
-            .bind(&contact.external_id)
-            .bind(contact.priority)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
+            new += insert_contact(&mut tx, campaign, contact).await?;
         }
         tx.commit().await?;
         Ok(new)
@@ -400,6 +388,27 @@ impl Db {
             .await?;
         rows.iter().map(|row| parsed("call id", row.try_get("id")?)).collect()
     }
+}
+
+/// Stores a contact, unless the campaign has its number already; returns how many were new.
+pub(crate) async fn insert_contact(
+    conn: &mut SqliteConnection,
+    campaign: &str,
+    contact: &NewContact,
+) -> Result<u64, DbError> {
+    let done = sqlx::query(
+        "INSERT OR IGNORE INTO campaign_contacts (campaign, callee, variables, facts, external_id, priority)
+         VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(campaign)
+    .bind(contact.callee.reveal())
+    .bind(to_json("variables", &contact.variables)?)
+    .bind(&contact.facts)
+    .bind(&contact.external_id)
+    .bind(contact.priority)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 fn read(row: &SqliteRow) -> Result<CampaignRow, DbError> {
