@@ -12,7 +12,7 @@ use csv_core::{ReadRecordResult, Reader};
 use encoding_rs::{CoderResult, Decoder, Encoding, GB18030, UTF_8};
 
 use rows::Table;
-pub(crate) use rows::{Line, LineError, Row, cell};
+pub(crate) use rows::{Line, LineError, cell};
 
 /// How much is looked at before the encoding is decided.
 const LOOK: usize = 64 * 1024;
@@ -206,6 +206,7 @@ impl Importer {
 mod tests {
     use proptest::prelude::*;
 
+    use super::rows::Row;
     use super::*;
 
     fn read(

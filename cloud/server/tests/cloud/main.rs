@@ -7,5 +7,6 @@ mod broker;
 mod call;
 mod campaign;
 mod harness;
+mod import;
 mod startup;
 mod suppress;
