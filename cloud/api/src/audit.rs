@@ -55,7 +55,8 @@ pub(crate) async fn keep(State(api): State<Arc<Api>>, request: Request, next: Ne
     };
     parts.extensions.insert(auth::Token(token));
     let response = next.run(Request::from_parts(parts, body)).await;
-    let detail = response.extensions().get::<Detail>().map_or_else(|| json!({}), |Detail(value)| value.clone());
+    let detail =
+        response.extensions().get::<Detail>().map_or_else(|| json!({}), |Detail(value)| value.clone());
     if let Err(error) = api.db.audit_end(n, response.status().as_u16(), &detail).await {
         tracing::error!(error = %Chain(&error), n, "An entry of the audit log could not be completed");
     }

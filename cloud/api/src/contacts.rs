@@ -71,7 +71,8 @@ pub(crate) async fn import(
     report["encoding"] = encoding.into();
     report["errors"] = errors(&listed);
     let status = if fatal.is_none() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    let detail = json!({ "import": id, "lines": row.lines, "imported": row.imported, "rejected": row.rejected });
+    let detail =
+        json!({ "import": id, "lines": row.lines, "imported": row.imported, "rejected": row.rejected });
     Ok((status, Detail::of(detail), Json(report)).into_response())
 }
 

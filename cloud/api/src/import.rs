@@ -85,11 +85,7 @@ impl Importer {
     }
 
     /// Takes the next bytes and appends what they complete to `rows`.
-    pub(crate) fn push(
-        &mut self,
-        bytes: &[u8],
-        rows: &mut Vec<Line>,
-    ) -> Result<(), ImportError> {
+    pub(crate) fn push(&mut self, bytes: &[u8], rows: &mut Vec<Line>) -> Result<(), ImportError> {
         if self.decoder.is_some() {
             return self.decode(bytes, false, rows);
         }
@@ -122,12 +118,7 @@ impl Importer {
         self.decode(&head, false, rows)
     }
 
-    fn decode(
-        &mut self,
-        mut bytes: &[u8],
-        last: bool,
-        rows: &mut Vec<Line>,
-    ) -> Result<(), ImportError> {
+    fn decode(&mut self, mut bytes: &[u8], last: bool, rows: &mut Vec<Line>) -> Result<(), ImportError> {
         let mut text = vec![0; 16 * 1024];
         loop {
             let Some(decoder) = &mut self.decoder else { return Ok(()) };
@@ -145,11 +136,7 @@ impl Importer {
     }
 
     /// Feeds the CSV reader; an empty slice is the end.
-    fn records(
-        &mut self,
-        mut text: &[u8],
-        rows: &mut Vec<Line>,
-    ) -> Result<(), ImportError> {
+    fn records(&mut self, mut text: &[u8], rows: &mut Vec<Line>) -> Result<(), ImportError> {
         let at_end = text.is_empty();
         loop {
             if self.between {

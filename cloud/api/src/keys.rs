@@ -50,7 +50,8 @@ pub(crate) async fn create(
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         return Err(Problem::refused("unknown_scope", "scopes", format!("some of {}", known.join(", "))));
     }
-    if let Some(beyond) = request.scopes.iter().find(|scope| !scope::holds(maker.0.scopes.as_deref(), scope)) {
+    if let Some(beyond) = request.scopes.iter().find(|scope| !scope::holds(maker.0.scopes.as_deref(), scope))
+    {
         return Err(Problem::forbidden(beyond));
     }
     if request.expires_at.is_some_and(|at| at <= now) {

@@ -128,11 +128,9 @@ async fn store(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Re
     let fault = match &event.effect {
         Effect::Unreadable(fault) => Some(fault.as_str()),
         Effect::Receipt(entry, _) if !entry.is_intact() => Some("the receipt was changed on its way"),
-        Effect::Progress(_)
-        | Effect::Turn(..)
-        | Effect::Ended(_)
-        | Effect::Receipt(..)
-        | Effect::Unknown => None,
+        Effect::Progress(_) | Effect::Turn(..) | Effect::Ended(_) | Effect::Receipt(..) | Effect::Unknown => {
+            None
+        }
     };
     let inserted = sqlx::query(
         "INSERT OR IGNORE INTO call_events (box, seq, sess, id, ts, kind, trace, body, fault, at)

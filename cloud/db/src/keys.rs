@@ -118,7 +118,8 @@ impl Db {
             .bind(now.as_millisecond())
             .execute(&mut *tx)
             .await?;
-        let row = sqlx::query("SELECT * FROM api_keys WHERE id = ?").bind(id).fetch_optional(&mut *tx).await?;
+        let row =
+            sqlx::query("SELECT * FROM api_keys WHERE id = ?").bind(id).fetch_optional(&mut *tx).await?;
         tx.commit().await?;
         row.as_ref().map(read_key).transpose()
     }
@@ -190,12 +191,11 @@ impl Db {
     /// [`DbError`].
     pub async fn audit_setting(&self, what: &str, detail: &Value, now: Timestamp) -> Result<bool, DbError> {
         let mut tx = self.begin().await?;
-        let last = sqlx::query(
-            "SELECT detail FROM audit WHERE who = 'server' AND path = ? ORDER BY n DESC LIMIT 1",
-        )
-        .bind(what)
-        .fetch_optional(&mut *tx)
-        .await?;
+        let last =
+            sqlx::query("SELECT detail FROM audit WHERE who = 'server' AND path = ? ORDER BY n DESC LIMIT 1")
+                .bind(what)
+                .fetch_optional(&mut *tx)
+                .await?;
         let text = detail.to_string();
         if let Some(row) = last
             && row.try_get::<String, _>("detail")? == text
@@ -219,12 +219,11 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn audit(&self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, DbError> {
-        let rows =
-            sqlx::query("SELECT * FROM audit WHERE ?1 IS NULL OR n < ?1 ORDER BY n DESC LIMIT ?2")
-                .bind(before.map(number))
-                .bind(limit)
-                .fetch_all(self.reader())
-                .await?;
+        let rows = sqlx::query("SELECT * FROM audit WHERE ?1 IS NULL OR n < ?1 ORDER BY n DESC LIMIT ?2")
+            .bind(before.map(number))
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(AuditEntry {

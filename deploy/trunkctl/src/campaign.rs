@@ -91,7 +91,12 @@ pub async fn run(stage: &mut Stage, size: Size, mut told: impl FnMut(&str)) -> R
     let mut rang: BTreeMap<String, u32> = BTreeMap::new();
     let (mut killed, mut shown) = (0, 0);
     loop {
-        ensure!(begun.elapsed() < size.within, "only {} of {} were called in time", rang.len(), size.contacts);
+        ensure!(
+            begun.elapsed() < size.within,
+            "only {} of {} were called in time",
+            rang.len(),
+            size.contacts
+        );
         count(stage, &mut rang);
         if rang.len() >= shown + 20 {
             shown = rang.len();
@@ -178,8 +183,7 @@ mod tests {
         let size = Size { contacts, kills: 0, within: Duration::from_secs(1) };
         let rang = (0..contacts).map(|n| (number(n), 1)).collect();
         let campaign = json!({ "state": "finished", "reasons": expected(size) });
-        let report =
-            Report { rang, campaign, opted_out: number(contacts), took: Duration::ZERO, killed: 0 };
+        let report = Report { rang, campaign, opted_out: number(contacts), took: Duration::ZERO, killed: 0 };
         (size, report)
     }
 

@@ -183,7 +183,9 @@ async fn campaign(options: &Options, contacts: usize) -> Result<()> {
     let args = campaign::customers(&options.personas, size);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut stage = Stage::start(plan, &args, |what| println!("  … {what}")).await?;
-    println!("A campaign: {contacts} customers, one box, 10 lines. They hang up at once, are busy, or decline.");
+    println!(
+        "A campaign: {contacts} customers, one box, 10 lines. They hang up at once, are busy, or decline."
+    );
     let report = campaign::run(&mut stage, size, |what| println!("  {what}")).await?;
     report.check(size)?;
     println!(

@@ -227,7 +227,8 @@ impl Stage {
     pub fn verify_args(&self) -> Vec<String> {
         let file = |name: &str| self.plan.dir.join(name).display().to_string();
         let url = format!("https://{}", self.addresses.0);
-        let args = ["receipts", "verify", "--url", &url, "--ca", &file("ca.pem"), "--token-file", &file("token")];
+        let args =
+            ["receipts", "verify", "--url", &url, "--ca", &file("ca.pem"), "--token-file", &file("token")];
         args.map(str::to_owned).to_vec()
     }
 

@@ -337,15 +337,17 @@ async fn a_campaign_calls_two_hundred_once_each_though_the_cloud_is_killed_twice
     let size = Size { contacts: 200, kills: 2, within: Duration::from_secs(300) };
     let args = campaign::customers(&root().join("deploy/personas"), size);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut stage = Stage::start(Plan { channels: 10, ..plan(dir.path()) }, &args, |what| println!("… {what}"))
-        .await
-        .unwrap();
+    let mut stage =
+        Stage::start(Plan { channels: 10, ..plan(dir.path()) }, &args, |what| println!("… {what}"))
+            .await
+            .unwrap();
     let report = campaign::run(&mut stage, size, |what| println!("{what}")).await.unwrap();
     println!("{} telephones in {:?}", report.rang.len(), report.took);
     report.check(size).unwrap();
     assert_eq!(report.killed, 2);
 
-    let verify = std::process::Command::new(env!("CARGO_BIN_EXE_trunkctl")).args(stage.verify_args()).output();
+    let verify =
+        std::process::Command::new(env!("CARGO_BIN_EXE_trunkctl")).args(stage.verify_args()).output();
     let verify = verify.unwrap();
     let said = String::from_utf8_lossy(&verify.stdout).into_owned();
     assert!(verify.status.success(), "{said}{}", String::from_utf8_lossy(&verify.stderr));
@@ -374,13 +376,24 @@ async fn an_opt_out_between_lease_and_dialling_keeps_the_telephone_from_ringing(
     let opt_out = json!({ "callee": "+8613800138001" });
     stage.api.expect(201, "/v1/opt-outs", &opt_out).await.unwrap();
     let call = stage.api.wait_ended(&id, CALL_WITHIN).await.unwrap();
-    assert_eq!((call["disposition"].as_str(), call["cause"].as_str()), (Some("cancelled"), Some("not permitted: opted_out")), "{call}");
+    assert_eq!(
+        (call["disposition"].as_str(), call["cause"].as_str()),
+        (Some("cancelled"), Some("not permitted: opted_out")),
+        "{call}"
+    );
     let rang = stage.callee.as_ref().unwrap().take_lines();
     assert!(!rang.iter().any(|line| line.contains("\"ringing\"")), "{rang:?}");
     let (_, receipts) = stage.api.get(&format!("/v1/calls/{id}/receipt")).await.unwrap();
     let last = receipts["receipts"].as_array().unwrap().last().unwrap().clone();
-    assert_eq!((&last["body"]["stage"], &last["body"]["decision"]["reason"]), (&json!("dial"), &json!("opted_out")));
+    assert_eq!(
+        (&last["body"]["stage"], &last["body"]["decision"]["reason"]),
+        (&json!("dial"), &json!("opted_out"))
+    );
     assert_eq!(last["body"]["anchor"]["follows"], true, "{last:#}");
     let (_, state) = stage.api.get("/v1/suppressions").await.unwrap();
-    assert_eq!((&state["head"], &state["boxes"][0]["upto"]), (&json!(1), &json!(1)), "the box has confirmed it");
+    assert_eq!(
+        (&state["head"], &state["boxes"][0]["upto"]),
+        (&json!(1), &json!(1)),
+        "the box has confirmed it"
+    );
 }

@@ -170,7 +170,14 @@ pub(crate) struct LinkConfig {
 pub(crate) fn start(config: LinkConfig, store: OutboxStore, down: mpsc::UnboundedSender<Down>) -> Uplink {
     let outbox = Outbox::new(store.acked_upto(), store.next_seq() - 1);
     let (up, inbox) = mpsc::unbounded_channel();
-    let inner = Inner { store, outbox, sess: 0, recent: BTreeMap::new(), connected: false, unlinked: Some(Instant::now()) };
+    let inner = Inner {
+        store,
+        outbox,
+        sess: 0,
+        recent: BTreeMap::new(),
+        connected: false,
+        unlinked: Some(Instant::now()),
+    };
     let shared = Arc::new(Shared {
         box_id: config.box_id.clone(),
         channels: config.channels,

@@ -369,7 +369,10 @@ fn a_call_that_the_gate_does_not_permit_any_more_is_filed_as_nobody_called() {
     world.settle();
     let record = world.record.expect("a record");
     assert_eq!(record.disposition, Disposition::Cancelled);
-    assert_eq!((record.cause.as_str(), record.rang, record.answered), ("not permitted: opted_out", None, None));
+    assert_eq!(
+        (record.cause.as_str(), record.rang, record.answered),
+        ("not permitted: opted_out", None, None)
+    );
 }
 
 #[test]

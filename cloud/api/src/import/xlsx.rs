@@ -74,7 +74,9 @@ impl SheetRow {
             }
             DataRef::Int(number) => number.to_string(),
             // Below 2^53 a whole number is exact, and is written as one.
-            DataRef::Float(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => format!("{number:.0}"),
+            DataRef::Float(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => {
+                format!("{number:.0}")
+            }
             DataRef::Float(number) => number.to_string(),
             DataRef::String(text) => text.clone(),
             DataRef::SharedString(text) => (*text).to_owned(),

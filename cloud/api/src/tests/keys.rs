@@ -36,7 +36,10 @@ async fn a_token_is_shown_once_kept_as_a_hash_and_opens_what_its_scopes_name_unt
     api.db.ping().await.unwrap();
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        assert!(!bytes.windows(token.len()).any(|window| window == token.as_bytes()), "the token is on the disk");
+        assert!(
+            !bytes.windows(token.len()).any(|window| window == token.as_bytes()),
+            "the token is on the disk"
+        );
     }
 
     let (status, _) = send_as(&api, &token, Method::GET, "/v1/calls", None).await;

@@ -70,7 +70,11 @@ async fn a_spoken_opt_out_reaches_every_connected_box_and_who_has_not_confirmed_
     let lease = dialled(&mut b).await;
     assert_eq!(lease.gate.unwrap().suppressions, 1);
     let (_, state) = cloud.get("/v1/suppressions").await;
-    assert_eq!((&state["boxes"][1]["upto"], &state["boxes"][1]["lag_s"]), (&json!(1), &json!(0)), "{state:#}");
+    assert_eq!(
+        (&state["boxes"][1]["upto"], &state["boxes"][1]["lag_s"]),
+        (&json!(1), &json!(0)),
+        "{state:#}"
+    );
     assert_eq!(pushed(&mut a).await.upto, 1, "who has not confirmed is told again");
 
     // A box that claims more than there is has another cloud's changes: it begins anew.

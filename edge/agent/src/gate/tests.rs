@@ -135,7 +135,8 @@ fn what_the_cloud_allowed_is_allowed_here_and_refused_when_the_world_has_changed
     assert_eq!(world.permit(&command(2), 0, "2026-11-23T15:00:00Z"), refused("outside_hours"), "23:00");
     let mut other = command(3);
     let order = other.gate.as_mut().unwrap();
-    order.dossier.plan.windows = vec![Hours { days: vec![], from: "14:00".parse().unwrap(), to: "15:00".parse().unwrap() }];
+    order.dossier.plan.windows =
+        vec![Hours { days: vec![], from: "14:00".parse().unwrap(), to: "15:00".parse().unwrap() }];
     assert_eq!(world.permit(&other, 0, DAY), refused("outside_hours"), "the campaign's own windows");
     let mut other = command(4);
     other.gate.as_mut().unwrap().dossier.history = vec![Attempt {
@@ -221,9 +222,17 @@ fn a_list_entry_that_was_pushed_stops_the_call() {
     let mut world = World::new();
     let who = Fingerprint::of(&command(1).callee);
     let change = Change::Listed(Listed { list: "litigator".into(), until: None });
-    world.gate.suppress(&SuppressCommand { after: 0, upto: 5, changes: vec![Suppression { n: 5, who, change }] });
+    world.gate.suppress(&SuppressCommand {
+        after: 0,
+        upto: 5,
+        changes: vec![Suppression { n: 5, who, change }],
+    });
     assert_eq!(world.permit(&command(1), 0, DAY), Err("not permitted: suppressed".into()));
     let change = Change::Unlisted("litigator".into());
-    world.gate.suppress(&SuppressCommand { after: 5, upto: 6, changes: vec![Suppression { n: 6, who, change }] });
+    world.gate.suppress(&SuppressCommand {
+        after: 5,
+        upto: 6,
+        changes: vec![Suppression { n: 6, who, change }],
+    });
     assert_eq!(world.permit(&command(2), 0, DAY), Ok(()));
 }
