@@ -12,6 +12,7 @@ use rtrb::Producer;
 use tokio::sync::{Mutex, mpsc};
 use tracing::{info, warn};
 use trunkline_audio::record::RecordFrame;
+use trunkline_gate::BoxGate;
 use trunkline_line::{MediaHandle, RecorderHandle, RtpPorts, SipHandle};
 use trunkline_model::{CallId, Callee, Disposition};
 use trunkline_wire::{CallRecord, DialCommand, DialReply};
@@ -19,7 +20,6 @@ use trunkline_wire::{CallRecord, DialCommand, DialReply};
 use crate::blobs::Blobs;
 use crate::call::{self, Message};
 use crate::config::Config;
-use crate::gate::BoxGate;
 use crate::speech::Speech;
 use crate::uplink::{Down, Uplink};
 

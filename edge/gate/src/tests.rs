@@ -163,6 +163,24 @@ fn what_the_cloud_allowed_is_allowed_here_and_refused_when_the_world_has_changed
 }
 
 #[test]
+fn a_pack_that_the_box_lacks_is_asked_for_by_its_hash_and_another_one_is_refused() {
+    let mut world = World::new();
+    let text = Packs::shipped().unwrap().get("cn").unwrap().text().replace("version: 1", "version: 7");
+    let newer = Pack::from_yaml("cn", &text).unwrap().reference();
+    assert_eq!(newer.version, 7);
+    let mut command = command(1);
+    assert_eq!(world.gate.missing(&command), []);
+    command.gate.as_mut().unwrap().packs = vec![newer.clone()];
+    assert_eq!(world.gate.missing(&command), [newer.clone()]);
+    assert!(world.permit(&command, 0, DAY).is_err(), "not here yet");
+    let us = Packs::shipped().unwrap().get("us").unwrap().text().to_owned();
+    assert!(world.gate.take_pack(&newer, &us).is_err());
+    world.gate.take_pack(&newer, &text).unwrap();
+    assert_eq!(world.permit(&command, 0, DAY), Ok(()));
+    assert_eq!(world.filed.last().unwrap().read().unwrap().decision.packs, [newer]);
+}
+
+#[test]
 fn what_is_missing_fails_closed() {
     let mut world = World::new();
     let mut bare = command(1);

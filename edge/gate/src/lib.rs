@@ -3,6 +3,12 @@
 //! The lease brings the facts and names the packs; packs come by hash, suppressions are pushed ahead. What
 //! is missing fails closed. Each decision is a receipt in the box's chain, on the disk and in the outbox
 //! before anything is dialled.
+//!
+//! **Invariant:** what the cloud was told that the box has is on the disk.
+//! **Invariant:** no call is permitted without a receipt that was filed.
+//!
+//! Absent on purpose: sockets (packs are fetched by whoever calls), the outbox, and any rule: those are
+//! `shared/policy`.
 
 mod chain;
 mod stoplist;
@@ -13,16 +19,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use tracing::{info, warn};
 use trunkline_dialogue::Script;
 use trunkline_model::Callee;
 use trunkline_policy::receipt::{Body, Entry, Stage};
-use trunkline_policy::{OptOut, OptOutScope, Pack, Packs, ScriptFacts, Verdict};
+use trunkline_policy::{OptOut, OptOutScope, Pack, PackRef, Packs, ScriptFacts, Verdict};
 use trunkline_wire::{DialCommand, SuppressCommand};
 
-use crate::blobs::Blobs;
 use chain::Chain;
 use stoplist::StoplistFile;
 
@@ -34,7 +39,7 @@ const CATCH_UP_EVERY: Duration = Duration::from_millis(50);
 const CATCH_UP_TRIES: u32 = 160;
 
 /// The gate.
-pub(crate) struct BoxGate {
+pub struct BoxGate {
     /// By SHA-256 of their text.
     packs: Mutex<BTreeMap<String, Arc<Pack>>>,
     scripts: Mutex<BTreeMap<String, Arc<ScriptFacts>>>,
@@ -44,8 +49,11 @@ pub(crate) struct BoxGate {
 }
 
 impl BoxGate {
-    /// Opens what is kept below `dir`.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
+    /// Opens what is kept below `dir`: `suppressions.jsonl` and `receipts.jsonl`.
+    ///
+    /// # Errors
+    /// When the disk does not allow it.
+    pub fn open(dir: &Path) -> Result<Self> {
         let shipped = Packs::shipped().context("the packs of this build cannot be read")?;
         let packs = shipped.all().map(|pack| (pack.reference().sha256, Arc::new(pack.clone()))).collect();
         let stoplist = StoplistFile::open(&dir.join("suppressions.jsonl"))?;
@@ -60,12 +68,12 @@ impl BoxGate {
     }
 
     /// Returns up to which number the box has the suppressions, for its births.
-    pub(crate) fn position(&self) -> Arc<AtomicU64> {
+    pub fn position(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.position)
     }
 
     /// Takes changes from the cloud in and returns how far the box is.
-    pub(crate) fn suppress(&self, command: &SuppressCommand) -> u64 {
+    pub fn suppress(&self, command: &SuppressCommand) -> u64 {
         let mut stoplist = lock(&self.stoplist);
         if let Err(error) = stoplist.take(command) {
             // Not confirmed, so the cloud sends them again and gives no new lease until then.
@@ -76,40 +84,15 @@ impl BoxGate {
     }
 
     /// Keeps what a customer said on a call of this box.
-    pub(crate) fn opted_out(&self, callee: &Callee, at: Timestamp) {
+    pub fn opted_out(&self, callee: &Callee, at: Timestamp) {
         let opt_out = OptOut { scope: OptOutScope::Number, channel: "spoken".into(), at };
         if let Err(error) = lock(&self.stoplist).opted_out(callee, opt_out) {
             warn!("An opt-out could not be written here; the record takes it to the cloud: {error:#}");
         }
     }
 
-    /// Fetches what the decision about this call will need, while there is time.
-    pub(crate) async fn prepare(&self, command: &DialCommand, script: &Script, blobs: &Blobs) -> Result<()> {
-        self.learn(script);
-        for wanted in command.gate.iter().flat_map(|order| &order.packs) {
-            if lock(&self.packs).contains_key(&wanted.sha256) {
-                continue;
-            }
-            let text = blobs.policy_pack(&wanted.sha256).await?;
-            let pack = Pack::from_yaml(&wanted.id, &text).context("a policy pack cannot be used")?;
-            info!(pack = wanted.id, version = wanted.version, "Policy pack fetched");
-            lock(&self.packs).insert(wanted.sha256.clone(), Arc::new(pack));
-        }
-        Ok(())
-    }
-
-    /// Waits a moment for suppressions that the lease knows of and that are still on their way.
-    pub(crate) async fn catch_up(&self, command: &DialCommand) {
-        let Some(order) = &command.gate else { return };
-        for _ in 0..CATCH_UP_TRIES {
-            if self.position.load(Ordering::Relaxed) >= order.suppressions {
-                return;
-            }
-            tokio::time::sleep(CATCH_UP_EVERY).await;
-        }
-    }
-
-    fn learn(&self, script: &Script) {
+    /// Reads from a script what the decision needs to know of it.
+    pub fn learn(&self, script: &Script) {
         let mut scripts = lock(&self.scripts);
         if scripts.len() >= SCRIPTS {
             scripts.clear();
@@ -119,12 +102,45 @@ impl BoxGate {
             .or_insert_with(|| Arc::new(ScriptFacts::read(script.canonical())));
     }
 
+    /// Returns the packs that the decision about this call needs and the box lacks: to be fetched by their
+    /// hash while there is time.
+    pub fn missing(&self, command: &DialCommand) -> Vec<PackRef> {
+        let known = lock(&self.packs);
+        let wanted = command.gate.iter().flat_map(|order| &order.packs);
+        wanted.filter(|wanted| !known.contains_key(&wanted.sha256)).cloned().collect()
+    }
+
+    /// Takes a pack in.
+    ///
+    /// # Errors
+    /// When the text is no pack, or another one than was wanted.
+    pub fn take_pack(&self, wanted: &PackRef, text: &str) -> Result<()> {
+        let pack = Pack::from_yaml(&wanted.id, text).context("a policy pack cannot be used")?;
+        if pack.reference().sha256 != wanted.sha256 {
+            bail!("what came is not the policy pack that was asked for");
+        }
+        info!(pack = wanted.id, version = wanted.version, "Policy pack taken");
+        lock(&self.packs).insert(wanted.sha256.clone(), Arc::new(pack));
+        Ok(())
+    }
+
+    /// Waits a moment for suppressions that the lease knows of and that are still on their way.
+    pub async fn catch_up(&self, command: &DialCommand) {
+        let Some(order) = &command.gate else { return };
+        for _ in 0..CATCH_UP_TRIES {
+            if self.position.load(Ordering::Relaxed) >= order.suppressions {
+                return;
+            }
+            tokio::time::sleep(CATCH_UP_EVERY).await;
+        }
+    }
+
     /// Decides whether the call may be dialled now. `unlinked_s` is for how many seconds nothing could
     /// reach the box; `file` takes the receipt upstream.
     ///
     /// # Errors
     /// Why it may not, as the call's cause.
-    pub(crate) fn permit(
+    pub fn permit(
         &self,
         command: &DialCommand,
         unlinked_s: u64,
