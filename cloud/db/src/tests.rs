@@ -163,7 +163,14 @@ async fn an_acknowledgement_never_reaches_beyond_what_was_sent() {
 async fn a_gap_too_wide_to_list_holds_the_acknowledgement_back() {
     let (_dir, db) = open().await;
     assert_eq!(ack_of(&db, &[plain(10_000)]).await, Ack { upto: 0, except: vec![] });
-    let birth = Birth { online: true, sess: 9, software: String::new(), channels: 1, oldest: Some(10_000) };
+    let birth = Birth {
+        online: true,
+        sess: 9,
+        software: String::new(),
+        channels: 1,
+        oldest: Some(10_000),
+        suppressions: None,
+    };
     db.box_said(&the_box(), &birth, t0()).await.unwrap();
     assert_eq!(ack_of(&db, &[plain(10_001)]).await, Ack { upto: 10_001, except: vec![] });
 }
@@ -330,7 +337,14 @@ async fn a_command_is_repeated_until_the_box_says_something() {
     let (_dir, db) = open().await;
     let call = carried(&db, 1).await;
     assert!(db.resends(after(5), after(5)).await.unwrap().is_empty(), "the box is not online");
-    let birth = Birth { online: true, sess: 1, software: String::new(), channels: 1, oldest: None };
+    let birth = Birth {
+        online: true,
+        sess: 1,
+        software: String::new(),
+        channels: 1,
+        oldest: None,
+        suppressions: None,
+    };
     db.box_said(&the_box(), &birth, t0()).await.unwrap();
 
     let resends = db.resends(after(5), after(5)).await.unwrap();
@@ -363,7 +377,8 @@ async fn a_queued_call_is_cancelled_at_once_and_then_given_to_nobody() {
 async fn words_of_an_older_session_do_not_count() {
     let (_dir, db) = open().await;
     let say = async |online, sess| {
-        let birth = Birth { online, sess, software: "1".into(), channels: 2, oldest: None };
+        let birth =
+            Birth { online, sess, software: "1".into(), channels: 2, oldest: None, suppressions: None };
         db.box_said(&the_box(), &birth, t0()).await.unwrap()
     };
     assert!(say(true, 7).await);

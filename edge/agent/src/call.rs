@@ -194,6 +194,9 @@ impl Driver {
             Output::File => self.close().await,
             Output::Ended(record) => {
                 info!(disposition = %record.disposition, turns = record.turns.len(), "Call over");
+                if record.suppress {
+                    self.shared.gate.opted_out(&self.command.callee, record.ended);
+                }
                 file(&self.shared.uplink, &record);
             }
         }
@@ -214,6 +217,11 @@ impl Driver {
         let (shared, command, own) = (Arc::clone(&self.shared), self.command.clone(), self.own.clone());
         let task = async move {
             let script = shared.blobs.script(&command.script.version).await.map_err(|e| format!("{e:#}"))?;
+            shared.gate.learn(&script);
+            for pack in shared.gate.missing(&command) {
+                let text = shared.blobs.policy_pack(&pack.sha256).await.map_err(|e| format!("{e:#}"))?;
+                shared.gate.take_pack(&pack, &text).map_err(|e| format!("{e:#}"))?;
+            }
             let voice = VoiceOf::script(&script).map_err(|e| format!("{e:#}"))?;
             let pieces = pieces_ahead(&script, &command.variables, jiff::Zoned::now().date());
             let missing: Vec<_> = pieces
@@ -253,6 +261,17 @@ impl Driver {
     }
 
     async fn dial(&mut self) {
+        let (shared, command) = (&self.shared, &self.command);
+        shared.gate.catch_up(command).await;
+        let unlinked_s = shared.uplink.unlinked_s();
+        let permitted = tokio::task::block_in_place(|| {
+            shared.gate.permit(command, unlinked_s, Timestamp::now(), |receipt| {
+                shared.uplink.event("gate.receipt", receipt)
+            })
+        });
+        if let Err(reason) = permitted {
+            return self.core.handle_not_permitted(Instant::now(), reason);
+        }
         if let Err(reason) = self.try_dial().await {
             self.core.handle_fault(Instant::now(), reason);
         }

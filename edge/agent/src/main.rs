@@ -26,6 +26,7 @@ use rtrb::Consumer;
 use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{info, warn};
 use trunkline_audio::record::RecordFrame;
+use trunkline_gate::BoxGate;
 use trunkline_line::{MediaHandle, RecorderHandle, RtpPorts};
 use trunkline_sip::UaConfig;
 use trunkline_sip::digest::Credentials;
@@ -139,6 +140,7 @@ async fn run(path: &Path) -> Result<()> {
         tokio::task::spawn_blocking(move || Speech::load(&models, &prompts, workers)).await??
     };
     let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
+    let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;
 
     let (strangers, mut unclaimed) = mpsc::unbounded_channel();
     let sip = trunkline_line::start_sip(config.trunk.bind, |local| user_agent(&config, local), strangers)
@@ -165,6 +167,7 @@ async fn run(path: &Path) -> Result<()> {
         port,
         channels: config.channels,
         tls: Arc::clone(&tls),
+        suppressions: gate.position(),
     };
     let uplink = uplink::start(link, store, down_tx);
     let blobs = Blobs::new(&tls, &config.cloud.api, config.data_dir.join("blobs"))?;
@@ -180,6 +183,7 @@ async fn run(path: &Path) -> Result<()> {
         ports,
         uplink,
         blobs,
+        gate,
         monitor: Mutex::new(monitor),
     });
     let (stop_tx, stop) = watch::channel(false);

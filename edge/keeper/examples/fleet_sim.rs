@@ -204,6 +204,7 @@ impl One {
                 software: "sim".into(),
                 channels: 0,
                 oldest: Some(1),
+                suppressions: None,
             };
             client.try_subscribe_many([Filter::new(topic::ack(&self.id), QoS::AtLeastOnce)]).unwrap();
             let birth = self.envelope(0, "conn", birth);

@@ -78,6 +78,9 @@ pub struct Birth {
     /// not come any more. Absent when the box does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<u64>,
+    /// How far the box has the suppressions; absent where it keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressions: Option<u64>,
 }
 
 /// `ack`: the cloud has committed these events to its database.
