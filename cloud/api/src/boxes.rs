@@ -40,7 +40,8 @@ pub(crate) async fn scripts(State(api): State<Arc<Api>>, _: Caller) -> Json<Valu
     Json(json!({ "scripts": scripts }))
 }
 
-/// A script by the hash of its canonical text. Content under a hash never changes, so it may be kept.
+/// A script by the hash of its canonical text, or a policy pack by that of its own. Content under a hash never
+/// changes, so it may be kept.
 pub(crate) async fn blob(
     State(api): State<Arc<Api>>,
     Known(by): Known,
@@ -48,12 +49,18 @@ pub(crate) async fn blob(
 ) -> Result<Response, Problem> {
     let missing = || Problem::not_found("there is no blob with this hash");
     let version: ScriptVersion = sha256.parse().map_err(|_| missing())?;
-    let canonical = api.db.script(&version).await?.ok_or_else(missing)?;
-    tracing::debug!(box.id = %by, %version, bytes = canonical.len(), "Script fetched");
+    let (kind, text) = match api.db.script(&version).await? {
+        Some(canonical) => ("application/json", canonical),
+        None => {
+            let pack = api.gate.packs().all().find(|pack| pack.reference().sha256 == version.as_str());
+            ("application/yaml", pack.ok_or_else(missing)?.text().to_owned())
+        }
+    };
+    tracing::debug!(box.id = %by, %version, bytes = text.len(), "Blob fetched");
     let headers = [
-        (CONTENT_TYPE, "application/json".to_owned()),
+        (CONTENT_TYPE, kind.to_owned()),
         (ETAG, format!("\"{version}\"")),
         (CACHE_CONTROL, "private, max-age=31536000, immutable".to_owned()),
     ];
-    Ok((headers, canonical).into_response())
+    Ok((headers, text).into_response())
 }

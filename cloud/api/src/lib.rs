@@ -114,7 +114,7 @@ impl Api {
             .route("/v1/calls/{id}/receipt", get(receipts::of_call))
             .route("/v1/receipts", get(receipts::chain))
             .route("/v1/opt-outs", post(suppression::opt_out))
-            .route("/v1/suppressions", post(suppression::extend))
+            .route("/v1/suppressions", post(suppression::extend).get(suppression::confirmations))
             .route("/v1/callbacks", get(callbacks::list))
             .route("/v1/callbacks/{id}/replay", post(callbacks::replay))
             .route("/v1/callback-endpoints", get(callbacks::endpoints))

@@ -10,10 +10,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use trunkline_db::NewSuppression;
 use trunkline_model::Callee;
-use trunkline_policy::{OptOut, OptOutScope};
+use trunkline_policy::{Fingerprint, OptOut, OptOutScope};
 
 use crate::audit::Detail;
 use crate::auth::Caller;
@@ -61,10 +61,18 @@ pub(crate) async fn opt_out(
     let opt_out = OptOut { scope: scope(&request)?, channel: "api".into(), at: now };
     api.db.opt_out(&callee, &opt_out).await?;
     tracing::info!(by = token, "An opt-out was written down");
-    // Calls that wait are judged again before they go out; those are the only ones left.
+    // Calls that wait are judged again before they go out, and those with a box once more there.
+    api.wakers.suppressor();
     api.wakers.dispatcher();
-    let detail = Detail::of(json!({ "scope": opt_out.scope }));
+    // Who opted out can be tested against the fingerprint and not read from it.
+    let detail = Detail::of(json!({ "scope": opt_out.scope, "who": Fingerprint::of(&callee) }));
     Ok((StatusCode::CREATED, detail, Json(json!({ "scope": opt_out.scope, "at": now }))).into_response())
+}
+
+/// How far the boxes are: who lacks a change gets no new call.
+pub(crate) async fn confirmations(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
+    let head = api.db.suppression_head().await?;
+    Ok(Json(json!({ "head": head, "boxes": api.db.confirmations((api.clock)()).await? })))
 }
 
 #[derive(Deserialize)]
@@ -101,6 +109,7 @@ pub(crate) async fn extend(
     let now = (api.clock)();
     api.db.suppress(&entries, now).await?;
     api.db.list_is_current(&request.list, now).await?;
+    api.wakers.suppressor();
     let done = json!({ "list": request.list, "entries": entries.len() });
     Ok((StatusCode::CREATED, Detail::of(done.clone()), Json(done)).into_response())
 }

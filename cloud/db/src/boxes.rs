@@ -7,7 +7,7 @@ use trunkline_model::BoxId;
 use trunkline_wire::Birth;
 
 use crate::store::{count, instant, number, parsed};
-use crate::{Db, DbError};
+use crate::{Db, DbError, suppress};
 
 /// One box.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +27,10 @@ pub struct BoxRow {
     pub busy: u32,
     /// When it last said something.
     pub last_seen: Timestamp,
+    /// It has said that it has the suppressions up to this number.
+    pub suppressed_upto: u64,
+    /// It has all of them. A box that has not gets no new lease.
+    pub confirmed: bool,
 }
 
 impl Db {
@@ -37,7 +41,8 @@ impl Db {
     pub async fn boxes(&self) -> Result<Vec<BoxRow>, DbError> {
         let rows = sqlx::query(
             "SELECT boxes.*, (SELECT COUNT(*) FROM calls WHERE calls.box = boxes.box AND lost = 0
-                AND status NOT IN ('queued', 'ended')) AS busy
+                AND status NOT IN ('queued', 'ended')) AS busy,
+                suppressed_upto >= (SELECT COALESCE(MAX(n), 0) FROM suppression_log) AS confirmed
              FROM boxes ORDER BY box",
         )
         .fetch_all(self.reader())
@@ -52,6 +57,8 @@ impl Db {
                     channels: row.try_get("channels")?,
                     busy: row.try_get("busy")?,
                     last_seen: instant(row.try_get("last_seen")?)?,
+                    suppressed_upto: count(row.try_get("suppressed_upto")?),
+                    confirmed: row.try_get("confirmed")?,
                 })
             })
             .collect()
@@ -93,6 +100,10 @@ impl Db {
                 .bind(id.as_str())
                 .execute(&mut *tx)
                 .await?;
+        }
+        if birth.online {
+            // What it says now counts, also when it is less than before: its disk may be another one.
+            suppress::confirmed(&mut tx, id, birth.suppressions.unwrap_or(0)).await?;
         }
         if let Some(oldest) = birth.oldest {
             give_up_below(&mut tx, id, oldest).await?;

@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::{BoxId, CallId};
+use trunkline_policy::receipt::{Body, Entry};
 use trunkline_wire::{Ack, CallProgress, CallRecord, TurnRecord};
 use uuid::Uuid;
 
 use crate::log::append;
 use crate::store::{count, number, to_json};
+use crate::suppress::anchor_receipt;
 use crate::view::load;
 use crate::{CallStatus, Db, DbError, spool};
 
@@ -49,6 +51,8 @@ pub enum Effect {
     Turn(CallId, Box<TurnRecord>),
     /// `call.ended`.
     Ended(Box<CallRecord>),
+    /// `gate.receipt`: what the gate on the box decided, as it stands in the box's chain.
+    Receipt(Box<Entry>, Box<Body>),
     /// Of a type that this build does not know: kept, without effect.
     Unknown,
     /// Not what its type says: kept for people to look at, without effect. It is acknowledged all
@@ -123,7 +127,10 @@ enum Stored {
 async fn store(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Result<Stored, DbError> {
     let fault = match &event.effect {
         Effect::Unreadable(fault) => Some(fault.as_str()),
-        Effect::Progress(_) | Effect::Turn(..) | Effect::Ended(_) | Effect::Unknown => None,
+        Effect::Receipt(entry, _) if !entry.is_intact() => Some("the receipt was changed on its way"),
+        Effect::Progress(_) | Effect::Turn(..) | Effect::Ended(_) | Effect::Receipt(..) | Effect::Unknown => {
+            None
+        }
     };
     let inserted = sqlx::query(
         "INSERT OR IGNORE INTO call_events (box, seq, sess, id, ts, kind, trace, body, fault, at)
@@ -183,6 +190,7 @@ async fn is_foreign(conn: &mut SqliteConnection, event: &Event) -> Result<bool, 
         Effect::Progress(progress) => progress.call,
         Effect::Turn(call, _) => *call,
         Effect::Ended(record) => record.call,
+        Effect::Receipt(_, body) => body.call,
         Effect::Unknown | Effect::Unreadable(_) => return Ok(false),
     };
     let Some(row) = load(conn, call).await? else { return Ok(false) };
@@ -216,6 +224,13 @@ async fn apply(
         Effect::Ended(record) => {
             let new = apply_ended(conn, event, record, now).await?;
             Ok(new.then_some(record.call))
+        }
+        Effect::Receipt(entry, body) => {
+            if entry.is_intact() {
+                anchor_receipt(conn, &event.box_id, entry, body, now).await?;
+                heard_of(conn, body.call, &event.box_id, now).await?;
+            }
+            Ok(None)
         }
         Effect::Unknown | Effect::Unreadable(_) => Ok(None),
     }

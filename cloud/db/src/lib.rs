@@ -24,6 +24,7 @@ mod policy;
 mod rollouts;
 mod spool;
 mod store;
+mod suppress;
 mod view;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use policy::{NewSuppression, OnRecord};
 pub use rollouts::{AssignmentRow, CallFigures};
 pub use spool::{AttemptResult, Delivery, Endpoint, LoggedCallback};
 pub use store::Db;
+pub use suppress::Confirmed;
 pub use view::{Call, CallDetail, CallFilter, CallStatus, CallbackView};
 
 /// Why a query failed.

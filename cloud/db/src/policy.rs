@@ -103,7 +103,8 @@ impl Db {
         let mut tx = self.begin().await?;
         for entry in entries {
             sqlx::query(
-                "INSERT OR REPLACE INTO suppression_entries (list, callee, until, at) VALUES (?, ?, ?, ?)",
+                "INSERT INTO suppression_entries (list, callee, until, at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (list, callee) DO UPDATE SET until = ?3, at = ?4",
             )
             .bind(&entry.list)
             .bind(entry.callee.reveal())

@@ -170,6 +170,7 @@ async fn a_gap_too_wide_to_list_holds_the_acknowledgement_back() {
         channels: 1,
         oldest: Some(10_000),
         trunks: vec![],
+        suppressions: None,
     };
     db.box_said(&the_box(), &birth, t0()).await.unwrap();
     assert_eq!(ack_of(&db, &[plain(10_001)]).await, Ack { upto: 10_001, except: vec![] });
@@ -337,8 +338,15 @@ async fn a_command_is_repeated_until_the_box_says_something() {
     let (_dir, db) = open().await;
     let call = carried(&db, 1).await;
     assert!(db.resends(after(5), after(5)).await.unwrap().is_empty(), "the box is not online");
-    let birth =
-        Birth { online: true, sess: 1, software: String::new(), channels: 1, oldest: None, trunks: vec![] };
+    let birth = Birth {
+        online: true,
+        sess: 1,
+        software: String::new(),
+        channels: 1,
+        oldest: None,
+        trunks: vec![],
+        suppressions: None,
+    };
     db.box_said(&the_box(), &birth, t0()).await.unwrap();
 
     let resends = db.resends(after(5), after(5)).await.unwrap();
@@ -371,7 +379,9 @@ async fn a_queued_call_is_cancelled_at_once_and_then_given_to_nobody() {
 async fn words_of_an_older_session_do_not_count() {
     let (_dir, db) = open().await;
     let say = async |online, sess| {
-        let birth = Birth { online, sess, software: "1".into(), channels: 2, oldest: None, trunks: vec![] };
+        let birth =
+            Birth { online, sess, software: "1".into(), channels: 2, oldest: None, trunks: vec![],
+            suppressions: None };
         db.box_said(&the_box(), &birth, t0()).await.unwrap()
     };
     assert!(say(true, 7).await);

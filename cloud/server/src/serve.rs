@@ -88,6 +88,10 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let db = open(&config.data_dir).await?;
     db.replace_tokens(&tokens).await?;
     db.all_boxes_offline().await?;
+    let packs: Vec<_> = gate.packs().all().map(|pack| pack.reference()).collect();
+    if db.audit_setting("policy packs", &serde_json::to_value(&packs)?, Timestamp::now()).await? {
+        tracing::info!("The policy packs are others than at the last start; the audit log has them");
+    }
     let (engine, scripts) = (Arc::new(engine), Arc::new(scripts));
     scripts.prepare(&db, &engine).await?;
 

@@ -282,7 +282,7 @@ impl Worker {
                 on,
                 free: row.channels.saturating_sub(row.busy),
                 starts: row.channels,
-                healthy: row.online,
+                healthy: row.online && row.confirmed,
                 caller_ids: Vec::new(),
                 countries: Vec::new(),
             })

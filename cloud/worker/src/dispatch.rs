@@ -22,8 +22,8 @@ const SKIP_PAUSE: SignedDuration = SignedDuration::from_secs(15);
 const IDLE: Duration = Duration::from_millis(500);
 const BATCH: u32 = 200;
 
-/// Decides which box gets which call: the one with the most free channels among those that `may_carry`
-/// it, so that load spreads.
+/// Decides which box gets which call: the one with the most free channels among those that have confirmed
+/// the suppressions and `may_carry` it, so that load spreads.
 pub fn plan(
     queued: &[Call],
     boxes: &[BoxRow],
@@ -31,7 +31,7 @@ pub fn plan(
 ) -> Vec<(CallId, BoxId)> {
     let mut free: BTreeMap<&BoxId, u32> = boxes
         .iter()
-        .filter(|row| row.online)
+        .filter(|row| row.online && row.confirmed)
         .map(|row| (&row.id, row.channels.saturating_sub(row.busy)))
         .collect();
     let mut planned = Vec::new();
@@ -68,7 +68,7 @@ pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum DispatchError {
+pub(crate) enum DispatchError {
     #[error("the state of the calls could not be read or written")]
     Db(#[from] DbError),
     #[error("a command could not be sent")]
@@ -159,6 +159,15 @@ impl Worker {
     }
 
     async fn send_dial(&self, call: &Call, to: &BoxId, now: Timestamp) -> Result<(), DispatchError> {
+        let facts: ContactFacts = serde_json::from_str(&call.facts).unwrap_or_default();
+        let ask = Ask {
+            call: call.id,
+            callee: &call.callee,
+            caller_id: call.caller_id.as_ref(),
+            facts: &facts,
+            campaign: None,
+        };
+        let order = self.gate.order(&self.db, &ask, to).await?;
         let command = DialCommand {
             call: call.id,
             callee: call.callee.clone(),
@@ -167,6 +176,7 @@ impl Worker {
             variables: call.variables.clone(),
             before: call.not_after,
             ring_s: u32::try_from(self.config.ring.as_secs()).unwrap_or(u32::MAX),
+            gate: Some(Box::new(order)),
         };
         let left = call.not_after.duration_since(now).as_secs().max(1);
         let heard_by = self
@@ -259,6 +269,8 @@ mod tests {
             channels,
             busy,
             last_seen: Timestamp::UNIX_EPOCH,
+            suppressed_upto: 0,
+            confirmed: true,
         }
     }
 
@@ -302,6 +314,12 @@ mod tests {
             plan(&calls, &boxes, |_, _| true).into_iter().map(|(id, to)| (id, to.to_string())).collect();
         let to = |n: u128, to: &str| (CallId::from_u128(n), to.to_owned());
         assert_eq!(planned, [to(1, "b"), to(2, "b"), to(3, "a")]);
+    }
+
+    #[test]
+    fn a_box_that_has_not_confirmed_the_suppressions_gets_no_call() {
+        let behind = BoxRow { confirmed: false, ..row("a", true, 9, 0) };
+        assert_eq!(plan(&[call(1)], &[behind], |_, _| true), []);
     }
 
     #[test]

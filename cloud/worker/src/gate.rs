@@ -3,18 +3,15 @@
 //! It runs when a call is asked for and again when it is given to a box; between the two the clock has
 //! moved, and somebody may have opted out.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use trunkline_db::{Db, DbError};
 use trunkline_dialogue::Script;
 use trunkline_model::{BoxId, CallId, Callee, E164};
 use trunkline_policy::receipt::{Body, Inputs, Stage};
 use trunkline_policy::{
-    Attestation, Consent, Contact, Decision, Did, Disclosure, Facts, Hours, Line, LineKind, ListState,
-    Operations, Packs, Plan, Purpose, Recording, ScriptFacts, VoicemailAction, ZoneHint, decide,
+    Attestation, Consent, Decision, Did, Dossier, Hours, Line, LineKind, ListState, Operations, Order, Pack,
+    Packs, Plan, Purpose, Recording, ScriptFacts, VoicemailAction, ZoneHint,
 };
 
 /// What the operator declares about itself; what is not declared counts as not there.
@@ -142,7 +139,7 @@ impl Gate {
     ) -> Result<Decision, DbError> {
         let (decision, inputs) = self.look(db, ask, script, by, now).await?;
         let stage = if by.is_some() { Stage::Lease } else { Stage::Request };
-        let body = Body { call: ask.call, stage, inputs, decision: decision.clone() };
+        let body = Body { call: ask.call, stage, inputs, decision: decision.clone(), anchor: None };
         db.append_receipt(&body, now).await?;
         Ok(decision)
     }
@@ -159,47 +156,55 @@ impl Gate {
         by: Option<&BoxId>,
         now: Timestamp,
     ) -> Result<(Decision, Inputs), DbError> {
+        let mut dossier = self.dossier(db, ask, by).await?;
+        dossier.with_script(&ScriptFacts::read(script.canonical()));
+        let packs = self.packs.applicable(&dossier.contact(ask.callee));
+        let decision = dossier.decide(ask.callee, &packs, now);
+        Ok((decision, dossier.inputs(script.version().as_str())))
+    }
+
+    /// Returns what the box needs to judge the call itself.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn order(&self, db: &Db, ask: &Ask<'_>, by: &BoxId) -> Result<Order, DbError> {
+        let dossier = self.dossier(db, ask, Some(by)).await?;
+        let packs = self.packs.applicable(&dossier.contact(ask.callee));
+        let packs = packs.into_iter().map(Pack::reference).collect();
+        Ok(Order { packs, dossier, suppressions: db.suppression_head().await? })
+    }
+
+    /// Gathers what is on record about a call.
+    async fn dossier(&self, db: &Db, ask: &Ask<'_>, by: Option<&BoxId>) -> Result<Dossier, DbError> {
         let record = db.on_record(ask.callee, ask.call).await?;
         let facts = ask.facts;
-        let contact = Contact {
+        let zone = |name| ZoneHint { name, source: "request".into(), confidence: 90 };
+        Ok(Dossier {
             country: facts.country.clone(),
             region: facts.region.clone(),
-            zone: facts.zone.clone().map(|name| ZoneHint { name, source: "request".into(), confidence: 90 }),
+            zone: facts.zone.clone().map(zone),
             consent: facts.consent.clone().or_else(|| self.settings.basis.clone()),
             opt_outs: record.opt_outs,
             suppressions: record.suppressions,
+            wrong_party_at: None,
+            reverified_at: None,
             vulnerable: facts.vulnerable,
             debt: facts.debt.clone(),
-            ..Contact::new(ask.callee.clone())
-        };
-        let plan = self.plan(script, ask);
-        let line = by.map(|by| self.line(by, ask.caller_id));
-        let operations = self.operations(record.lists);
-        let packs = self.packs.applicable(&contact);
-        let facts = Facts {
-            contact: &contact,
-            history: &record.history,
-            line: line.as_ref(),
-            plan: &plan,
-            operations: &operations,
-        };
-        let decision = decide(&facts, &packs, now);
-        let inputs = Inputs {
-            script: script.version().as_str().to_owned(),
-            purpose: plan.purpose.as_str().to_owned(),
-            line: line.map(|line| line.id),
-            attempts: u32::try_from(record.history.len()).unwrap_or(u32::MAX),
-        };
-        Ok((decision, inputs))
+            history: record.history,
+            line: by.map(|by| self.line(by, ask.caller_id)),
+            plan: self.plan(ask),
+            operations: self.operations(record.lists),
+        })
     }
 
-    fn plan(&self, script: &Script, ask: &Ask<'_>) -> Plan {
+    fn plan(&self, ask: &Ask<'_>) -> Plan {
         Plan {
-            purpose: purpose_of(script),
+            // The script fills in its own; until then the strictest.
+            purpose: Purpose::Marketing,
             campaign: ask.campaign.map(str::to_owned),
             windows: ask.facts.windows.clone(),
             ring_s: self.settings.ring_s,
-            script: facts_of(script),
+            script: ScriptFacts::default(),
             recording: if self.settings.recorded { Recording::Notice } else { Recording::None },
             // The greeting begins when somebody answers: there is no agent to wait for.
             first_word_ms: 800,
@@ -229,7 +234,8 @@ impl Gate {
     fn operations(&self, lists: Vec<ListState>) -> Operations {
         Operations {
             lists,
-            // Each lease is judged by itself against the database, so that what is on record now counts.
+            // Each lease is judged by itself against the database, and goes only to a box that has confirmed
+            // everything; the box counts for how long it has been out of reach since.
             revocation_lag_s: 0,
             // All calls of all boxes are in the one database that was asked.
             history_complete: true,
@@ -240,56 +246,6 @@ impl Gate {
             abandonment: None,
             audio_label: self.settings.audio_label,
         }
-    }
-}
-
-/// Scripts and packs use the same names. A purpose that packs do not know is taken for the one with the
-/// strictest rules.
-fn purpose_of(script: &Script) -> Purpose {
-    let written = serde_json::to_value(*script.document().purpose).unwrap_or_default();
-    serde_json::from_value(written).unwrap_or(Purpose::Marketing)
-}
-
-/// What the gate wants to know about a script.
-pub fn facts_of(script: &Script) -> ScriptFacts {
-    let disclosed = serde_json::to_value(&script.document().disclose).unwrap_or_default();
-    let disclosed: BTreeSet<Disclosure> = serde_json::from_value(disclosed).unwrap_or_default();
-    let canonical: Value = serde_json::from_str(script.canonical()).unwrap_or_default();
-    let mut found = Found::default();
-    walk(&canonical, "", &mut found);
-    ScriptFacts {
-        discloses: disclosed,
-        // The interpreter honours it from every state of every script.
-        opt_out_spoken: true,
-        opt_out_key: false,
-        // Every script has a hand-over with what happens when nobody is there.
-        human: true,
-        right_party: found.answered.contains("wrong_party"),
-        texts: found.texts,
-    }
-}
-
-#[derive(Default)]
-struct Found {
-    texts: Vec<String>,
-    /// The intents that some node or digression answers.
-    answered: BTreeSet<String>,
-}
-
-fn walk(value: &Value, key: &str, found: &mut Found) {
-    match value {
-        Value::String(text) if key == "say" => found.texts.push(text.clone()),
-        Value::String(intent) if key == "on" => {
-            found.answered.insert(intent.clone());
-        }
-        Value::Array(items) => items.iter().for_each(|item| walk(item, key, found)),
-        Value::Object(map) => {
-            if key == "on" {
-                found.answered.extend(map.keys().cloned());
-            }
-            map.iter().for_each(|(key, inner)| walk(inner, key, found));
-        }
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -304,11 +260,14 @@ mod tests {
 
     #[test]
     fn the_sample_scripts_tell_the_gate_what_they_promise() {
+        let facts_of = |script: &Script| ScriptFacts::read(script.canonical());
         let zh = facts_of(&script("repayment-reminder-zh.yaml"));
+        assert_eq!(zh.purpose, Purpose::DebtReminder);
         assert!(zh.right_party && zh.opt_out_spoken && zh.discloses.len() == 3);
         assert!(zh.texts.iter().any(|text| text.contains("语音助手")), "{:?}", zh.texts);
         let en = facts_of(&script("appointment-confirmation-en.yaml"));
-        assert!(en.discloses.contains(&Disclosure::Ai) && en.texts.len() > 5);
+        assert_eq!(en.purpose, Purpose::Appointment);
+        assert!(en.discloses.contains(&trunkline_policy::Disclosure::Ai) && en.texts.len() > 5);
     }
 
     #[tokio::test]

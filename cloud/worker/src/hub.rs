@@ -39,6 +39,7 @@ pub struct Wakers {
     dispatcher: Arc<Notify>,
     courier: Arc<Notify>,
     fleet: Arc<Notify>,
+    suppressor: Arc<Notify>,
 }
 
 impl Wakers {
@@ -59,6 +60,15 @@ impl Wakers {
 
     pub(crate) async fn fleet_woken(&self) {
         self.fleet.notified().await;
+    }
+
+    /// There may be a suppression that boxes lack.
+    pub fn suppressor(&self) {
+        self.suppressor.notify_one();
+    }
+
+    pub(crate) async fn suppressor_woken(&self) {
+        self.suppressor.notified().await;
     }
 
     pub(crate) async fn dispatcher_woken(&self) {

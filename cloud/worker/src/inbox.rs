@@ -9,7 +9,10 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use trunkline_db::{Effect, Event};
 use trunkline_model::CallId;
-use trunkline_wire::{Birth, CallRecord, DialReply, Envelope, Reported, TurnRecord, parse, topic};
+use trunkline_policy::receipt::Entry;
+use trunkline_wire::{
+    Birth, CallRecord, DialReply, Envelope, Reported, SuppressReply, TurnRecord, parse, topic,
+};
 
 use crate::broker::envelope;
 use crate::dispatch::Chain;
@@ -40,6 +43,7 @@ pub(crate) async fn run(worker: Arc<Worker>, mut messages: mpsc::Receiver<Inboun
                         worker.reported(&message.box_id, &envelope.body).await;
                     }
                 }
+                "res/suppress" => worker.has_suppressions(&message).await,
                 tail if tail.starts_with("res/") => worker.reply(&message).await,
                 tail if tail.starts_with("evt/") => events.extend(read_event(&message)),
                 _ => tracing::trace!(box.id = %message.box_id, "A message of no concern here"),
@@ -60,6 +64,7 @@ impl Worker {
             Ok(true) if birth.online => {
                 tracing::info!(box.id = %message.box_id, sess = birth.sess, channels = birth.channels, "Box came online");
                 self.wakers.dispatcher();
+                self.wakers.suppressor();
             }
             Ok(true) => tracing::warn!(box.id = %message.box_id, sess = birth.sess, "Box went away"),
             Ok(false) => {
@@ -73,6 +78,13 @@ impl Worker {
         let Some(envelope) = read::<DialReply>(message) else { return };
         let answered = self.dial_answered(&message.box_id, &envelope.body, Timestamp::now()).await;
         if let Err(error) = answered {
+            tracing::error!(error = %Chain(&error), "A box's answer could not be kept");
+        }
+    }
+
+    async fn has_suppressions(&self, message: &Inbound) {
+        let Some(envelope) = read::<SuppressReply>(message) else { return };
+        if let Err(error) = self.suppress_answered(&message.box_id, envelope.body).await {
             tracing::error!(error = %Chain(&error), "A box's answer could not be kept");
         }
     }
@@ -139,6 +151,8 @@ impl Worker {
             self.told(call);
         }
         self.wakers.dispatcher();
+        // Somebody may have asked not to be called again.
+        self.wakers.suppressor();
         Ok(())
     }
 }
@@ -168,6 +182,10 @@ fn read_event(message: &Inbound) -> Option<Event> {
         "call.progress" => body_of(body).map(Effect::Progress),
         "call.turn" => body_of::<TurnDone>(body).map(|done| Effect::Turn(done.call, Box::new(done.turn))),
         "call.ended" => body_of::<CallRecord>(body).map(|record| Effect::Ended(Box::new(record))),
+        "gate.receipt" => body_of::<Entry>(body).and_then(|entry| {
+            let body = entry.read()?;
+            Ok(Effect::Receipt(Box::new(entry), Box::new(body)))
+        }),
         _ => Ok(Effect::Unknown),
     };
     let effect = effect.unwrap_or_else(|error| {

@@ -8,7 +8,8 @@
 //! **Invariant:** an event is acknowledged after its commit and never before.
 //! **Invariant:** a call that may have reached a box is never given to another one.
 //! **Invariant:** a box hears and changes its own calls only.
-//! **Invariant:** no call is given to a box without a fresh permission of the gate and its receipt.
+//! **Invariant:** no call is given to a box without a fresh permission of the gate and its receipt, nor to a
+//! box that has not confirmed every opt-out and list entry.
 //!
 //! Absent on purpose: SQL (`cloud/db`), HTTP in (`cloud/api`), and any particular broker: the server
 //! brings one behind [`Broker`].
@@ -22,6 +23,7 @@ pub mod gate;
 mod hub;
 mod inbox;
 pub mod scripts;
+mod suppress;
 mod targets;
 pub mod turns;
 
@@ -104,6 +106,7 @@ impl Worker {
         tasks.spawn(dispatch::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(campaigns::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(fleet::run(Arc::clone(&worker), stop.clone()));
+        tasks.spawn(suppress::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(inbox::run(Arc::clone(&worker), outlet.filed, stop.clone()));
         tasks.spawn(turns::run(worker, outlet.turns, stop));
         Ok(tasks)

@@ -98,6 +98,34 @@ impl Api {
         bail!("the cloud refused ({status} {}): {}", text("code"), text("detail"))
     }
 
+    /// Sends `POST path` and returns the body.
+    ///
+    /// # Errors
+    /// When there is no answer, or one with another status, with the cloud's reason.
+    pub async fn expect(&self, status: u16, path: &str, body: &Value) -> Result<Value> {
+        let (got, answer) = self.post(path, body).await?;
+        if got != status {
+            bail!("the cloud answered {got} to {path}: {answer}");
+        }
+        Ok(answer)
+    }
+
+    /// Sends a file as it is with `POST path` and returns the body.
+    ///
+    /// # Errors
+    /// When there is no answer, or a refusal, with the cloud's reason.
+    pub async fn upload(&self, path: &str, file: String) -> Result<Value> {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(&self.token).body(file);
+        let response =
+            request.timeout(Duration::from_secs(60)).send().await.context("the cloud does not answer")?;
+        let status = response.status();
+        let answer: Value = response.json().await.unwrap_or(Value::Null);
+        if !status.is_success() {
+            bail!("the cloud answered {status} to {path}: {answer}");
+        }
+        Ok(answer)
+    }
+
     /// Sends `GET path` and returns status and body.
     ///
     /// # Errors

@@ -5,10 +5,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use trunkctl::fleet::{self, FleetPlan};
+use trunkctl::campaign::{self, Size};
 use trunkctl::stage::{Plan, Stage, cache_dir};
 use trunkline_audio::latency::{self, Analysis, Side};
 use trunkline_wire::TurnRecord;
@@ -36,6 +37,14 @@ pub(crate) struct Options {
     /// Stay up afterwards and print the console's address.
     #[arg(long)]
     keep: bool,
+    /// Run a campaign with so many customers instead of one call, and kill the cloud while it runs. They
+    /// pick up and hang up at once, are busy, or decline: it shows dialling and the gate, not talking.
+    #[arg(long, value_name = "N", conflicts_with_all = ["phone", "listen", "keep"],
+          value_parser = clap::value_parser!(u16).range(10..=2_000))]
+    campaign: Option<u16>,
+    /// How often the cloud is killed during a campaign.
+    #[arg(long, value_name = "K", default_value_t = 2, requires = "campaign")]
+    kills: u8,
     /// Folder for keys, data, logs and recordings; below the user's cache folder by default.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -132,6 +141,9 @@ async fn demo_fleet(options: &Options, boxes: usize) -> Result<()> {
 }
 
 async fn demo(options: &Options) -> Result<()> {
+    if let Some(contacts) = options.campaign {
+        return campaign(options, contacts.into()).await;
+    }
     let dir = options.dir.clone().unwrap_or_else(|| cache_dir().join("demo"));
     let mut plan = Plan::new(&dir, &options.scripts)?;
     if let Some(device) = &options.listen {
@@ -191,6 +203,39 @@ async fn demo(options: &Options) -> Result<()> {
         let cause = call["cause"].as_str().unwrap_or_default();
         bail!("the call did not come about: {} {cause}", call["disposition"].as_str().unwrap_or("?"))
     }
+}
+
+async fn campaign(options: &Options, contacts: usize) -> Result<()> {
+    let within = Duration::from_secs(120) + Duration::from_secs(2) * contacts.try_into().unwrap_or(u32::MAX);
+    let size = Size { contacts, kills: options.kills.into(), within };
+    let dir = options.dir.clone().unwrap_or_else(|| cache_dir().join("demo"));
+    let mut plan = Plan::new(&dir, &options.scripts)?;
+    plan.channels = 10;
+    let args = campaign::customers(&options.personas, size);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut stage = Stage::start(plan, &args, |what| println!("  … {what}")).await?;
+    println!(
+        "A campaign: {contacts} customers, one box, 10 lines. They hang up at once, are busy, or decline."
+    );
+    let report = campaign::run(&mut stage, size, |what| println!("  {what}")).await?;
+    report.check(size)?;
+    println!(
+        "\n{contacts} customers were called once each, and the one who opted out was not; {:.0} s, the cloud was killed {} times",
+        report.took.as_secs_f64(),
+        report.killed
+    );
+    for (reason, n) in report.campaign["reasons"].as_object().into_iter().flatten() {
+        println!("  {n:>5}  {reason}");
+    }
+    let args = stage.verify_args();
+    println!("\n$ trunkctl {}", args.join(" "));
+    let program = std::env::current_exe()?;
+    let verified = std::process::Command::new(program).args(&args).status().context("cannot run trunkctl")?;
+    for process in [stage.callee.take(), stage.edge.take(), stage.cloud.take()].into_iter().flatten() {
+        process.stop()?;
+    }
+    ensure!(verified.success(), "the receipts do not verify");
+    Ok(())
 }
 
 /// Waits for Ctrl-C or SIGTERM, so that what was started is stopped too.

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod callbacks;
 pub mod fleet;
+pub mod campaign;
 pub mod process;
 pub mod setup;
 pub mod stage;

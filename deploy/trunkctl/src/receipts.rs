@@ -129,6 +129,7 @@ mod tests {
             stage: trunkline_policy::receipt::Stage::Request,
             inputs: trunkline_policy::receipt::Inputs::default(),
             decision,
+            anchor: None,
         };
         let first = trunkline_policy::receipt::Entry::follow(None, &body, at).unwrap();
         let second = trunkline_policy::receipt::Entry::follow(Some((1, &first.hash)), &body, at).unwrap();

@@ -38,6 +38,8 @@ pub struct Plan {
     pub cloud_extra: String,
     /// How many calls the box carries.
     pub channels: u32,
+    /// Folder for rendered prompts; the user's cache, which outlives a run, by default.
+    pub prompts: Option<PathBuf>,
 }
 
 impl Plan {
@@ -63,6 +65,7 @@ impl Plan {
             edge_extra: String::new(),
             cloud_extra: String::new(),
             channels: 2,
+            prompts: None,
         })
     }
 }
@@ -101,6 +104,9 @@ impl Stage {
         let made = setup::make_keys(&plan.dir, "tl-demo", &[])?;
         for fresh in ["cloud", "box/journal", "box/state"] {
             let _ = fs::remove_dir_all(plan.dir.join(fresh));
+        }
+        for fresh in ["box/suppressions.jsonl", "box/receipts.jsonl"] {
+            let _ = fs::remove_file(plan.dir.join(fresh));
         }
         let callbacks = Callbacks::start(&plan.dir.join("callback.secret")).await?;
 
@@ -217,6 +223,15 @@ impl Stage {
         bail!("the box did not reach the cloud within 30 s:\n{tail}")
     }
 
+    /// Returns the arguments with which `trunkctl` verifies the cloud's receipts.
+    pub fn verify_args(&self) -> Vec<String> {
+        let file = |name: &str| self.plan.dir.join(name).display().to_string();
+        let url = format!("https://{}", self.addresses.0);
+        let args =
+            ["receipts", "verify", "--url", &url, "--ca", &file("ca.pem"), "--token-file", &file("token")];
+        args.map(str::to_owned).to_vec()
+    }
+
     /// Returns the folder of everything.
     pub fn dir(&self) -> &Path {
         &self.plan.dir
@@ -224,6 +239,9 @@ impl Stage {
 
     /// Rendered prompts outlive a run: they are named by what they say and sound like.
     fn prompts_dir(&self) -> PathBuf {
+        if let Some(dir) = &self.plan.prompts {
+            return dir.clone();
+        }
         match std::env::var_os("TRUNKLINE_PROMPTS") {
             Some(dir) => PathBuf::from(dir),
             None => cache_dir().join("prompts"),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use trunkctl::fleet::{self, FleetPlan};
+use trunkctl::campaign::{self, Size};
 use trunkctl::process::Usage;
 use trunkctl::stage::{Plan, Stage};
 use trunkline_audio::latency::{self, Options, Side};
@@ -359,4 +360,73 @@ async fn a_fleet_joins_is_updated_and_survives_a_bad_version() {
         assert!(one["why"].as_str().unwrap().contains(expected), "{one}");
     }
     assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
+}
+
+/// 200 customers, each with a telephone that counts how often it rings. They hang up at once, are busy, or
+/// decline; the cloud is killed twice on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_campaign_calls_two_hundred_once_each_though_the_cloud_is_killed_twice_and_its_receipts_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = Size { contacts: 200, kills: 2, within: Duration::from_secs(300) };
+    let args = campaign::customers(&root().join("deploy/personas"), size);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut stage =
+        Stage::start(Plan { channels: 10, ..plan(dir.path()) }, &args, |what| println!("… {what}"))
+            .await
+            .unwrap();
+    let report = campaign::run(&mut stage, size, |what| println!("{what}")).await.unwrap();
+    println!("{} telephones in {:?}", report.rang.len(), report.took);
+    report.check(size).unwrap();
+    assert_eq!(report.killed, 2);
+
+    let verify =
+        std::process::Command::new(env!("CARGO_BIN_EXE_trunkctl")).args(stage.verify_args()).output();
+    let verify = verify.unwrap();
+    let said = String::from_utf8_lossy(&verify.stdout).into_owned();
+    assert!(verify.status.success(), "{said}{}", String::from_utf8_lossy(&verify.stderr));
+    // Made, leased, and judged once more on the box in the second before dialling.
+    let receipts: u64 = said.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap();
+    assert!(receipts >= 3 * size.contacts as u64, "{said}");
+    // The box's own chain holds too, beyond the kills.
+    let file = dir.path().join("box/receipts.jsonl").display().to_string();
+    let own = ["receipts", "verify", &file];
+    let own = std::process::Command::new(env!("CARGO_BIN_EXE_trunkctl")).args(own).output().unwrap();
+    let said = String::from_utf8_lossy(&own.stdout).into_owned();
+    assert!(own.status.success() && said.starts_with("ok: 200 receipts"), "{said}");
+}
+
+/// The customer opts out while the box is still rendering her prompts: the lease is given, and her telephone
+/// does not ring.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opt_out_between_lease_and_dialling_keeps_the_telephone_from_ringing() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = dir.path().join("prompts");
+    let stage = stage(dir.path(), &[("", "hang-up-at-once")], |plan| plan.prompts = Some(prompts)).await;
+    let id = stage.api.call(&request("zh", 8001, &stage.callbacks.url())).await.unwrap();
+    while stage.api.show(&id).await.unwrap()["status"] != "preparing" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let opt_out = json!({ "callee": "+8613800138001" });
+    stage.api.expect(201, "/v1/opt-outs", &opt_out).await.unwrap();
+    let call = stage.api.wait_ended(&id, CALL_WITHIN).await.unwrap();
+    assert_eq!(
+        (call["disposition"].as_str(), call["cause"].as_str()),
+        (Some("cancelled"), Some("not permitted: opted_out")),
+        "{call}"
+    );
+    let rang = stage.callee.as_ref().unwrap().take_lines();
+    assert!(!rang.iter().any(|line| line.contains("\"ringing\"")), "{rang:?}");
+    let (_, receipts) = stage.api.get(&format!("/v1/calls/{id}/receipt")).await.unwrap();
+    let last = receipts["receipts"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(
+        (&last["body"]["stage"], &last["body"]["decision"]["reason"]),
+        (&json!("dial"), &json!("opted_out"))
+    );
+    assert_eq!(last["body"]["anchor"]["follows"], true, "{last:#}");
+    let (_, state) = stage.api.get("/v1/suppressions").await.unwrap();
+    assert_eq!(
+        (&state["head"], &state["boxes"][0]["upto"]),
+        (&json!(1), &json!(1)),
+        "the box has confirmed it"
+    );
 }

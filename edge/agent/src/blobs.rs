@@ -1,4 +1,4 @@
-//! Scripts by the hash of their content, fetched once and kept.
+//! Scripts and policy packs by the hash of their content, fetched once and kept.
 
 use std::fs;
 use std::io::Write;
@@ -39,17 +39,29 @@ impl Blobs {
 
     /// Returns the script of that version, from the disk where it is there and whole.
     pub(crate) async fn script(&self, version: &ScriptVersion) -> Result<Arc<Script>> {
+        let bytes = self.blob(version).await?;
+        Ok(Arc::new(Script::load_bytes(&bytes).context("the script cannot be used")?))
+    }
+
+    /// Returns the text of the policy pack with that SHA-256.
+    pub(crate) async fn policy_pack(&self, sha256: &str) -> Result<String> {
+        // A hash is a hash: the type only checks that it is one.
+        let version: ScriptVersion =
+            sha256.parse().map_err(|_| anyhow::anyhow!("a policy pack is named by no hash"))?;
+        String::from_utf8(self.blob(&version).await?).context("the policy pack is no text")
+    }
+
+    async fn blob(&self, version: &ScriptVersion) -> Result<Vec<u8>> {
         let path = self.dir.join(version.as_str());
         let kept = fs::read(&path).ok().filter(|bytes| hash(bytes) == version.as_str());
-        let bytes = match kept {
-            Some(bytes) => bytes,
+        match kept {
+            Some(bytes) => Ok(bytes),
             None => {
                 let bytes = self.fetch(version).await?;
                 self.keep(&path, &bytes).with_context(|| format!("cannot keep {}", path.display()))?;
-                bytes
+                Ok(bytes)
             }
-        };
-        Ok(Arc::new(Script::load_bytes(&bytes).context("the script cannot be used")?))
+        }
     }
 
     async fn fetch(&self, version: &ScriptVersion) -> Result<Vec<u8>> {
@@ -60,9 +72,9 @@ impl Blobs {
                 Ok(bytes) => return Ok(bytes),
                 // What the cloud says it does not have will not be there on the next try either.
                 Err(error) if attempt == TRIES || error.downcast_ref::<NotThere>().is_some() => {
-                    return Err(error.context(format!("cannot fetch script version {version}")));
+                    return Err(error.context(format!("cannot fetch {version}")));
                 }
-                Err(error) => tracing::warn!(attempt, "Fetching a script failed: {error:#}"),
+                Err(error) => tracing::warn!(attempt, "Fetching a blob failed: {error:#}"),
             }
             tokio::time::sleep(wait).await;
             wait *= 3;
@@ -82,7 +94,7 @@ impl Blobs {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.context("the transfer broke off")? {
             if bytes.len() + chunk.len() > MAX_SCRIPT {
-                bail!("the script is larger than {MAX_SCRIPT} bytes");
+                bail!("it is larger than {MAX_SCRIPT} bytes");
             }
             bytes.extend_from_slice(&chunk);
         }

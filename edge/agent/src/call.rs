@@ -205,6 +205,9 @@ impl Driver {
             Output::Ended(mut record) => {
                 self.describe_line(&mut record);
                 info!(disposition = %record.disposition, turns = record.turns.len(), "Call over");
+                if record.suppress {
+                    self.shared.gate.opted_out(&self.command.callee, record.ended);
+                }
                 file(&self.shared.uplink, &record);
             }
         }
@@ -225,6 +228,11 @@ impl Driver {
         let (shared, command, own) = (Arc::clone(&self.shared), self.command.clone(), self.own.clone());
         let task = async move {
             let script = shared.blobs.script(&command.script.version).await.map_err(|e| format!("{e:#}"))?;
+            shared.gate.learn(&script);
+            for pack in shared.gate.missing(&command) {
+                let text = shared.blobs.policy_pack(&pack.sha256).await.map_err(|e| format!("{e:#}"))?;
+                shared.gate.take_pack(&pack, &text).map_err(|e| format!("{e:#}"))?;
+            }
             let voice = VoiceOf::script(&script).map_err(|e| format!("{e:#}"))?;
             let pieces = pieces_ahead(&script, &command.variables, jiff::Zoned::now().date());
             let missing: Vec<_> = pieces

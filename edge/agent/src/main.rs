@@ -28,6 +28,7 @@ use rtrb::Consumer;
 use tokio::sync::{Mutex, mpsc, watch};
 use tracing::info;
 use trunkline_audio::record::RecordFrame;
+use trunkline_gate::BoxGate;
 use trunkline_line::trunks::Trunks;
 use trunkline_line::{MediaHandle, RecorderHandle};
 use trunkline_soundcard::{Layout, Monitor};
@@ -140,6 +141,7 @@ async fn run(path: &Path) -> Result<()> {
         tokio::task::spawn_blocking(move || Speech::load(&models, &prompts, workers)).await??
     };
     let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
+    let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;
 
     let trunks = Trunks::start(lines::config(&config), config.trunks.setups()?)
         .await
@@ -155,6 +157,7 @@ async fn run(path: &Path) -> Result<()> {
         port,
         channels: config.channels,
         tls: Arc::clone(&tls),
+        suppressions: gate.position(),
     };
     let uplink = uplink::start(link, store, down_tx);
     let blobs = Blobs::new(&tls, &config.cloud.api, config.data_dir.join("blobs"))?;
@@ -168,6 +171,7 @@ async fn run(path: &Path) -> Result<()> {
         recorder,
         uplink,
         blobs,
+        gate,
         monitor: Mutex::new(monitor),
     });
     let (stop_tx, stop) = watch::channel(false);

@@ -12,6 +12,7 @@ use rtrb::Producer;
 use tokio::sync::{Mutex, mpsc};
 use tracing::{info, warn};
 use trunkline_audio::record::RecordFrame;
+use trunkline_gate::BoxGate;
 use trunkline_line::trunks::Trunks;
 use trunkline_line::{MediaHandle, RecorderHandle};
 use trunkline_model::{CallId, Callee, Disposition};
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) recorder: RecorderHandle,
     pub(crate) uplink: Uplink,
     pub(crate) blobs: Blobs,
+    pub(crate) gate: BoxGate,
     /// The sound card's end, for the first call that asks.
     pub(crate) monitor: Mutex<Option<mpsc::UnboundedSender<rtrb::Consumer<RecordFrame>>>>,
 }
@@ -70,6 +72,10 @@ pub(crate) async fn run(
                     if let Some(call) = calls.get(&id) {
                         let _ = call.send(Message::Cancel);
                     }
+                }
+                Some(Down::Suppress(command)) => {
+                    let upto = tokio::task::block_in_place(|| shared.gate.suppress(&command));
+                    shared.uplink.suppressed(upto);
                 }
                 Some(Down::Dial(command)) => {
                     let id = command.call;

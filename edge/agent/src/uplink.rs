@@ -4,6 +4,7 @@
 //! and does nothing else; another decides what to send, so that neither can block the other.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,8 +22,8 @@ use trunkline_link::{Outbox, Output};
 use trunkline_model::{BoxId, CallId};
 use trunkline_store::OutboxStore;
 use trunkline_wire::{
-    Ack, Birth, CancelCommand, DialCommand, DialReply, Envelope, MAX_MESSAGE, TrunkReport, TurnReply,
-    TurnRequest, WIRE_VERSION, parse, topic,
+    Ack, Birth, CancelCommand, DialCommand, DialReply, Envelope, MAX_MESSAGE, SuppressCommand, SuppressReply,
+    TrunkReport, TurnReply, TurnRequest, WIRE_VERSION, parse, topic,
 };
 use uuid::Uuid;
 
@@ -39,6 +40,7 @@ pub(crate) enum Down {
     Dial(Box<DialCommand>),
     Cancel(CallId),
     Reply(Box<TurnReply>),
+    Suppress(Box<SuppressCommand>),
 }
 
 /// What the box sends without keeping it.
@@ -46,6 +48,7 @@ pub(crate) enum Down {
 enum Up {
     Ask(Box<TurnRequest>),
     DialReply(DialReply),
+    Suppressed(SuppressReply),
 }
 
 /// The way to the cloud, shared by all calls.
@@ -73,6 +76,8 @@ struct Inner {
     trunks: Vec<TrunkReport>,
     /// The trunks changed since the last birth was queued.
     trunks_news: bool,
+    /// Since when nothing of the cloud could reach the box.
+    unlinked: Option<Instant>,
 }
 
 const RECENT: usize = 500;
@@ -114,6 +119,16 @@ impl Uplink {
             inner.trunks_news = true;
         }
         self.shared.wake.notify_one();
+    }
+
+    /// Tells the cloud how far the box has the suppressions.
+    pub(crate) fn suppressed(&self, upto: u64) {
+        let _ = self.up.send(Up::Suppressed(SuppressReply { upto }));
+    }
+
+    /// Returns for how many seconds nothing of the cloud could reach the box; 0 while the link is up.
+    pub(crate) fn unlinked_s(&self) -> u64 {
+        self.lock().unlinked.map_or(0, |since| since.elapsed().as_secs())
     }
 
     /// Does something with the store.
@@ -160,6 +175,8 @@ pub(crate) struct LinkConfig {
     pub(crate) port: u16,
     pub(crate) channels: u32,
     pub(crate) tls: Arc<rustls::ClientConfig>,
+    /// How far the box has the suppressions.
+    pub(crate) suppressions: Arc<AtomicU64>,
 }
 
 /// Starts the link. What the cloud wants goes to `down`.
@@ -174,6 +191,7 @@ pub(crate) fn start(config: LinkConfig, store: OutboxStore, down: mpsc::Unbounde
         connected: false,
         trunks: Vec::new(),
         trunks_news: false,
+        unlinked: Some(Instant::now()),
     };
     let shared = Arc::new(Shared {
         box_id: config.box_id.clone(),
@@ -201,6 +219,7 @@ async fn run(
             let mut inner = uplink.lock();
             inner.outbox.handle_disconnected();
             inner.connected = false;
+            inner.unlinked.get_or_insert_with(Instant::now);
         }
         if connected_at.elapsed() > LONGEST_BACKOFF {
             backoff = FIRST_BACKOFF;
@@ -236,6 +255,7 @@ async fn connection(
             software: env!("CARGO_PKG_VERSION").to_owned(),
             channels: uplink.shared.channels,
             oldest: Some(inner.store.acked_upto() + 1),
+            suppressions: Some(config.suppressions.load(Ordering::Relaxed)),
             trunks: if online { inner.trunks.clone() } else { Vec::new() },
         }
     };
@@ -299,7 +319,13 @@ async fn connection(
                 Some(Err(error)) => return anyhow::Error::new(error).context(format!("{}:{}", config.host, config.port)),
                 Some(Ok(Event::Incoming(Packet::ConnAck(ack)))) => {
                     info!(code = ?ack.code, sess, "Linked to the cloud");
-                    let filters = [topic::ack(id), topic::turn_res(id), topic::req_dial(id), topic::req_cancel(id)];
+                    let filters = [
+                        topic::ack(id),
+                        topic::turn_res(id),
+                        topic::req_dial(id),
+                        topic::req_cancel(id),
+                        topic::req_suppress(id),
+                    ];
                     let filters = filters.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
                     if let Err(error) = client.try_subscribe_many(filters) {
                         return anyhow::Error::new(error);
@@ -309,6 +335,7 @@ async fn connection(
                     let mut inner = uplink.lock();
                     inner.outbox.handle_connected();
                     inner.connected = true;
+                    inner.unlinked = None;
                     last_ack = Instant::now();
                 }
                 Some(Ok(Event::Incoming(Packet::Publish(publish)))) => {
@@ -435,6 +462,13 @@ fn message_of(uplink: &Uplink, up: Up) -> Message {
             payload: uplink.envelope("dial.reply", sess, 0, &reply).to_json(),
             properties: None,
         },
+        Up::Suppressed(reply) => Message {
+            topic: topic::res_suppress(id),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            payload: uplink.envelope("suppress.reply", sess, 0, &reply).to_json(),
+            properties: None,
+        },
     }
 }
 
@@ -455,6 +489,8 @@ fn on_message(uplink: &Uplink, name: &str, payload: &[u8], down: &mpsc::Unbounde
         "req/cancel" => {
             parse::<Envelope<CancelCommand>>(payload).map(|command| Some(Down::Cancel(command.body.call)))
         }
+        "req/suppress" => parse::<Envelope<SuppressCommand>>(payload)
+            .map(|command| Some(Down::Suppress(Box::new(command.body)))),
         _ => {
             debug!(tail, "A message of a kind that this version does not know");
             return false;

@@ -563,6 +563,14 @@ impl Call {
         }
     }
 
+    /// The gate on the box says no, in the second before dialling: nobody was called.
+    pub fn handle_not_permitted(&mut self, now: Instant, reason: String) {
+        match self.phase {
+            Phase::Preparing | Phase::Dialing => self.fail(now, Disposition::Cancelled, reason),
+            Phase::Talking | Phase::HangingUp | Phase::Filing | Phase::Done => {}
+        }
+    }
+
     /// Media are stopped and the recording is closed: the record can be written.
     pub fn handle_filed(
         &mut self,

@@ -50,6 +50,7 @@ impl World {
             variables: script.example_variables(),
             before: "2026-11-22T11:00:00Z".parse().unwrap(),
             ring_s: 30,
+            gate: None,
         };
         let now = Instant::now();
         let wall: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
@@ -366,6 +367,20 @@ fn what_the_line_refuses_is_filed_with_its_reason() {
     let record = world.record.unwrap();
     assert_eq!((record.disposition, record.cause, record.sip_code), (Disposition::Busy, cause, Some(486)));
     assert!(record.outcome.is_none());
+}
+
+#[test]
+fn a_call_that_the_gate_does_not_permit_any_more_is_filed_as_nobody_called() {
+    let mut world = World::new();
+    world.call.handle_prepared(world.now, Ok(script()));
+    world.call.handle_not_permitted(world.now, "not permitted: opted_out".to_owned());
+    world.settle();
+    let record = world.record.expect("a record");
+    assert_eq!(record.disposition, Disposition::Cancelled);
+    assert_eq!(
+        (record.cause.as_str(), record.rang, record.answered),
+        ("not permitted: opted_out", None, None)
+    );
 }
 
 #[test]

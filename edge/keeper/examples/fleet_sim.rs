@@ -205,6 +205,7 @@ impl One {
                 channels: 0,
                 oldest: Some(1),
                 trunks: Vec::new(),
+                suppressions: None,
             };
             client.try_subscribe_many([Filter::new(topic::ack(&self.id), QoS::AtLeastOnce)]).unwrap();
             let birth = self.envelope(0, "conn", birth);

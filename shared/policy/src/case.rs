@@ -238,7 +238,7 @@ pub enum LineKind {
 }
 
 /// A number that is shown to the callee.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Did {
     /// The number.
     pub number: E164,
@@ -272,7 +272,7 @@ pub struct Sim {
 }
 
 /// The line that would be used.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Its name, for the receipt.
     pub id: String,
@@ -319,8 +319,10 @@ pub enum Recording {
 }
 
 /// What the gate knows about the script.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptFacts {
+    /// Why it calls.
+    pub purpose: Purpose,
     /// What it discloses.
     pub discloses: BTreeSet<Disclosure>,
     /// A spoken wish not to be called again is understood.
@@ -335,8 +337,23 @@ pub struct ScriptFacts {
     pub texts: Vec<String>,
 }
 
+impl Default for ScriptFacts {
+    /// A script that promises nothing, for the purpose with the strictest rules.
+    fn default() -> Self {
+        Self {
+            purpose: Purpose::Marketing,
+            discloses: BTreeSet::new(),
+            opt_out_spoken: false,
+            opt_out_key: false,
+            human: false,
+            right_party: false,
+            texts: Vec::new(),
+        }
+    }
+}
+
 /// The call that is planned.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// What for.
     pub purpose: Purpose,
@@ -346,7 +363,8 @@ pub struct Plan {
     pub windows: Vec<Hours>,
     /// How long it rings, in seconds.
     pub ring_s: u32,
-    /// The script.
+    /// The script. Not part of what travels: whoever judges has the script itself.
+    #[serde(skip)]
     pub script: ScriptFacts,
     /// How it is recorded.
     pub recording: Recording,
@@ -370,7 +388,7 @@ pub struct ListState {
 }
 
 /// The state of the operation around the call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operations {
     /// The suppression lists.
     pub lists: Vec<ListState>,

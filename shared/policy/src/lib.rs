@@ -4,7 +4,8 @@
 //! line, plan, pack, now) to a [`Finding`]; [`decide`] runs all of them and takes the worst. The
 //! numbers are data: versioned packs in `packs/*.yaml`, each parameter with its source and each pack
 //! with a signature of a named role. The same code runs in the cloud when a contact is given to a line
-//! and on the box in the second before it dials. What was decided, and on which inputs, goes into a
+//! and on the box in the second before it dials: the facts travel with the lease ([`Dossier`]), opt-outs and
+//! lists are pushed ahead of it ([`Stoplist`]). What was decided, and on which inputs, goes into a
 //! hash-chained log ([`receipt`]), in which one flipped bit is found.
 //!
 //! **Invariant:** what is not known fails closed: an unknown zone, a list that is too old, a purpose
@@ -19,12 +20,14 @@
 pub mod abandonment;
 mod case;
 pub mod checks;
+mod dossier;
 mod gate;
 mod number;
 mod pack;
 mod packs;
 pub mod receipt;
 mod rules;
+mod stoplist;
 mod verdict;
 mod zone;
 
@@ -33,6 +36,7 @@ pub use case::{
     ListState, Operations, OptOut, OptOutScope, Plan, Purpose, Recording, ScriptFacts, Sim, Suppression,
     ZoneHint,
 };
+pub use dossier::{Dossier, Order};
 pub use gate::{Decision, Facts, decide, earliest};
 pub use number::{LineType, Target, classify};
 pub use pack::{Pack, PackError, PackRef, SCHEMA, schema};
@@ -42,5 +46,6 @@ pub use rules::{
     ContactRules, Counted, Day, Forbidden, Hours, LineRules, ListRule, NumberClass, OptOutRule, PurposeHours,
     Scope, SignOff, SipRule, Sourced, TimeRules, VoicemailAction, Wording,
 };
+pub use stoplist::{Change, Fingerprint, Stoplist};
 pub use verdict::{Check, Finding, Reason, Verdict};
 pub use zone::{Candidates, next_open, open_at, zones_of};

@@ -85,6 +85,9 @@ pub struct Pack {
     /// SHA-256 of the text that it was read from.
     #[serde(skip)]
     sha256: String,
+    /// That text.
+    #[serde(skip)]
+    text: String,
 }
 
 impl Pack {
@@ -96,6 +99,7 @@ impl Pack {
         let mut pack: Self = serde_saphyr::from_str(text)
             .map_err(|e| PackError::Unreadable { name: name.to_owned(), text: e.to_string() })?;
         pack.sha256 = hex::encode(digest(&SHA256, text.as_bytes()));
+        text.clone_into(&mut pack.text);
         pack.check().map_err(|problem| PackError::Impossible { name: name.to_owned(), problem })?;
         Ok(pack)
     }
@@ -103,6 +107,11 @@ impl Pack {
     /// Returns which pack this is.
     pub fn reference(&self) -> PackRef {
         PackRef { id: self.id.clone(), version: self.version, sha256: self.sha256.clone() }
+    }
+
+    /// Returns the text that it was read from, byte for byte as it was hashed.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     fn check(&self) -> Result<(), String> {

@@ -44,6 +44,23 @@ pub struct Body {
     pub inputs: Inputs,
     /// What was decided.
     pub decision: Decision,
+    /// In the cloud's chain: where the same receipt stands in the chain of the box that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
+}
+
+/// A receipt in the chain of a box.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The box.
+    #[serde(rename = "box")]
+    pub box_id: String,
+    /// Its number there.
+    pub seq: u64,
+    /// Its hash there.
+    pub hash: String,
+    /// It follows the receipt of this box that came before.
+    pub follows: bool,
 }
 
 /// What a decision was made on, beyond what the checks say that they saw.
@@ -128,6 +145,14 @@ impl Entry {
     /// As [`serde_json::to_string`], which does not fail on texts and numbers.
     pub fn line(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
+    }
+
+    /// Reads what it says.
+    ///
+    /// # Errors
+    /// When its text is not a [`Body`] that this build knows.
+    pub fn read(&self) -> Result<Body, serde_json::Error> {
+        serde_json::from_str(&self.body)
     }
 
     /// Says whether its hash matches its content.

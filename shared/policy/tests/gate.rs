@@ -220,7 +220,8 @@ fn log(entries: u64) -> String {
             Inputs { script: "0".repeat(64), purpose: "debt_reminder".into(), line: None, attempts: 0 };
         let mut decision = world.decide();
         decision.checks.truncate(3);
-        let body = Body { call: CallId::from_u128(n.into()), stage: Stage::Request, inputs, decision };
+        let body =
+            Body { call: CallId::from_u128(n.into()), stage: Stage::Request, inputs, decision, anchor: None };
         let prev = head.as_ref().map(|(seq, hash)| (*seq, hash.as_str()));
         let entry = Entry::follow(prev, &body, at(MONDAY_CN)).unwrap();
         log += &entry.line().unwrap();

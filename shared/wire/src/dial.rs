@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trunkline_model::{CallId, Callee, E164, ScriptId, ScriptVersion};
+use trunkline_policy::Order;
 
 /// A script by name and by the hash of its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,10 @@ pub struct DialCommand {
     /// How long to let it ring, in seconds.
     #[serde(default = "default_ring")]
     pub ring_s: u32,
+    /// What the box needs to judge the call itself in the second before it dials. Without it a box
+    /// with a gate does not dial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Box<Order>>,
 }
 
 fn default_ring() -> u32 {
@@ -97,5 +102,16 @@ mod tests {
         assert_eq!(read.callee.reveal(), "+8613800138000");
         assert_eq!(read.ring_s, 30);
         assert_eq!(read.variables["name"], "王芳");
+        assert_eq!(read.gate, None);
+    }
+
+    #[test]
+    fn reads_what_the_gate_needs_as_the_first_cloud_with_a_gate_on_boxes_sent_it() {
+        let read: DialCommand = serde_json::from_str(include_str!("golden/dial_gate.v1.json")).unwrap();
+        let order = read.gate.unwrap();
+        assert_eq!((order.packs[0].id.as_str(), order.suppressions), ("cn", 17));
+        assert_eq!(order.dossier.history.len(), 1);
+        assert_eq!(order.dossier.line.unwrap().id, "tl-demo/trunk");
+        assert_eq!(order.dossier.plan.script, trunkline_policy::ScriptFacts::default());
     }
 }

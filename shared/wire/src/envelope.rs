@@ -81,6 +81,9 @@ pub struct Birth {
     /// How each trunk of the box is. Told again when it changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trunks: Vec<TrunkReport>,
+    /// How far the box has the suppressions; absent where it keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressions: Option<u64>,
 }
 
 /// How one trunk of a box is.

@@ -12,6 +12,7 @@ mod dial;
 mod envelope;
 mod fleet;
 mod record;
+mod suppress;
 pub mod topic;
 mod turn;
 
@@ -22,6 +23,7 @@ pub use record::{
     AnswererRecord, AttemptRecord, CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord,
     RecordingRecord, RobotTurn, ToneRecord, TransferRecord, TurnRecord,
 };
+pub use suppress::{SuppressCommand, SuppressReply, Suppression};
 pub use turn::{
     ActionV1, BargeInV1, EndpointV1, EntityV1, GenerateV1, TurnEvent, TurnKind, TurnReply, TurnRequest,
     UnderstandingV1,

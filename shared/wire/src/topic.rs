@@ -34,6 +34,8 @@ topic! {
     req_dial = "req/dial";
     /// Cloud to box, QoS 1 with expiry: cancel a call.
     req_cancel = "req/cancel";
+    /// Cloud to box, QoS 1: opt-outs and list entries to keep.
+    req_suppress = "req/suppress";
     /// Box to cloud, QoS 1: the answer to a request.
     res = "res/cloud";
     /// Cloud to box, QoS 1: what the box should be.
@@ -42,6 +44,8 @@ topic! {
     cfg_reported = "cfg/reported";
     /// Cloud to box, QoS 1: what the box is to run.
     job_next = "job/next";
+    /// Box to cloud, QoS 1: how far it has the suppressions.
+    res_suppress = "res/suppress";
 }
 
 /// Splits `tl/1/{box}/{tail}`; `None` for any other topic.

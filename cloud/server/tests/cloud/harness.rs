@@ -253,6 +253,13 @@ impl Cloud {
         false
     }
 
+    /// The most memory that it has had, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.api)
     }
@@ -464,6 +471,11 @@ impl FakeBox {
 
     pub(crate) async fn reply(&self, body: &impl Serialize) {
         self.publish(&topic::res(&self.id), 0, "dial.reply", body, QoS::AtLeastOnce, None).await;
+    }
+
+    /// Says how far it has the suppressions.
+    pub(crate) async fn suppressed(&self, body: &impl Serialize) {
+        self.publish(&topic::res_suppress(&self.id), 0, "suppress.reply", body, QoS::AtLeastOnce, None).await;
     }
 
     pub(crate) async fn ask(&self, correlation: &str, body: &impl Serialize) {

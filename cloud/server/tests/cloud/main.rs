@@ -8,4 +8,6 @@ mod call;
 mod campaign;
 mod fleet;
 mod harness;
+mod import;
 mod startup;
+mod suppress;

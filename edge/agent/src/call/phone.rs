@@ -19,6 +19,17 @@ use crate::failure;
 
 impl Driver {
     pub(super) async fn dial(&mut self) {
+        let (shared, command) = (&self.shared, &self.command);
+        shared.gate.catch_up(command).await;
+        let unlinked_s = shared.uplink.unlinked_s();
+        let permitted = tokio::task::block_in_place(|| {
+            shared.gate.permit(command, unlinked_s, Timestamp::now(), |receipt| {
+                shared.uplink.event("gate.receipt", receipt)
+            })
+        });
+        if let Err(reason) = permitted {
+            return self.core.handle_not_permitted(Instant::now(), reason);
+        }
         if let Err(reason) = self.try_dial().await {
             self.core.handle_fault(Instant::now(), reason);
         }

@@ -64,6 +64,7 @@ impl World {
             sim: None,
         };
         let script = ScriptFacts {
+            purpose: Purpose::DebtReminder,
             discloses: [Disclosure::Ai, Disclosure::Identity, Disclosure::Recording].into(),
             opt_out_spoken: true,
             opt_out_key: true,
