@@ -2,7 +2,7 @@
 //! delivers callbacks.
 //!
 //! Each part reads the database, decides and applies, so that a restart is no special case. The
-//! decisions are plain functions ([`dispatch::plan`], [`turns::answer`], [`callbacks::delay`]); the
+//! decisions are plain functions ([`dispatch::plan`], [`trunkline_turn::answer`], [`callbacks::delay`]); the
 //! tasks around them move messages and time.
 //!
 //! **Invariant:** an event is acknowledged after its commit and never before.

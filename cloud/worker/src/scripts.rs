@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use trunkline_db::{Db, DbError};
 use trunkline_dialogue::Script;
 use trunkline_model::{ScriptId, ScriptVersion};
-use trunkline_nlu::{Engine, EngineError, IntentExamples, Locale};
+use trunkline_nlu::Engine;
+use trunkline_turn::PrepareError;
 
 /// Why scripts could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -31,22 +32,9 @@ pub enum ScriptsError {
     /// The database failed.
     #[error("a script could not be stored")]
     Db(#[from] DbError),
-    /// The understanding could not be trained.
-    #[error("script `{script}` could not be prepared for understanding")]
-    Prepare {
-        /// The script.
-        script: ScriptId,
-        /// Why.
-        source: EngineError,
-    },
-    /// No understanding for this language.
-    #[error("script `{script}` is in `{locale}`, and only zh and en are understood")]
-    Locale {
-        /// The script.
-        script: ScriptId,
-        /// Its language.
-        locale: String,
-    },
+    /// A script that cannot be understood.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
 }
 
 /// The scripts in use.
@@ -103,7 +91,7 @@ impl Scripts {
     /// Keeps the canonical texts in the database and trains the understanding for each script.
     ///
     /// # Errors
-    /// [`ScriptsError::Db`], [`ScriptsError::Locale`] or [`ScriptsError::Prepare`].
+    /// [`ScriptsError::Db`] or [`ScriptsError::Prepare`].
     pub async fn prepare(&self, db: &Db, engine: &Arc<Engine>) -> Result<(), ScriptsError> {
         // Side by side: training is what a start waits for.
         let prepared = self.current.values().map(async |script| {
@@ -158,18 +146,9 @@ impl Scripts {
 }
 
 async fn train(engine: &Arc<Engine>, script: &Arc<Script>) -> Result<(), ScriptsError> {
-    let locale: Locale = script.locale().parse().map_err(|_| ScriptsError::Locale {
-        script: script.id().clone(),
-        locale: script.locale().to_owned(),
-    })?;
     let (engine, task) = (Arc::clone(engine), Arc::clone(script));
-    let trained = tokio::task::spawn_blocking(move || {
-        let intents: Vec<IntentExamples> =
-            task.intents().into_iter().map(|(name, examples)| IntentExamples { name, examples }).collect();
-        engine.prepare(task.version().as_str(), locale, &intents)
-    });
-    match trained.await {
-        Ok(result) => result.map_err(|source| ScriptsError::Prepare { script: script.id().clone(), source }),
+    match tokio::task::spawn_blocking(move || trunkline_turn::prepare(&engine, &task)).await {
+        Ok(result) => Ok(result?),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }

@@ -1,23 +1,18 @@
 //! Answers turns: what was heard goes in, what to do comes out.
 //!
 //! A request carries the dialogue's state, so the answer is a function of the request, the script
-//! and the call; [`answer`] is that function. A draft leaves no trace.
+//! and the call: [`trunkline_turn::answer`]. A draft leaves no trace.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use jiff::civil::DateTime;
 use jiff::{Timestamp, Zoned};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
-use trunkline_dialogue::action::{Entity, Event, Heard};
-use trunkline_dialogue::{Script, State, expects, start, step};
 use trunkline_model::{BoxId, CallId, ScriptVersion};
-use trunkline_nlu::Engine;
-use trunkline_wire::{
-    ActionV1, EntityV1, Envelope, TurnEvent, TurnKind, TurnReply, TurnRequest, UnderstandingV1, parse, topic,
-};
+use trunkline_turn::{answer, refusal};
+use trunkline_wire::{Envelope, TurnEvent, TurnKind, TurnReply, TurnRequest, parse, topic};
 
 use crate::broker::envelope;
 use crate::dispatch::Chain;
@@ -35,133 +30,6 @@ pub struct CallFacts {
     pub version: ScriptVersion,
     /// The script's variables.
     pub variables: BTreeMap<String, String>,
-}
-
-/// Computes the answer to a turn. `now` is the customer's wall clock, for "tomorrow at three".
-pub fn answer(
-    engine: &Engine,
-    script: &Script,
-    facts: &CallFacts,
-    request: &TurnRequest,
-    now: DateTime,
-) -> TurnReply {
-    let began = Instant::now();
-    let mut reply = empty(request);
-    match decide(engine, script, facts, request, now) {
-        Ok(decision) => {
-            reply.state = decision.state;
-            reply.node = decision.node;
-            reply.because = decision.because;
-            reply.actions = decision.actions;
-            reply.understanding = decision.understanding;
-        }
-        Err(error) => reply.error = error,
-    }
-    reply.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    reply
-}
-
-struct Decision {
-    state: Value,
-    node: String,
-    because: String,
-    actions: Vec<ActionV1>,
-    understanding: UnderstandingV1,
-}
-
-fn decide(
-    engine: &Engine,
-    script: &Script,
-    facts: &CallFacts,
-    request: &TurnRequest,
-    now: DateTime,
-) -> Result<Decision, String> {
-    let state = match &request.state {
-        Some(state) => serde_json::from_value::<State>(state.clone())
-            .map_err(|error| format!("the state cannot be read: {error}"))?,
-        None => start(script, &facts.variables)
-            .map_err(|_| "the call's variables do not fit its script".to_owned())?,
-    };
-    let mut understanding = UnderstandingV1::default();
-    let event = match &request.event {
-        TurnEvent::Answered => Event::Answered,
-        TurnEvent::NoInput => Event::NoInput,
-        TurnEvent::HungUp => Event::HungUp,
-        TurnEvent::TransferFailed { reason } => Event::TransferFailed { reason: reason.clone() },
-        TurnEvent::Heard { text, .. } => {
-            understanding = understand(engine, script, &state, text, now)?;
-            Event::Heard(Heard {
-                text: text.clone(),
-                intent: understanding.intent.clone(),
-                score: understanding.score,
-                entities: understanding.entities.iter().map(entity).collect(),
-            })
-        }
-    };
-    let step = step(script, &state, &event, request.elapsed_s);
-    let state =
-        serde_json::to_value(&step.state).map_err(|error| format!("the state cannot be written: {error}"))?;
-    Ok(Decision {
-        state,
-        node: step.node,
-        because: step.because,
-        actions: step.actions.iter().map(ActionV1::from).collect(),
-        understanding,
-    })
-}
-
-fn understand(
-    engine: &Engine,
-    script: &Script,
-    state: &State,
-    text: &str,
-    now: DateTime,
-) -> Result<UnderstandingV1, String> {
-    let expected = expects(script, state);
-    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-    let understood = engine
-        .understand(script.version().as_str(), text, &expected, now)
-        .map_err(|error| format!("the text could not be understood: {error}"))?;
-    let layer = serde_json::to_value(understood.decision.layer).unwrap_or_default();
-    Ok(UnderstandingV1 {
-        intent: understood.decision.intent,
-        score: understood.decision.score,
-        layer: layer.as_str().unwrap_or_default().to_owned(),
-        top: understood.decision.top,
-        entities: understood
-            .entities
-            .into_iter()
-            .map(|found| EntityV1 {
-                kind: found.kind.as_str().to_owned(),
-                value: found.value.normalised(),
-                text: found.text,
-            })
-            .collect(),
-    })
-}
-
-fn entity(found: &EntityV1) -> Entity {
-    Entity { kind: found.kind.clone(), value: found.value.clone(), text: found.text.clone() }
-}
-
-fn empty(request: &TurnRequest) -> TurnReply {
-    TurnReply {
-        call: request.call,
-        turn: request.turn,
-        rev: request.rev,
-        mode: request.mode,
-        state: Value::Null,
-        node: String::new(),
-        because: String::new(),
-        actions: Vec::new(),
-        understanding: UnderstandingV1::default(),
-        took_us: 0,
-        error: String::new(),
-    }
-}
-
-fn refusal(request: &TurnRequest, error: &str) -> TurnReply {
-    TurnReply { error: error.to_owned(), ..empty(request) }
 }
 
 pub(crate) async fn run(worker: Arc<Worker>, mut requests: mpsc::Receiver<Inbound>, mut stop: Stop) {
@@ -281,7 +149,7 @@ impl TurnService {
         let (engine, task) = (Arc::clone(&worker.engine), request.clone());
         let now = Zoned::now().datetime();
         let computed =
-            tokio::task::spawn_blocking(move || answer(&engine, &script, &facts, &task, now)).await;
+            tokio::task::spawn_blocking(move || answer(&engine, &script, &facts.variables, &task, now)).await;
         drop(permit);
         match computed {
             Ok(reply) => Some(reply),
@@ -362,91 +230,24 @@ impl TurnService {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use trunkline_nlu::{IntentExamples, Locale};
-
     use super::*;
-
-    fn script() -> (Engine, Script) {
-        let text = include_str!("../../../shared/scripts/repayment-reminder-zh.yaml");
-        let script = Script::load(text).unwrap();
-        let engine = Engine::floor_only();
-        let intents: Vec<IntentExamples> =
-            script.intents().into_iter().map(|(name, examples)| IntentExamples { name, examples }).collect();
-        engine.prepare(script.version().as_str(), Locale::Zh, &intents).unwrap();
-        (engine, script)
-    }
-
-    fn facts(script: &Script) -> CallFacts {
-        let examples = script.document().vars.iter().filter_map(|(name, var)| {
-            let value = serde_json::to_value(var).unwrap();
-            Some((name.clone(), value["example"].as_str()?.to_owned()))
-        });
-        CallFacts {
-            box_id: "tl-a".parse().unwrap(),
-            version: script.version().clone(),
-            variables: examples.collect(),
-        }
-    }
-
-    fn request(turn: u32, event: Value, state: Option<Value>) -> TurnRequest {
-        let mut request = json!({
-            "call": CallId::from_u128(1), "turn": turn, "rev": 0, "mode": "final", "event": event,
-            "elapsed_s": 5, "budget_ms": 1000,
-        });
-        if let Some(state) = state {
-            request["state"] = state;
-        }
-        serde_json::from_value(request).unwrap()
-    }
-
-    fn now() -> DateTime {
-        "2026-11-22T10:00:00".parse().unwrap()
-    }
-
-    #[test]
-    fn a_request_that_comes_again_gets_the_same_answer() {
-        let (engine, script) = script();
-        let facts = facts(&script);
-        let opening = answer(&engine, &script, &facts, &request(0, json!({"kind": "answered"}), None), now());
-        assert_eq!(opening.error, "");
-        assert!(matches!(opening.actions[0], ActionV1::Say { .. }), "{:?}", opening.actions);
-
-        let heard = request(1, json!({"kind": "heard", "text": "对，我是"}), Some(opening.state));
-        let first = answer(&engine, &script, &facts, &heard, now());
-        let again = answer(&engine, &script, &facts, &heard, now());
-        assert_eq!(first.understanding.intent.as_deref(), Some("yes"));
-        assert_ne!(first.node, opening.node);
-        assert_eq!(TurnReply { took_us: 0, ..first }, TurnReply { took_us: 0, ..again });
-    }
-
-    #[test]
-    fn a_state_of_another_make_is_refused_and_not_guessed_at() {
-        let (engine, script) = script();
-        let facts = facts(&script);
-        for state in [json!({"v": 99}), json!(7), json!({"v": 1, "node": "no-such-node"})] {
-            let request = request(1, json!({"kind": "no_input"}), Some(state.clone()));
-            let reply = answer(&engine, &script, &facts, &request, now());
-            let refused = !reply.error.is_empty() && reply.actions.is_empty();
-            let ended = reply.actions.iter().any(|action| matches!(action, ActionV1::End { .. }));
-            assert!(refused || ended, "{state}: {reply:?}");
-        }
-    }
-
-    #[test]
-    fn variables_that_do_not_fit_are_refused() {
-        let (engine, script) = script();
-        let facts = CallFacts { variables: BTreeMap::new(), ..facts(&script) };
-        let reply = answer(&engine, &script, &facts, &request(0, json!({"kind": "answered"}), None), now());
-        assert_eq!(reply.error, "the call's variables do not fit its script");
-    }
 
     #[test]
     fn an_older_revision_is_known_to_be_overtaken() {
-        let (_, script) = script();
+        let call = CallId::from_u128(1);
+        let version = "0".repeat(64).parse().unwrap();
         let mut memory = Memory::default();
-        memory.remember(CallId::from_u128(1), facts(&script));
-        let at = |turn, rev| TurnRequest { rev, ..request(turn, json!({"kind": "no_input"}), None) };
+        memory.remember(call, CallFacts { box_id: "tl-a".parse().unwrap(), version, variables: BTreeMap::new() });
+        let at = |turn, rev| TurnRequest {
+            call,
+            turn,
+            rev,
+            mode: TurnKind::Final,
+            event: TurnEvent::NoInput,
+            state: None,
+            elapsed_s: 5,
+            budget_ms: 1_000,
+        };
         assert!(memory.newest(&at(1, 2)));
         assert!(!memory.newest(&at(1, 1)));
         assert!(memory.newest(&at(1, 2)), "the same once more");

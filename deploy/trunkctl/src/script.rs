@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
 use serde_json::json;
 use trunkline_dialogue::{Entity, Finding, Heard, LoadError, Script, Severity, lint, testing};
-use trunkline_nlu::{Engine, IntentExamples, Locale};
+use trunkline_nlu::Engine;
 use trunkline_speech::ort_rt::model_dir;
 use trunkline_wire::CallRecord;
 
@@ -350,13 +350,7 @@ fn understood(
     now: jiff::civil::DateTime,
 ) -> Result<Vec<testing::TestResult>> {
     let version = script.version().as_str();
-    let locale: Locale = script
-        .locale()
-        .parse()
-        .map_err(|_| anyhow!("only zh and en are understood, not {}", script.locale()))?;
-    let intents: Vec<IntentExamples> =
-        script.intents().into_iter().map(|(name, examples)| IntentExamples { name, examples }).collect();
-    engine.prepare(version, locale, &intents)?;
+    trunkline_turn::prepare(engine, script)?;
     let understand = |text: &str, expected: &[String]| {
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         // The version was prepared just now, so nothing is left that could fail.

@@ -150,9 +150,9 @@ async fn a_call_outlives_the_cloud_and_its_record_arrives_afterwards() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     stage.cloud.take().unwrap().kill();
-    // The customer hears the call end by the robot's own goodbye.
+    // The box takes the turns itself, and the customer notices nothing.
     let mut customer = Vec::new();
-    for _ in 0..600 {
+    for _ in 0..1_200 {
         customer.extend(stage.callee.as_ref().unwrap().take_lines());
         if customer.iter().any(|line: &String| line.contains("\"hung_up\"")) {
             break;
@@ -163,10 +163,11 @@ async fn a_call_outlives_the_cloud_and_its_record_arrives_afterwards() {
     assert!(hung_up.contains("\"robot\""), "{hung_up}");
     stage.restart_cloud().unwrap();
     let call = stage.api.wait_ended(&id, Duration::from_secs(90)).await.unwrap();
-    assert_eq!(call["disposition"], "cloud_lost", "{call}");
-    let last = call["turns"].as_array().unwrap().last().unwrap().clone();
-    assert_eq!(last["decision"]["node"], "goodbye", "{last}");
-    assert_eq!(last["robot"][0]["heard"], 1.0, "the goodbye was said to its end: {last}");
+    println!("{}", transcript(&call));
+    assert_eq!((&call["disposition"], &call["outcome"]["code"]), (&json!("completed"), &json!("agreed")), "{call}");
+    let turns = call["turns"].as_array().unwrap().iter().filter(|turn| turn["customer"].is_object());
+    let own: Vec<bool> = turns.map(|turn| turn["decision"]["local"] == true).collect();
+    assert!(own.len() >= 5 && !own[0] && own[1..].iter().filter(|own| **own).count() >= 3, "{own:?}\n{call}");
     let ended = stage.callbacks.received().into_iter().filter(|one| one["type"] == "call.ended").count();
     assert_eq!(ended, 1, "the record counts once");
 }

@@ -18,7 +18,8 @@ use trunkline_line::{Attached, Command, MediaNews, MediaStats, Recording};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint as EarEndpoint, NodeEar};
 use trunkline_speech::recognise::{Dictation, Language, Lexicon, RecognizeOptions};
 use trunkline_speech::synth::{Locale, Prompt};
-use trunkline_wire::{CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply};
+use trunkline_wire::{CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply,
+    TurnRequest};
 
 use crate::speech::{VoiceOf, pieces_ahead, samples, sentences};
 use crate::supervisor::{Shared, file, since};
@@ -39,6 +40,7 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) enum Message {
     Reply(Box<TurnReply>),
+    OwnReply(Box<TurnReply>),
     Cancel,
     Prepared(Result<(Arc<Script>, VoiceOf), String>),
     Rendering { done: usize, of: usize },
@@ -78,6 +80,7 @@ pub(crate) async fn run(
         stats: None,
         clock: None,
         voice: None,
+        script: None,
         playing: None,
         begun: Instant::now(),
     };
@@ -127,6 +130,7 @@ struct Driver {
     stats: Option<MediaStats>,
     clock: Option<EarClock>,
     voice: Option<VoiceOf>,
+    script: Option<Arc<Script>>,
     dictation: Dictation,
     playing: Option<Playing>,
     begun: Instant,
@@ -194,6 +198,7 @@ impl Driver {
                 self.drain_ear();
             }
             Output::Ask(request) => self.shared.uplink.ask(request),
+            Output::TakeTurn(request) => self.take_turn(request),
             Output::Transfer { to, timeout } => self.transfer(&to, timeout),
             Output::TransferOver => self.let_go(),
             Output::Progress(stage, detail) => self.progress(stage, detail),
@@ -223,12 +228,28 @@ impl Driver {
         self.event("call.progress", &CallProgress { call: self.command.call, stage, detail });
     }
 
-    /// Fetches the script and renders every prompt that is known before dialling.
+    /// Answers a turn with what the box understands by itself.
+    fn take_turn(&self, request: TurnRequest) {
+        let Some(script) = self.script.clone() else { return };
+        info!(turn = request.turn, "The cloud is late: the box takes the turn");
+        let (engine, own) = (Arc::clone(&self.shared.floor), self.own.clone());
+        let variables = self.command.variables.clone();
+        tokio::task::spawn_blocking(move || {
+            let now = jiff::Zoned::now().datetime();
+            let reply = trunkline_turn::answer(&engine, &script, &variables, &request, now);
+            let _ = own.send(Message::OwnReply(Box::new(reply)));
+        });
+    }
+
+    /// Fetches the script, learns to understand it, and renders every prompt that is known before dialling.
     fn prepare(&self) {
         let (shared, command, own) = (Arc::clone(&self.shared), self.command.clone(), self.own.clone());
         let task = async move {
             let script = shared.blobs.script(&command.script.version).await.map_err(|e| format!("{e:#}"))?;
             shared.gate.learn(&script);
+            let (floor, learnt) = (Arc::clone(&shared.floor), Arc::clone(&script));
+            let learnt = tokio::task::spawn_blocking(move || trunkline_turn::prepare(&floor, &learnt));
+            learnt.await.map_err(|e| format!("{e:#}"))?.map_err(|e| format!("{:#}", anyhow::Error::new(e)))?;
             for pack in shared.gate.missing(&command) {
                 let text = shared.blobs.policy_pack(&pack.sha256).await.map_err(|e| format!("{e:#}"))?;
                 shared.gate.take_pack(&pack, &text).map_err(|e| format!("{e:#}"))?;
@@ -398,9 +419,11 @@ impl Driver {
         let now = Instant::now();
         match message {
             Message::Reply(reply) => self.core.handle_reply(now, *reply),
+            Message::OwnReply(reply) => self.core.handle_own_reply(now, *reply),
             Message::Cancel => self.core.handle_cancel(now),
             Message::Prepared(Ok((script, voice))) => {
                 self.voice = Some(voice);
+                self.script = Some(Arc::clone(&script));
                 self.core.handle_prepared(now, Ok(script));
             }
             Message::Prepared(Err(reason)) => self.core.handle_prepared(now, Err(reason)),

@@ -31,6 +31,7 @@ use trunkline_audio::record::RecordFrame;
 use trunkline_gate::BoxGate;
 use trunkline_line::trunks::Trunks;
 use trunkline_line::{MediaHandle, RecorderHandle};
+use trunkline_nlu::Engine;
 use trunkline_soundcard::{Layout, Monitor};
 use trunkline_store::OutboxStore;
 
@@ -172,6 +173,7 @@ async fn run(path: &Path) -> Result<()> {
         uplink,
         blobs,
         gate,
+        floor: Arc::new(Engine::floor_only()),
         monitor: Mutex::new(monitor),
     });
     let (stop_tx, stop) = watch::channel(false);

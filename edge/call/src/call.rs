@@ -20,7 +20,7 @@ use trunkline_wire::{
 
 use crate::expected::{self, Numbers};
 use crate::floor;
-use crate::hearing::{Asked, Ended, Utterance};
+use crate::hearing::{Answer, Asked, Ended, Utterance};
 use crate::timeline::{Timeline, seconds, signed_ms};
 use transfer::Transfer;
 pub use transfer::{TransferFailure, TransferNews, TransferWay};
@@ -30,7 +30,13 @@ pub use transfer::{TransferFailure, TransferNews, TransferWay};
 pub struct CallConfig {
     /// A question to the cloud is repeated after this long.
     pub ask_again_after: Duration,
-    /// After this long without an answer, counted from the end of the turn, the cloud is lost.
+    /// How long after the customer's last sound the cloud may answer; then the box takes the turn itself …
+    pub cloud_budget: Duration,
+    /// … but the cloud has at least this long for the words …
+    pub cloud_patience: Duration,
+    /// … and this long when it did not answer the turn before either.
+    pub silent_patience: Duration,
+    /// After this long without any answer, counted from the end of the turn, the call is given up.
     pub cloud_lost_after: Duration,
     /// The longest conversation.
     pub longest: Duration,
@@ -42,6 +48,9 @@ impl Default for CallConfig {
     fn default() -> Self {
         Self {
             ask_again_after: Duration::from_millis(700),
+            cloud_budget: Duration::from_millis(900),
+            cloud_patience: Duration::from_millis(600),
+            silent_patience: Duration::from_millis(150),
             cloud_lost_after: Duration::from_millis(3_500),
             longest: Duration::from_secs(15 * 60),
             hangup_within: Duration::from_secs(5),
@@ -200,6 +209,9 @@ pub enum Output {
     },
     /// Ask the cloud.
     Ask(TurnRequest),
+    /// The cloud is late: answer the turn on the box, with what it understands; then
+    /// [`Call::handle_own_reply`].
+    TakeTurn(TurnRequest),
     /// Hand the call to a person; [`Call::handle_transfer`] tells how it goes.
     Transfer {
         /// Where to, as the script names it.
@@ -275,6 +287,8 @@ pub struct Call {
     barged_in: bool,
     utterance: Option<Utterance>,
     next_rev: u32,
+    /// The turn before was taken here, and the cloud has not been heard of since.
+    cloud_is_silent: bool,
 
     turn: TurnRecord,
     speech_end: Option<Instant>,
@@ -313,6 +327,7 @@ impl Call {
             barged_in: false,
             utterance: None,
             next_rev: 1,
+            cloud_is_silent: false,
             turn: TurnRecord::default(),
             speech_end: None,
             turns: Vec::new(),
@@ -506,19 +521,32 @@ impl Call {
         self.advance(now);
     }
 
-    /// The cloud answered. Answers to other turns and revisions are dropped.
+    /// The cloud answered. Answers to other turns and revisions say only that it is there.
     pub fn handle_reply(&mut self, now: Instant, reply: TurnReply) {
+        if !reply.error.is_empty() {
+            // The same question again may fare better once a replica has loaded the script.
+            return warn!(error = %reply.error, turn = reply.turn, "The cloud could not answer a turn");
+        }
+        self.cloud_is_silent = false;
+        self.take_reply(now, reply, false);
+    }
+
+    /// The box answered a turn itself, as [`Output::TakeTurn`] asked.
+    pub fn handle_own_reply(&mut self, now: Instant, reply: TurnReply) {
+        if !reply.error.is_empty() {
+            return warn!(error = %reply.error, turn = reply.turn, "The box could not answer a turn either");
+        }
+        self.take_reply(now, reply, true);
+    }
+
+    /// Keeps the first answer to the words that were said last.
+    fn take_reply(&mut self, now: Instant, reply: TurnReply, local: bool) {
         if self.phase != Phase::Talking || reply.turn != self.turn.turn + 1 {
             return;
         }
         let Some(utterance) = self.utterance.as_mut() else { return };
-        let Some(asked) = utterance.asked.filter(|asked| asked.rev == reply.rev) else { return };
-        if !reply.error.is_empty() {
-            // The same question again may fare better once a replica has loaded the script.
-            warn!(error = %reply.error, turn = reply.turn, "The cloud could not answer a turn");
-            return;
-        }
-        if utterance.reply.is_some() {
+        let ours = utterance.asked.is_some_and(|asked| asked.rev == reply.rev);
+        if !ours || utterance.reply.is_some() {
             return;
         }
         let matched = reply.understanding.intent.is_some();
@@ -528,8 +556,7 @@ impl Call {
             }
         }
         self.out.push_back(Output::Matched { pause: utterance.pause, matched });
-        utterance.asked = Some(asked);
-        utterance.reply = Some((reply, now));
+        utterance.reply = Some(Answer { reply, at: now, local });
         self.advance(now);
     }
 
@@ -630,8 +657,11 @@ impl Call {
             && self.utterance.as_ref().is_some_and(|utterance| utterance.reply.is_none())
         {
             if asked.give_up_at.is_some_and(|at| at <= now) {
-                warn!("No answer from the cloud; saying goodbye");
+                warn!("No answer to what the customer said; saying goodbye");
                 return self.say_goodbye(now, Disposition::CloudLost);
+            }
+            if self.take_over_at().is_some_and(|at| at <= now) {
+                self.take_turn(now);
             }
             if asked.resend_at <= now {
                 self.ask(now);
@@ -660,8 +690,9 @@ impl Call {
             (self.hangup_by.filter(|_| self.phase == Phase::HangingUp), "hang-up takes too long"),
             (self.answered.map(|at| at + self.config.longest).filter(|_| talking), "longest call"),
             (self.open_at().filter(|_| talking), "protected words are over"),
+            (self.take_over_at().filter(|_| talking), "the cloud is late"),
             (asked.map(|asked| asked.resend_at).filter(|_| talking), "ask the cloud again"),
-            (asked.and_then(|asked| asked.give_up_at).filter(|_| talking), "the cloud is lost"),
+            (asked.and_then(|asked| asked.give_up_at).filter(|_| talking), "nobody answers the turn"),
             (self.no_input_at.filter(|_| talking && silent), "no input"),
         ]
         .into_iter()
@@ -869,40 +900,68 @@ impl Call {
     }
 
     fn ask(&mut self, now: Instant) {
-        let elapsed_s = self.elapsed_s(now);
-        let state = self.state.as_ref().and_then(|state| serde_json::to_value(state).ok());
         let Some(utterance) = self.utterance.as_mut() else { return };
-        let Some(transcript) = &utterance.transcript else { return };
-        let rev = match utterance.asked {
-            Some(asked) => asked.rev,
+        let (rev, first) = match utterance.asked {
+            Some(asked) => (asked.rev, asked.first),
             None => {
                 self.next_rev += 1;
-                self.next_rev
+                (self.next_rev, now)
             }
         };
         let ended = utterance.ended;
         utterance.asked = Some(Asked {
             rev,
+            first,
             resend_at: now + self.config.ask_again_after,
             give_up_at: ended.map(|ended| ended.at + self.config.cloud_lost_after),
             confirmed: ended.is_some(),
         });
-        self.out.push_back(Output::Ask(TurnRequest {
+        let request = self.request(now);
+        self.out.extend(request.map(Output::Ask));
+    }
+
+    /// Returns when the box takes the turn itself, if it comes to that.
+    fn take_over_at(&self) -> Option<Instant> {
+        let waits = |utterance: &&Utterance| utterance.reply.is_none() && !utterance.taken;
+        let utterance = self.utterance.as_ref().filter(waits)?;
+        let (asked, ended, config) = (utterance.asked?, utterance.ended?, &self.config);
+        Some(if self.cloud_is_silent {
+            ended.at.max(asked.first + config.silent_patience)
+        } else {
+            let budget = utterance.speech_end + config.cloud_budget;
+            ended.at.max(budget).max(asked.first + config.cloud_patience)
+        })
+    }
+
+    fn take_turn(&mut self, now: Instant) {
+        let request = self.request(now);
+        if let Some(utterance) = &mut self.utterance {
+            utterance.taken = true;
+        }
+        debug!("The cloud is late; the box takes the turn");
+        self.out.extend(request.map(Output::TakeTurn));
+    }
+
+    /// What is asked about the utterance.
+    fn request(&self, now: Instant) -> Option<TurnRequest> {
+        let utterance = self.utterance.as_ref()?;
+        let transcript = utterance.transcript.as_ref()?;
+        Some(TurnRequest {
             call: self.command.call,
             turn: self.turn.turn + 1,
-            rev,
-            mode: if ended.is_some() { TurnKind::Final } else { TurnKind::Draft },
+            rev: utterance.asked?.rev,
+            mode: if utterance.ended.is_some() { TurnKind::Final } else { TurnKind::Draft },
             event: TurnEvent::Heard { text: transcript.text.clone(), logprob: transcript.logprob },
-            state,
-            elapsed_s,
+            state: self.state.as_ref().and_then(|state| serde_json::to_value(state).ok()),
+            elapsed_s: self.elapsed_s(now),
             budget_ms: u32::try_from(self.config.cloud_lost_after.as_millis()).unwrap_or(u32::MAX),
-        }));
+        })
     }
 
     /// The turn is over and the answer is here: act on it.
     fn accept(&mut self, now: Instant) {
         let Some(utterance) = self.utterance.take() else { return };
-        let (Some((reply, replied)), Some(ended), Some(transcript), Some(answered)) =
+        let (Some(Answer { reply, at: replied, local }), Some(ended), Some(transcript), Some(answered)) =
             (utterance.reply, utterance.ended, utterance.transcript, self.answered)
         else {
             return;
@@ -910,7 +969,7 @@ impl Call {
         let state = match serde_json::from_value::<State>(reply.state) {
             Ok(state) => state,
             Err(error) => {
-                warn!(%error, "The cloud's state cannot be read");
+                warn!(%error, "The state of an answer cannot be read");
                 return self.say_goodbye(now, Disposition::CloudLost);
             }
         };
@@ -931,7 +990,7 @@ impl Call {
                 node: reply.node,
                 because: reply.because,
                 understanding: reply.understanding,
-                local: false,
+                local,
             },
             robot: Vec::new(),
             latency: Some(LatencyRecord {
@@ -943,6 +1002,7 @@ impl Call {
                 cloud_ms: reply.took_us as f32 / 1_000.0,
             }),
         };
+        self.cloud_is_silent |= local;
         self.speech_end = Some(utterance.speech_end);
         self.state = Some(state);
         self.perform(now, reply.actions.into_iter().filter_map(ActionV1::into_action).collect());

@@ -16,14 +16,27 @@ pub(crate) struct Utterance {
     pub(crate) transcript: Option<Transcript>,
     /// The cloud was asked, with this revision.
     pub(crate) asked: Option<Asked>,
-    pub(crate) reply: Option<(TurnReply, Instant)>,
+    pub(crate) reply: Option<Answer>,
     pub(crate) ended: Option<Ended>,
+    /// The box was asked to take the turn itself.
+    pub(crate) taken: bool,
+}
+
+/// An answer to the utterance.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) reply: TurnReply,
+    pub(crate) at: Instant,
+    /// The box's own, not the cloud's.
+    pub(crate) local: bool,
 }
 
 /// A question to the cloud that is on its way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) rev: u32,
+    /// When these words were first sent.
+    pub(crate) first: Instant,
     pub(crate) resend_at: Instant,
     pub(crate) give_up_at: Option<Instant>,
     pub(crate) confirmed: bool,
@@ -47,6 +60,7 @@ impl Utterance {
             asked: None,
             reply: None,
             ended: None,
+            taken: false,
         }
     }
 }

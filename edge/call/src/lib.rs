@@ -6,7 +6,9 @@
 //!
 //! The cloud understands what the customer said; what follows from an event that needs no
 //! understanding (answered, silence, hung up) is stepped here with the same interpreter, so that
-//! the first words and a silent customer wait for nobody.
+//! the first words and a silent customer wait for nobody. A turn that the cloud does not answer in
+//! time is answered on the box too, by the shell; the state is the box's, so the cloud's next answer
+//! goes on from there.
 //!
 //! **Invariant:** nothing here opens a socket, reads a clock or draws a random number.
 //! **Invariant:** every call that was begun yields exactly one [`Output::Ended`], whatever happens.

@@ -15,6 +15,7 @@ use trunkline_wire::{
 
 use crate::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
 
+mod alone;
 mod answerer;
 mod transfer;
 
@@ -37,6 +38,10 @@ struct World {
     pauses: u32,
     /// How the cloud understands; `None` when it is gone.
     cloud: Option<fn(&str) -> Option<&'static str>>,
+    /// How the box understands.
+    own: Option<fn(&str) -> Option<&'static str>>,
+    /// The turns that the box was to take itself, and when.
+    taken: Vec<(u32, Instant)>,
 }
 
 impl World {
@@ -65,6 +70,8 @@ impl World {
             playing: None,
             pauses: 0,
             cloud: Some(understand),
+            own: Some(understand),
+            taken: Vec::new(),
         };
         world.settle();
         world
@@ -98,6 +105,12 @@ impl World {
                     self.asked.push(request);
                     if let Some(reply) = reply {
                         self.call.handle_reply(self.now, reply);
+                    }
+                }
+                Output::TakeTurn(request) => {
+                    self.taken.push((request.turn, self.now));
+                    if let Some(own) = self.own {
+                        self.call.handle_own_reply(self.now, answer(&self.script, &request, own));
                     }
                 }
                 Output::File => self.call.handle_filed(self.now, None, None),
@@ -269,10 +282,10 @@ fn a_customer_who_goes_on_voids_what_was_guessed() {
 }
 
 #[test]
-fn a_cloud_that_is_gone_is_asked_again_and_then_the_box_says_goodbye() {
+fn a_box_that_cannot_take_a_turn_either_says_goodbye() {
     let mut world = World::answered();
     world.hear_out();
-    world.cloud = None;
+    (world.cloud, world.own) = (None, None);
     world.says("yes");
     world.wait(Duration::from_secs(20));
     let record = world.record.unwrap();

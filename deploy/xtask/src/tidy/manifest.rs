@@ -7,9 +7,10 @@ use toml::{Table, Value};
 use super::Finding;
 
 /// Crates that decide and touch nothing: no runtime among their dependencies.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "cloud/fleet/Cargo.toml",
     "cloud/nlu/Cargo.toml",
+    "cloud/turn/Cargo.toml",
     "edge/audio/Cargo.toml",
     "edge/call/Cargo.toml",
     "edge/link/Cargo.toml",
