@@ -53,7 +53,8 @@ pub(crate) async fn blob(
         Some(canonical) => ("application/json", canonical),
         None => {
             let pack = api.gate.packs().all().find(|pack| pack.reference().sha256 == version.as_str());
-            ("application/yaml", pack.ok_or_else(missing)?.text().to_owned())
+            let text = pack.map(|pack| pack.text().to_owned()).or_else(|| api.words.text(version.as_str()));
+            ("application/yaml", text.ok_or_else(missing)?)
         }
     };
     tracing::debug!(box.id = %by, %version, bytes = text.len(), "Blob fetched");

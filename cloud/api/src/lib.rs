@@ -54,7 +54,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use jiff::Timestamp;
 use trunkline_db::Db;
-use trunkline_worker::{Gate, Hub, Scripts, Wakers};
+use trunkline_worker::{Gate, Hub, Scripts, Wakers, WordLists};
 
 pub use authority::{Authority, AuthorityError};
 pub use fleet::Fleet;
@@ -74,6 +74,8 @@ pub struct Api {
     pub scripts: Arc<Scripts>,
     /// Who may be called.
     pub gate: Arc<Gate>,
+    /// The word lists in force, as the worker has them.
+    pub words: Arc<WordLists>,
     /// What time it is; tests have their own.
     pub clock: fn() -> Timestamp,
     /// What each token has spent.

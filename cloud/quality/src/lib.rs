@@ -71,7 +71,7 @@ impl Severity {
 /// One thing that was wrong with a call.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Remark {
-    /// The rule: `disclosure`, `opt_out`, `forbidden_word`, `silence`, `talk_over`, `slow_answer`, `dead_end`.
+    /// The rule: `disclosure`, `opt_out`, `forbidden_word`, `listed_word`, `silence`, `talk_over`, `slow_answer`, `dead_end`.
     pub rule: &'static str,
     /// How bad it is.
     pub severity: Severity,
@@ -126,6 +126,7 @@ pub fn inspect(record: &CallRecord, script: &Script, rules: &Rules) -> Inspectio
     inspection.disclosed = Some(disclosed);
     opt_out(record, seconds, rules, found);
     forbidden(record, rules, found);
+    listed_words(record, found);
     let measured: [(&'static str, f32, f32, Severity, &str); 3] = [
         ("silence", inspection.silence_share, rules.silence_share, Severity::Minor, "of the call is silence"),
         ("talk_over", inspection.talk_over_s, rules.talk_over_s, Severity::Minor, "s were spoken by both"),
@@ -274,6 +275,23 @@ fn forbidden(record: &CallRecord, rules: &Rules, found: &mut Vec<Remark>) {
                 let turn = Some(turn.turn);
                 found.push(Remark { rule: "forbidden_word", severity: Severity::Critical, turn, what });
             }
+        }
+    }
+}
+
+/// What the word lists of the call found. What was kept from being said is worth knowing, no more.
+fn listed_words(record: &CallRecord, found: &mut Vec<Remark>) {
+    for turn in &record.turns {
+        for word in &turn.words {
+            let severity = match (word.by.as_str(), word.action.as_str(), word.severity.as_str()) {
+                (_, "replace" | "withhold", _) | ("customer", _, "warn") => Severity::Minor,
+                ("robot", _, "critical") => Severity::Critical,
+                (_, _, "critical" | "warn") => Severity::Major,
+                _ => continue,
+            };
+            let did = if severity == Severity::Minor && word.by == "robot" { "was kept from saying" } else { "said" };
+            let what = format!("the {} {did} `{}` (list `{}`)", word.by, word.word, word.list);
+            found.push(Remark { rule: "listed_word", severity, turn: Some(turn.turn), what });
         }
     }
 }

@@ -123,6 +123,22 @@ fn what_a_customer_suffers_is_measured() {
 }
 
 #[test]
+fn words_of_the_lists_are_remarked_on_by_what_came_of_them() {
+    let with = |by: &str, severity: &str, action: &str| {
+        let mut record = good();
+        record["turns"][1]["words"] =
+            json!([{ "by": by, "word": "私下", "list": "branch", "severity": severity, "action": action }]);
+        let found = inspected(&record, &Rules::default());
+        found.remarks.iter().find(|remark| remark.rule == "listed_word").map(|remark| remark.severity)
+    };
+    assert_eq!(with("robot", "critical", "note"), Some(Severity::Critical));
+    assert_eq!(with("robot", "critical", "withhold"), Some(Severity::Minor), "nobody heard it");
+    assert_eq!(with("customer", "critical", "note"), Some(Severity::Major));
+    assert_eq!(with("customer", "warn", "note"), Some(Severity::Minor));
+    assert_eq!(with("customer", "info", "note"), None);
+}
+
+#[test]
 fn critical_calls_are_always_chosen_and_of_the_others_about_the_share() {
     let mut record = good();
     record["turns"][0]["robot"][0]["heard"] = json!(0.1);

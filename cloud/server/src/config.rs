@@ -28,6 +28,9 @@ pub(crate) struct Config {
     pub(crate) mqtt: Endpoint,
     /// The scripts.
     pub(crate) scripts: ScriptsConfig,
+    /// What the robot must not say, and what is noticed when a customer says it.
+    #[serde(default)]
+    pub(crate) words: WordsConfig,
     /// Who may use the API.
     pub(crate) tokens: TokensConfig,
     /// Reports to the CRM; without this section none are sent.
@@ -70,6 +73,15 @@ pub(crate) struct Endpoint {
 pub(crate) struct ScriptsConfig {
     /// Folder with `*.yaml` files.
     pub(crate) dir: PathBuf,
+}
+
+/// `[words]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WordsConfig {
+    /// Folder with word lists, `*.yaml`; a change counts for the calls that are dialled after it.
+    #[serde(default)]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// `[tokens]`.
@@ -222,7 +234,7 @@ impl Config {
         if let Some(callbacks) = &mut config.callbacks {
             callbacks.secret_file = base.join(&callbacks.secret_file);
         }
-        if let Some(dir) = &mut config.models.dir {
+        for dir in [&mut config.models.dir, &mut config.words.dir].into_iter().flatten() {
             *dir = base.join(&*dir);
         }
         if let Some(fleet) = &mut config.fleet {

@@ -14,7 +14,7 @@ use trunkline_api::{Api, ApiConfig, Buckets, Peer, Rate, TlsListener, server_con
 use trunkline_db::Db;
 use trunkline_nlu::Engine;
 use trunkline_worker::callbacks::CallbackConfig;
-use trunkline_worker::{Gate, Hub, Scripts, Stop, Wakers, Worker, WorkerConfig, inlet};
+use trunkline_worker::{Gate, Hub, Scripts, Stop, Wakers, WordLists, Worker, WorkerConfig, inlet};
 
 use crate::broker::{Door, EmbeddedBroker};
 use crate::config::{Config, Endpoint};
@@ -33,6 +33,7 @@ struct Checked {
     scripts: Scripts,
     engine: Engine,
     gate: Gate,
+    words: WordLists,
     fleet: FleetSetup,
     tls: rustls::ServerConfig,
 }
@@ -58,8 +59,9 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
         );
     }
     let gate = config.gate()?;
+    let words = WordLists::open(config.words.dir.clone()).context("[words] dir")?;
     let fleet = config.fleet.as_ref().map(|fleet| fleet.load()).transpose()?.unwrap_or_default();
-    Ok(Checked { config, tokens, secret, scripts, engine, gate, fleet, tls })
+    Ok(Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls })
 }
 
 /// Says what is wrong, or that nothing is.
@@ -81,7 +83,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn run(checked: Checked) -> anyhow::Result<()> {
-    let Checked { config, tokens, secret, scripts, engine, gate, fleet, tls } = checked;
+    let Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls } = checked;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
@@ -109,7 +111,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let (broker, serving) = mqtt.run();
     let broker_task = tokio::spawn(serving);
 
-    let (hub, wakers, gate) = (Hub::new(), Wakers::default(), Arc::new(gate));
+    let (hub, wakers, gate, words) = (Hub::new(), Wakers::default(), Arc::new(gate), Arc::new(words));
     if !gate.packs().lab().boxes.is_empty() || gate.packs().lab().sip {
         tracing::warn!(boxes = ?gate.packs().lab().boxes, "A laboratory is declared: its targets are called at any hour");
     }
@@ -120,6 +122,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         scripts: Arc::clone(&scripts),
         engine,
         gate: Arc::clone(&gate),
+        words: Arc::clone(&words),
         broker: Arc::new(broker),
         hub: hub.clone(),
         wakers: wakers.clone(),
@@ -135,6 +138,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         db: db.clone(),
         scripts,
         gate,
+        words,
         clock: Timestamp::now,
         buckets: Buckets::default(),
         hub,

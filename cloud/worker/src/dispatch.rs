@@ -177,6 +177,7 @@ impl Worker {
             before: call.not_after,
             ring_s: u32::try_from(self.config.ring.as_secs()).unwrap_or(u32::MAX),
             gate: Some(Box::new(order)),
+            words: self.words.current(),
         };
         let left = call.not_after.duration_since(now).as_secs().max(1);
         let heard_by = self

@@ -26,6 +26,7 @@ pub mod scripts;
 mod suppress;
 mod targets;
 pub mod turns;
+pub mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub use fleet::FleetKeys;
 pub use gate::{Ask, ContactFacts, Gate, GateSettings};
 pub use hub::{Hub, Stop, Wakers};
 pub use scripts::Scripts;
+pub use words::WordLists;
 pub use targets::{TargetError, check_target};
 
 /// What the worker needs to know.
@@ -64,6 +66,8 @@ pub struct Worker {
     pub engine: Arc<Engine>,
     /// Who may be called.
     pub gate: Arc<Gate>,
+    /// What the robot must not say, and what is noticed when a customer says it.
+    pub words: Arc<WordLists>,
     /// The way to the boxes.
     pub broker: Arc<dyn Broker>,
     /// Tells the API's streams which calls changed.

@@ -12,6 +12,7 @@ mod release;
 mod rollout;
 mod script;
 mod speech;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +49,9 @@ enum Command {
     /// Measures what this machine hears and carries.
     #[command(subcommand)]
     Speech(speech::Command),
+    /// Works on word lists: what the robot must not say, and what is noticed.
+    #[command(subcommand)]
+    Words(words::Command),
     /// Verifies receipts of the compliance gate.
     #[command(subcommand)]
     Receipts(receipts::Command),
@@ -106,6 +110,7 @@ fn main() -> ExitCode {
         // Its exit status says more than whether there was an error.
         Command::Script(command) => return script::run(command),
         Command::Receipts(command) => receipts::run(command),
+        Command::Words(command) => words::run(command),
         Command::Speech(command) => speech::run(command),
         Command::Release(command) => release::run(command),
         Command::Box(command) => boxes::run(command),

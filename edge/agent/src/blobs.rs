@@ -1,4 +1,4 @@
-//! Scripts and policy packs by the hash of their content, fetched once and kept.
+//! Scripts, policy packs and word lists by the hash of their content, fetched once and kept.
 
 use std::fs;
 use std::io::Write;
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use ring::digest;
 use trunkline_dialogue::Script;
 use trunkline_model::ScriptVersion;
+use trunkline_words::WordList;
 
 const MAX_SCRIPT: usize = 8 * 1024 * 1024;
 const TRIES: u32 = 4;
@@ -49,6 +50,14 @@ impl Blobs {
         let version: ScriptVersion =
             sha256.parse().map_err(|_| anyhow::anyhow!("a policy pack is named by no hash"))?;
         String::from_utf8(self.blob(&version).await?).context("the policy pack is no text")
+    }
+
+    /// Returns the word list with that SHA-256.
+    pub(crate) async fn word_list(&self, sha256: &str) -> Result<WordList> {
+        let version: ScriptVersion =
+            sha256.parse().map_err(|_| anyhow::anyhow!("a word list is named by no hash"))?;
+        let text = String::from_utf8(self.blob(&version).await?).context("the word list is no text")?;
+        WordList::from_yaml(&text).context("the word list cannot be used")
     }
 
     async fn blob(&self, version: &ScriptVersion) -> Result<Vec<u8>> {

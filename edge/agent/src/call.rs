@@ -20,6 +20,7 @@ use trunkline_speech::recognise::{Dictation, Language, Lexicon, RecognizeOptions
 use trunkline_speech::synth::{Locale, Prompt};
 use trunkline_wire::{CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply,
     TurnRequest};
+use trunkline_words::Filter;
 
 use crate::speech::{VoiceOf, pieces_ahead, samples, sentences};
 use crate::supervisor::{Shared, file, since};
@@ -42,11 +43,19 @@ pub(crate) enum Message {
     Reply(Box<TurnReply>),
     OwnReply(Box<TurnReply>),
     Cancel,
-    Prepared(Result<(Arc<Script>, VoiceOf), String>),
+    Prepared(Result<Box<Prepared>, String>),
     Rendering { done: usize, of: usize },
     Transcript { pause: u32, transcript: Transcript },
     TurnProbability { pause: u32, probability: f32 },
     Clip { say: u32, prompt: Option<Arc<Prompt>>, first: bool, last: bool },
+}
+
+/// What a call needs before it is dialled.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    script: Arc<Script>,
+    voice: VoiceOf,
+    words: Filter,
 }
 
 /// Runs the call to its end.
@@ -254,6 +263,11 @@ impl Driver {
                 let text = shared.blobs.policy_pack(&pack.sha256).await.map_err(|e| format!("{e:#}"))?;
                 shared.gate.take_pack(&pack, &text).map_err(|e| format!("{e:#}"))?;
             }
+            let mut lists = Vec::with_capacity(command.words.len());
+            for sha256 in &command.words {
+                lists.push(shared.blobs.word_list(sha256).await.map_err(|e| format!("{e:#}"))?);
+            }
+            let words = Filter::new(&lists).map_err(|e| e.to_string())?;
             let voice = VoiceOf::script(&script).map_err(|e| format!("{e:#}"))?;
             let pieces = pieces_ahead(&script, &command.variables, jiff::Zoned::now().date());
             let missing: Vec<_> = pieces
@@ -281,7 +295,7 @@ impl Driver {
                 done += 1;
                 let _ = own.send(Message::Rendering { done, of });
             }
-            Ok((script, voice))
+            Ok(Box::new(Prepared { script, voice, words }))
         };
         let own = self.own.clone();
         tokio::spawn(
@@ -421,9 +435,11 @@ impl Driver {
             Message::Reply(reply) => self.core.handle_reply(now, *reply),
             Message::OwnReply(reply) => self.core.handle_own_reply(now, *reply),
             Message::Cancel => self.core.handle_cancel(now),
-            Message::Prepared(Ok((script, voice))) => {
+            Message::Prepared(Ok(prepared)) => {
+                let Prepared { script, voice, words } = *prepared;
                 self.voice = Some(voice);
                 self.script = Some(Arc::clone(&script));
+                self.core.set_words(Arc::new(words));
                 self.core.handle_prepared(now, Ok(script));
             }
             Message::Prepared(Err(reason)) => self.core.handle_prepared(now, Err(reason)),

@@ -15,8 +15,9 @@ use trunkline_model::{CallId, Disposition, Outcome};
 use trunkline_wire::{
     ActionV1, CallRecord, CustomerTurn, DecisionRecord, DialCommand, LatencyRecord, MediaRecord,
     ProgressStage, RecordingRecord, RobotTurn, TransferRecord, TurnEvent, TurnKind, TurnRecord, TurnReply,
-    TurnRequest,
+    TurnRequest, WordRecord,
 };
+use trunkline_words::{Filter, Found};
 
 use crate::expected::{self, Numbers};
 use crate::floor;
@@ -260,6 +261,7 @@ pub struct Call {
     config: CallConfig,
     timeline: Timeline,
     script: Option<Arc<Script>>,
+    words: Arc<Filter>,
     state: Option<State>,
     phase: Phase,
     out: VecDeque<Output>,
@@ -303,6 +305,7 @@ impl Call {
             config,
             timeline: Timeline::new(now, wall),
             script: None,
+            words: Arc::default(),
             state: None,
             phase: Phase::Preparing,
             out: VecDeque::from([Output::Progress(ProgressStage::Preparing, String::new()), Output::Prepare]),
@@ -342,6 +345,11 @@ impl Call {
     /// Says whether the record was filed: nothing more will come.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done && self.out.is_empty()
+    }
+
+    /// Has what the robot says held against these word lists, and what the customer says.
+    pub fn set_words(&mut self, words: Arc<Filter>) {
+        self.words = words;
     }
 
     /// The script is here and its prompts are rendered, or it cannot be had and `Err` says why.
@@ -552,7 +560,7 @@ impl Call {
         let matched = reply.understanding.intent.is_some();
         for action in &reply.actions {
             if let ActionV1::Say { text, .. } = action {
-                self.out.push_back(Output::Warm { text: text.clone() });
+                self.out.push_back(Output::Warm { text: self.words.speakable(text).text });
             }
         }
         self.out.push_back(Output::Matched { pause: utterance.pause, matched });
@@ -754,7 +762,11 @@ impl Call {
     fn run_queue(&mut self, now: Instant) {
         while let Some(action) = self.queue.pop_front() {
             match action {
-                Action::Say(say) => return self.play(say),
+                Action::Say(say) => {
+                    if self.play(say) {
+                        return;
+                    }
+                }
                 Action::Listen(listen) => {
                     self.no_input_at = Some(now + listen.no_input);
                     return;
@@ -772,7 +784,17 @@ impl Call {
         self.no_input_at = Some(now + Duration::from_secs(5));
     }
 
-    fn play(&mut self, say: Say) {
+    /// Begins to speak, if there is anything left to say.
+    fn play(&mut self, say: Say) -> bool {
+        let spoken = self.words.speakable(&say.text);
+        if !spoken.found.is_empty() {
+            warn!(node = say.node, words = spoken.found.len(), "The robot was about to say words of a word list");
+        }
+        self.turn.words.extend(spoken.found.iter().map(|found| word_record("robot", found)));
+        if spoken.text.is_empty() && !say.text.is_empty() {
+            return false;
+        }
+        let say = Say { text: spoken.text, ..say };
         self.next_say += 1;
         self.playing = Some(Playing {
             say: self.next_say,
@@ -783,6 +805,7 @@ impl Call {
         });
         self.turn.robot.push(RobotTurn { text: say.text.clone(), start_s: 0.0, heard: 0.0 });
         self.out.push_back(Output::Play { say: self.next_say, text: say.text });
+        true
     }
 
     fn on_started(&mut self, at: Instant) {
@@ -975,6 +998,7 @@ impl Call {
         };
         let turn = self.turn.turn + 1;
         let barged_in = self.barged_in;
+        let said = self.words.heard(&transcript.text);
         self.close_turn();
         let from_end = |at: Instant| signed_ms(utterance.speech_end, at);
         self.turn = TurnRecord {
@@ -992,6 +1016,7 @@ impl Call {
                 understanding: reply.understanding,
                 local,
             },
+            words: said.iter().map(|found| word_record("customer", found)).collect(),
             robot: Vec::new(),
             latency: Some(LatencyRecord {
                 asr_start_ms: from_end(utterance.asr_start),
@@ -1068,5 +1093,15 @@ impl Call {
     fn elapsed_s(&self, now: Instant) -> u32 {
         self.answered
             .map_or(0, |at| u32::try_from(now.saturating_duration_since(at).as_secs()).unwrap_or(u32::MAX))
+    }
+}
+
+fn word_record(by: &str, found: &Found) -> WordRecord {
+    WordRecord {
+        by: by.to_owned(),
+        word: found.word.clone(),
+        list: found.list.clone(),
+        severity: found.severity.as_str().to_owned(),
+        action: if by == "robot" { found.action.as_str().to_owned() } else { "note".to_owned() },
     }
 }

@@ -18,6 +18,7 @@ use crate::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
 mod alone;
 mod answerer;
 mod transfer;
+mod words;
 
 const SCRIPT: &str = include_str!("../../../shared/scripts/repayment-reminder-zh.yaml");
 
@@ -56,6 +57,7 @@ impl World {
             before: "2026-11-22T11:00:00Z".parse().unwrap(),
             ring_s: 30,
             gate: None,
+            words: Vec::new(),
         };
         let now = Instant::now();
         let wall: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();

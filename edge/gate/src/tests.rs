@@ -90,6 +90,7 @@ fn command(n: u128) -> DialCommand {
         before: at("2026-11-23T03:00:00Z"),
         ring_s: 30,
         gate: Some(Box::new(Order { packs: vec![cn], dossier, suppressions: 0 })),
+        words: Vec::new(),
     }
 }
 

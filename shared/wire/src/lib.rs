@@ -21,7 +21,7 @@ pub use envelope::{Ack, Birth, Envelope, TrunkReport, WIRE_VERSION, WireError, p
 pub use fleet::{Desired, EnrolReply, EnrolRequest, JobNext, NotApplied, RenewRequest, Reported};
 pub use record::{
     AnswererRecord, AttemptRecord, CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord,
-    RecordingRecord, RobotTurn, ToneRecord, TransferRecord, TurnRecord,
+    RecordingRecord, RobotTurn, ToneRecord, TransferRecord, TurnRecord, WordRecord,
 };
 pub use suppress::{SuppressCommand, SuppressReply, Suppression};
 pub use turn::{

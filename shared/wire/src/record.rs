@@ -168,6 +168,24 @@ pub struct TurnRecord {
     /// Where the time went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<LatencyRecord>,
+    /// Words of the word lists that were said, or kept from being said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<WordRecord>,
+}
+
+/// A word of a word list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WordRecord {
+    /// `robot` or `customer`.
+    pub by: String,
+    /// The word, as the list has it.
+    pub word: String,
+    /// The list.
+    pub list: String,
+    /// `info`, `warn` or `critical`.
+    pub severity: String,
+    /// What was done: `note`, `replace` or `withhold`.
+    pub action: String,
 }
 
 /// What the customer said. Times are seconds since the answer, as in the recording.

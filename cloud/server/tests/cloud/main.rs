@@ -12,3 +12,4 @@ mod harness;
 mod import;
 mod startup;
 mod suppress;
+mod words;

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::Finding;
 
 /// Crates that decide and touch nothing: no runtime among their dependencies.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "cloud/fleet/Cargo.toml",
     "cloud/nlu/Cargo.toml",
     "cloud/turn/Cargo.toml",
@@ -20,6 +20,7 @@ const PURE: [&str; 12] = [
     "shared/model/Cargo.toml",
     "shared/trust/Cargo.toml",
     "shared/wire/Cargo.toml",
+    "shared/words/Cargo.toml",
 ];
 
 /// Tables of dependencies; those of tests may hold a runtime even in a pure crate.
