@@ -12,7 +12,7 @@ use trunkline_api::Rate;
 use trunkline_model::E164;
 use trunkline_policy::{Attestation, Consent, Did, Lab, NumberClass, Pack, Packs};
 use trunkline_worker::callbacks::parse_secret;
-use trunkline_worker::{Gate, GateSettings};
+use trunkline_worker::{Gate, GateSettings, GenerateConfig};
 
 use crate::fleet::FleetConfig;
 
@@ -31,6 +31,9 @@ pub(crate) struct Config {
     /// What the robot must not say, and what is noticed when a customer says it.
     #[serde(default)]
     pub(crate) words: WordsConfig,
+    /// A language model for nodes that ask for one; without this section their fixed wording is spoken.
+    #[serde(default)]
+    pub(crate) generate: Option<GenerateSection>,
     /// Who may use the API.
     pub(crate) tokens: TokensConfig,
     /// Reports to the CRM; without this section none are sent.
@@ -82,6 +85,35 @@ pub(crate) struct WordsConfig {
     /// Folder with word lists, `*.yaml`; a change counts for the calls that are dialled after it.
     #[serde(default)]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// `[generate]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GenerateSection {
+    /// The whole address of the chat completions, `https://…/v1/chat/completions`; `http` only on this machine.
+    pub(crate) url: String,
+    /// The model's name there.
+    pub(crate) model: String,
+    /// The key, readable by its owner only; none for a server that asks for none.
+    #[serde(default)]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+impl GenerateSection {
+    /// Checks the address and reads the key.
+    pub(crate) fn load(&self) -> anyhow::Result<GenerateConfig> {
+        let (_, rest) = self.url.split_once("://").context("`generate.url` is no address")?;
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        let here = ["127.0.0.1", "localhost", "[::1]"].contains(&host) || rest.starts_with("[::1]");
+        ensure!(
+            self.url.starts_with("https://") || (self.url.starts_with("http://") && here),
+            "`generate.url` must begin with https:// (http:// only for this machine): what customers say goes there"
+        );
+        let key = self.key_file.as_ref().map(|path| read_private("key of the language model", path));
+        let key = key.transpose()?.map(|key| key.trim().to_owned());
+        Ok(GenerateConfig { url: self.url.clone(), model: self.model.clone(), key })
+    }
 }
 
 /// `[tokens]`.
@@ -233,6 +265,9 @@ impl Config {
         }
         if let Some(callbacks) = &mut config.callbacks {
             callbacks.secret_file = base.join(&callbacks.secret_file);
+        }
+        if let Some(key) = config.generate.as_mut().and_then(|generate| generate.key_file.as_mut()) {
+            *key = base.join(&*key);
         }
         for dir in [&mut config.models.dir, &mut config.words.dir].into_iter().flatten() {
             *dir = base.join(&*dir);

@@ -14,7 +14,7 @@ use trunkline_api::{Api, ApiConfig, Buckets, Peer, Rate, TlsListener, server_con
 use trunkline_db::Db;
 use trunkline_nlu::Engine;
 use trunkline_worker::callbacks::CallbackConfig;
-use trunkline_worker::{Gate, Hub, Scripts, Stop, Wakers, WordLists, Worker, WorkerConfig, inlet};
+use trunkline_worker::{Gate, Generator, Hub, Scripts, Stop, Wakers, WordLists, Worker, WorkerConfig, inlet};
 
 use crate::broker::{Door, EmbeddedBroker};
 use crate::config::{Config, Endpoint};
@@ -117,12 +117,20 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     }
     let allow_private = config.callbacks.as_ref().is_some_and(|callbacks| callbacks.allow_private);
     let (stopper, stop) = Stop::new();
+    let generator = match config.generate.as_ref().map(|generate| generate.load()).transpose()? {
+        Some(model) => {
+            tracing::warn!(?model, "Nodes that ask for it are worded by a language model: what customers say goes there");
+            Some(Arc::new(Generator::new(model, Arc::clone(&words))?))
+        }
+        None => None,
+    };
     let worker = Worker {
         db: db.clone(),
         scripts: Arc::clone(&scripts),
         engine,
         gate: Arc::clone(&gate),
         words: Arc::clone(&words),
+        generator,
         broker: Arc::new(broker),
         hub: hub.clone(),
         wakers: wakers.clone(),

@@ -8,6 +8,7 @@
 //! **Invariant:** nothing here opens a socket, reads a clock or draws a random number.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::civil::DateTime;
 use serde_json::Value;
@@ -174,8 +175,14 @@ fn empty(request: &TurnRequest) -> TurnReply {
         actions: Vec::new(),
         understanding: UnderstandingV1::default(),
         took_us: 0,
+        pending_ms: 0,
         error: String::new(),
     }
+}
+
+/// Returns word that an answer is being made, which may take so long.
+pub fn pending(request: &TurnRequest, wait: Duration) -> TurnReply {
+    TurnReply { pending_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX), ..empty(request) }
 }
 
 /// Returns an answer that says why there is none.

@@ -20,6 +20,7 @@ pub mod campaigns;
 pub mod dispatch;
 pub mod fleet;
 pub mod gate;
+pub mod generate;
 mod hub;
 mod inbox;
 pub mod scripts;
@@ -39,6 +40,7 @@ use trunkline_nlu::Engine;
 pub use broker::{Broker, BrokerError, Inbound, Inlet, Outlet, Publication, Qos};
 pub use fleet::FleetKeys;
 pub use gate::{Ask, ContactFacts, Gate, GateSettings};
+pub use generate::{GenerateConfig, Generator};
 pub use hub::{Hub, Stop, Wakers};
 pub use scripts::Scripts;
 pub use words::WordLists;
@@ -68,6 +70,8 @@ pub struct Worker {
     pub gate: Arc<Gate>,
     /// What the robot must not say, and what is noticed when a customer says it.
     pub words: Arc<WordLists>,
+    /// Words of a language model, where one is configured.
+    pub generator: Option<Arc<Generator>>,
     /// The way to the boxes.
     pub broker: Arc<dyn Broker>,
     /// Tells the API's streams which calls changed.

@@ -11,7 +11,7 @@ use jiff::{Timestamp, Zoned};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use trunkline_model::{BoxId, CallId, ScriptVersion};
-use trunkline_turn::{answer, refusal};
+use trunkline_turn::{answer, pending, refusal};
 use trunkline_wire::{Envelope, TurnEvent, TurnKind, TurnReply, TurnRequest, parse, topic};
 
 use crate::broker::envelope;
@@ -106,6 +106,13 @@ impl TurnService {
                 return tracing::debug!(call.id = %request.call, request.turn, request.rev, "A draft was overtaken");
             }
         };
+        if reply.error.is_empty()
+            && let Some(generator) = &self.worker.generator
+            && let Some(wait) = generator.wanted(&reply)
+        {
+            self.send(&message, envelope.sess, &envelope.trace, &pending(&request, wait)).await;
+            generator.fill(&request, &mut reply).await;
+        }
         // From its arrival, so that waiting for a processor shows in the figures.
         reply.took_us = u64::try_from(message.received.elapsed().as_micros()).unwrap_or(u64::MAX);
         if !reply.error.is_empty() {

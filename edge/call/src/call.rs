@@ -536,6 +536,16 @@ impl Call {
             return warn!(error = %reply.error, turn = reply.turn, "The cloud could not answer a turn");
         }
         self.cloud_is_silent = false;
+        if reply.pending_ms > 0 {
+            // Whoever writes the words is waited for as long as the script allows.
+            let until = now + Duration::from_millis(u64::from(reply.pending_ms)) + self.config.silent_patience;
+            if let Some(utterance) = &mut self.utterance
+                && utterance.asked.is_some_and(|asked| asked.rev == reply.rev)
+            {
+                utterance.pending = Some(until);
+            }
+            return;
+        }
         self.take_reply(now, reply, false);
     }
 
@@ -952,7 +962,8 @@ impl Call {
             ended.at.max(asked.first + config.silent_patience)
         } else {
             let budget = utterance.speech_end + config.cloud_budget;
-            ended.at.max(budget).max(asked.first + config.cloud_patience)
+            let late = ended.at.max(budget).max(asked.first + config.cloud_patience);
+            utterance.pending.map_or(late, |until| late.max(until))
         })
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Utterance {
     pub(crate) asked: Option<Asked>,
     pub(crate) reply: Option<Answer>,
     pub(crate) ended: Option<Ended>,
+    /// The cloud is making an answer, until then.
+    pub(crate) pending: Option<Instant>,
     /// The box was asked to take the turn itself.
     pub(crate) taken: bool,
 }
@@ -60,6 +62,7 @@ impl Utterance {
             asked: None,
             reply: None,
             ended: None,
+            pending: None,
             taken: false,
         }
     }

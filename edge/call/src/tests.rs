@@ -220,6 +220,7 @@ fn answer(script: &Script, request: &TurnRequest, cloud: fn(&str) -> Option<&'st
         actions: step.actions.iter().map(ActionV1::from).collect(),
         understanding: UnderstandingV1 { intent, ..UnderstandingV1::default() },
         took_us: 900,
+        pending_ms: 0,
         error: String::new(),
     }
 }

@@ -126,9 +126,17 @@ pub struct TurnReply {
     /// Microseconds that the cloud took.
     #[serde(default)]
     pub took_us: u64,
+    /// Above 0: no answer yet, only that one is being made, which may take so many milliseconds more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pending_ms: u32,
     /// Set instead of actions when the request could not be answered.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(ms: &u32) -> bool {
+    *ms == 0
 }
 
 /// [`Action`] on the wire.

@@ -8,6 +8,7 @@ mod broker;
 mod call;
 mod campaign;
 mod fleet;
+mod generate;
 mod harness;
 mod import;
 mod startup;

@@ -105,3 +105,25 @@ fn a_call_goes_the_same_way_wherever_the_cloud_is_lost_for_a_while() {
         }
     }
 }
+
+#[test]
+fn a_cloud_that_says_that_it_needs_longer_is_waited_for() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.cloud = None;
+    world.says("yes");
+    let words = world.asked.last().unwrap().clone();
+    let pending = TurnReply {
+        pending_ms: 1_500,
+        actions: Vec::new(),
+        ..answer(&world.script, &words, understand)
+    };
+    world.call.handle_reply(world.now, pending);
+    world.wait(Duration::from_millis(1_600));
+    assert!(world.taken.is_empty(), "the box was told to wait");
+    world.call.handle_reply(world.now, answer(&world.script, &words, understand));
+    world.settle();
+    assert_eq!(world.played.len(), 2);
+    world.wait(Duration::from_secs(1));
+    assert!(world.taken.is_empty());
+}
