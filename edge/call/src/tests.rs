@@ -17,6 +17,7 @@ use crate::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
 
 mod alone;
 mod answerer;
+mod goes_on;
 mod transfer;
 mod words;
 

@@ -203,6 +203,9 @@ pub struct CustomerTurn {
     /// It broke into a prompt.
     #[serde(default)]
     pub barged_in: bool,
+    /// It was answered too early, and the answer taken back when the customer went on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub went_on: bool,
 }
 
 /// Why the dialogue went where it went.
