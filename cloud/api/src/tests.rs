@@ -45,7 +45,21 @@ async fn api(callbacks: bool) -> (TempDir, Api) {
     let gate = Arc::new(Gate::new(Packs::shipped().unwrap(), settings));
     let (hub, wakers, buckets) = (Hub::new(), Wakers::default(), Buckets::default());
     let fleet = Fleet::default();
-    (dir, Api { db, scripts, gate, words: Arc::default(), clock: ten_in_shanghai, buckets, hub, wakers, fleet, config })
+    (
+        dir,
+        Api {
+            db,
+            scripts,
+            gate,
+            words: Arc::default(),
+            clock: ten_in_shanghai,
+            buckets,
+            hub,
+            wakers,
+            fleet,
+            config,
+        },
+    )
 }
 
 fn ten_in_shanghai() -> Timestamp {

@@ -379,9 +379,15 @@ async fn a_queued_call_is_cancelled_at_once_and_then_given_to_nobody() {
 async fn words_of_an_older_session_do_not_count() {
     let (_dir, db) = open().await;
     let say = async |online, sess| {
-        let birth =
-            Birth { online, sess, software: "1".into(), channels: 2, oldest: None, trunks: vec![],
-            suppressions: None };
+        let birth = Birth {
+            online,
+            sess,
+            software: "1".into(),
+            channels: 2,
+            oldest: None,
+            trunks: vec![],
+            suppressions: None,
+        };
         db.box_said(&the_box(), &birth, t0()).await.unwrap()
     };
     assert!(say(true, 7).await);

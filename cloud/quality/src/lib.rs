@@ -289,7 +289,11 @@ fn listed_words(record: &CallRecord, found: &mut Vec<Remark>) {
                 (_, _, "critical" | "warn") => Severity::Major,
                 _ => continue,
             };
-            let did = if severity == Severity::Minor && word.by == "robot" { "was kept from saying" } else { "said" };
+            let did = if severity == Severity::Minor && word.by == "robot" {
+                "was kept from saying"
+            } else {
+                "said"
+            };
             let what = format!("the {} {did} `{}` (list `{}`)", word.by, word.word, word.list);
             found.push(Remark { rule: "listed_word", severity, turn: Some(turn.turn), what });
         }

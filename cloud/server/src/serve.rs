@@ -119,7 +119,10 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let (stopper, stop) = Stop::new();
     let generator = match config.generate.as_ref().map(|generate| generate.load()).transpose()? {
         Some(model) => {
-            tracing::warn!(?model, "Nodes that ask for it are worded by a language model: what customers say goes there");
+            tracing::warn!(
+                ?model,
+                "Nodes that ask for it are worded by a language model: what customers say goes there"
+            );
             Some(Arc::new(Generator::new(model, Arc::clone(&words))?))
         }
         None => None,

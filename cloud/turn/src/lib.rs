@@ -98,8 +98,9 @@ fn decide(
     let state = match &request.state {
         Some(state) => serde_json::from_value::<State>(state.clone())
             .map_err(|error| format!("the state cannot be read: {error}"))?,
-        None => start(script, variables)
-            .map_err(|_| "the call's variables do not fit its script".to_owned())?,
+        None => {
+            start(script, variables).map_err(|_| "the call's variables do not fit its script".to_owned())?
+        }
     };
     let mut understanding = UnderstandingV1::default();
     let event = match &request.event {
@@ -224,7 +225,8 @@ mod tests {
     fn a_request_that_comes_again_gets_the_same_answer() {
         let (engine, script) = script();
         let variables = script.example_variables();
-        let opening = answer(&engine, &script, &variables, &request(0, json!({"kind": "answered"}), None), now());
+        let opening =
+            answer(&engine, &script, &variables, &request(0, json!({"kind": "answered"}), None), now());
         assert_eq!(opening.error, "");
         assert!(matches!(opening.actions[0], ActionV1::Say { .. }), "{:?}", opening.actions);
 
@@ -252,7 +254,8 @@ mod tests {
     #[test]
     fn variables_that_do_not_fit_are_refused() {
         let (engine, script) = script();
-        let reply = answer(&engine, &script, &BTreeMap::new(), &request(0, json!({"kind": "answered"}), None), now());
+        let reply =
+            answer(&engine, &script, &BTreeMap::new(), &request(0, json!({"kind": "answered"}), None), now());
         assert_eq!(reply.error, "the call's variables do not fit its script");
     }
 }

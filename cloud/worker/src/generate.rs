@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::json;
 use trunkline_dialogue::State;
 use trunkline_model::CallId;
-use trunkline_words::{Action, Filter, WordList};
 use trunkline_wire::{ActionV1, GenerateV1, TurnEvent, TurnReply, TurnRequest};
+use trunkline_words::{Action, Filter, WordList};
 
 use crate::WordLists;
 
@@ -107,7 +107,9 @@ impl Generator {
                     let made = asked.unwrap_or(Err("late")).and_then(|text| self.sound(&text, &wish, heard));
                     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     match &made {
-                        Ok(_) => tracing::info!(call.id = %request.call, request.turn, ms, "Words were generated"),
+                        Ok(_) => {
+                            tracing::info!(call.id = %request.call, request.turn, ms, "Words were generated")
+                        }
                         Err(why) => {
                             tracing::warn!(call.id = %request.call, request.turn, ms, why, "The fixed wording is used");
                         }
@@ -185,7 +187,8 @@ impl Generator {
         if marks.iter().any(|mark| text.contains(mark)) || text.chars().any(char::is_control) {
             return Err("nothing to be spoken");
         }
-        if !digits(&text).all(|number| digits(&wish.prompt).chain(digits(heard)).any(|known| known == number)) {
+        if !digits(&text).all(|number| digits(&wish.prompt).chain(digits(heard)).any(|known| known == number))
+        {
             return Err("a number that nobody named");
         }
         let lists: Vec<WordList> = self
@@ -195,7 +198,11 @@ impl Generator {
             .filter_map(|hash| WordList::from_yaml(&self.words.text(hash)?).ok())
             .collect();
         let found = Filter::new(&lists).map_err(|_| "word lists unusable")?.speakable(&text).found;
-        if found.iter().any(|found| found.action != Action::Note) { Err("a word of a word list") } else { Ok(text) }
+        if found.iter().any(|found| found.action != Action::Note) {
+            Err("a word of a word list")
+        } else {
+            Ok(text)
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Made> {
@@ -246,11 +253,8 @@ fn wish(action: &ActionV1) -> Option<(&str, &GenerateV1)> {
 /// The rows of digits in a text, whatever parts their thousands.
 fn digits(text: &str) -> impl Iterator<Item = String> {
     let joined: String = text.chars().filter(|c| *c != ',' && *c != '，').collect();
-    let rows: Vec<String> = joined
-        .split(|c: char| !c.is_numeric())
-        .filter(|row| !row.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let rows: Vec<String> =
+        joined.split(|c: char| !c.is_numeric()).filter(|row| !row.is_empty()).map(str::to_owned).collect();
     rows.into_iter()
 }
 
@@ -259,8 +263,10 @@ mod tests {
     use super::*;
 
     fn generator() -> Generator {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
-        let list = "schema: trunkline/words/1\nid: a\nentries: [{words: [保本], side: robot, action: withhold}]\n";
+        let list =
+            "schema: trunkline/words/1\nid: a\nentries: [{words: [保本], side: robot, action: withhold}]\n";
         std::fs::write(dir.path().join("a.yaml"), list).unwrap();
         let words = Arc::new(WordLists::open(Some(dir.path().to_owned())).unwrap());
         let config = GenerateConfig { url: "http://127.0.0.1:1/".into(), model: "m".into(), key: None };

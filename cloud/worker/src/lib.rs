@@ -43,8 +43,8 @@ pub use gate::{Ask, ContactFacts, Gate, GateSettings};
 pub use generate::{GenerateConfig, Generator};
 pub use hub::{Hub, Stop, Wakers};
 pub use scripts::Scripts;
-pub use words::WordLists;
 pub use targets::{TargetError, check_target};
+pub use words::WordLists;
 
 /// What the worker needs to know.
 #[derive(Clone)]

@@ -244,7 +244,10 @@ mod tests {
         let call = CallId::from_u128(1);
         let version = "0".repeat(64).parse().unwrap();
         let mut memory = Memory::default();
-        memory.remember(call, CallFacts { box_id: "tl-a".parse().unwrap(), version, variables: BTreeMap::new() });
+        memory.remember(
+            call,
+            CallFacts { box_id: "tl-a".parse().unwrap(), version, variables: BTreeMap::new() },
+        );
         let at = |turn, rev| TurnRequest {
             call,
             turn,

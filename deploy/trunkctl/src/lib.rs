@@ -6,8 +6,8 @@
 
 pub mod api;
 pub mod callbacks;
-pub mod fleet;
 pub mod campaign;
+pub mod fleet;
 pub mod process;
 pub mod setup;
 pub mod stage;

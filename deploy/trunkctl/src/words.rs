@@ -55,7 +55,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
 
 fn read(files: &[PathBuf]) -> Result<Vec<WordList>> {
     let one = |file: &Path| {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         WordList::from_yaml(&text).with_context(|| format!("{} is not a word list", file.display()))
     };
     let (mut lists, mut wrong) = (Vec::new(), Vec::new());

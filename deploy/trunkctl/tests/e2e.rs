@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use trunkctl::fleet::{self, FleetPlan};
 use trunkctl::campaign::{self, Size};
+use trunkctl::fleet::{self, FleetPlan};
 use trunkctl::process::Usage;
 use trunkctl::stage::{Plan, Stage};
 use trunkline_audio::latency::{self, Options, Side};
@@ -164,7 +164,11 @@ async fn a_call_outlives_the_cloud_and_its_record_arrives_afterwards() {
     stage.restart_cloud().unwrap();
     let call = stage.api.wait_ended(&id, Duration::from_secs(90)).await.unwrap();
     println!("{}", transcript(&call));
-    assert_eq!((&call["disposition"], &call["outcome"]["code"]), (&json!("completed"), &json!("agreed")), "{call}");
+    assert_eq!(
+        (&call["disposition"], &call["outcome"]["code"]),
+        (&json!("completed"), &json!("agreed")),
+        "{call}"
+    );
     let turns = call["turns"].as_array().unwrap().iter().filter(|turn| turn["customer"].is_object());
     let own: Vec<bool> = turns.map(|turn| turn["decision"]["local"] == true).collect();
     assert!(own.len() >= 5 && !own[0] && own[1..].iter().filter(|own| **own).count() >= 3, "{own:?}\n{call}");

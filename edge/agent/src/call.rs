@@ -18,8 +18,9 @@ use trunkline_line::{Attached, Command, MediaNews, MediaStats, Recording};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint as EarEndpoint, NodeEar};
 use trunkline_speech::recognise::{Dictation, Language, Lexicon, RecognizeOptions};
 use trunkline_speech::synth::{Locale, Prompt};
-use trunkline_wire::{CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply,
-    TurnRequest};
+use trunkline_wire::{
+    CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply, TurnRequest,
+};
 use trunkline_words::Filter;
 
 use crate::speech::{VoiceOf, pieces_ahead, samples, sentences};
@@ -258,7 +259,10 @@ impl Driver {
             shared.gate.learn(&script);
             let (floor, learnt) = (Arc::clone(&shared.floor), Arc::clone(&script));
             let learnt = tokio::task::spawn_blocking(move || trunkline_turn::prepare(&floor, &learnt));
-            learnt.await.map_err(|e| format!("{e:#}"))?.map_err(|e| format!("{:#}", anyhow::Error::new(e)))?;
+            learnt
+                .await
+                .map_err(|e| format!("{e:#}"))?
+                .map_err(|e| format!("{:#}", anyhow::Error::new(e)))?;
             for pack in shared.gate.missing(&command) {
                 let text = shared.blobs.policy_pack(&pack.sha256).await.map_err(|e| format!("{e:#}"))?;
                 shared.gate.take_pack(&pack, &text).map_err(|e| format!("{e:#}"))?;

@@ -24,9 +24,9 @@ use trunkline_words::Filter;
 
 use crate::hearing::{Ended, Utterance};
 use crate::timeline::Timeline;
-use transfer::Transfer;
 use goes_on::{Said, Undo};
 pub use news::{CallConfig, Hearing, Line, Media, Output, Transcript};
+use transfer::Transfer;
 pub use transfer::{TransferFailure, TransferNews, TransferWay};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -14,7 +14,8 @@ fn main() {
     println!("| words | text | median µs | p99 µs | compiled in ms |\n| ---: | --- | ---: | ---: | ---: |");
     for words in [100, 1_000, 10_000, 100_000] {
         let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        let mut list = "schema: trunkline/words/1\nid: bench\nentries:\n  - side: both\n    words:\n".to_owned();
+        let mut list =
+            "schema: trunkline/words/1\nid: bench\nentries:\n  - side: both\n    words:\n".to_owned();
         let mut seen = std::collections::BTreeSet::new();
         while seen.len() < words {
             let word = if seen.len() % 2 == 0 { chinese(&mut seed) } else { english(&mut seed) };

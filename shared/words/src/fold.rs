@@ -61,7 +61,8 @@ impl Folded {
     /// Returns where a match stands in the original.
     pub(crate) fn origin(&self, range: Range<usize>) -> Range<usize> {
         let start = self.origins.get(range.start).map_or(0, |origin| origin.0);
-        let end = range.end.checked_sub(1).and_then(|last| self.origins.get(last)).map_or(start, |origin| origin.1);
+        let end =
+            range.end.checked_sub(1).and_then(|last| self.origins.get(last)).map_or(start, |origin| origin.1);
         start as usize..end as usize
     }
 }
@@ -76,5 +77,6 @@ fn narrow(c: char) -> char {
 
 /// Whether words of such characters are parted by spaces: everything but the scripts of Chinese and Japanese.
 fn is_spelt(c: char) -> bool {
-    c.is_alphanumeric() && !matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
+    c.is_alphanumeric()
+        && !matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
 }

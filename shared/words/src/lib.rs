@@ -104,7 +104,8 @@ impl Filter {
         for pass in 0..MAX_PASSES {
             let hits = finder.find(&spoken.text);
             if pass == 0 {
-                spoken.found = hits.iter().map(|(range, at)| finder.entries[*at].found(range.clone())).collect();
+                spoken.found =
+                    hits.iter().map(|(range, at)| finder.entries[*at].found(range.clone())).collect();
             }
             if hits.iter().all(|(_, at)| finder.entries[*at].action == Action::Note) {
                 return spoken;
@@ -121,7 +122,10 @@ impl Filter {
 const MAX_PASSES: usize = 4;
 
 impl Finder {
-    fn new<'a>(lists: impl IntoIterator<Item = &'a WordList>, side: Side) -> Result<Option<Self>, CompileError> {
+    fn new<'a>(
+        lists: impl IntoIterator<Item = &'a WordList>,
+        side: Side,
+    ) -> Result<Option<Self>, CompileError> {
         let mut by_word: std::collections::BTreeMap<String, Pattern> = std::collections::BTreeMap::new();
         for list in lists {
             for entry in list.entries.iter().filter(|entry| entry.side == side || entry.side == Side::Both) {
@@ -134,10 +138,10 @@ impl Finder {
                         with: entry.with.clone(),
                     };
                     let folded = Folded::new(word).text;
-                    let graver = by_word
-                        .get(&folded)
-                        .is_none_or(|other| (other.severity, other.action) < (pattern.severity, pattern.action));
-                    if graver && !folded.is_empty() {
+                    let graver = by_word.get(&folded).is_none_or(|other| {
+                        (other.severity, other.action) < (pattern.severity, pattern.action)
+                    });
+                    if graver {
                         by_word.insert(folded, pattern);
                     }
                 }
@@ -256,7 +260,8 @@ entries:
     #[test]
     fn a_word_is_found_however_it_is_written_and_only_as_a_whole_word() {
         let filter = filter();
-        for said in ["我要投诉你们", "我要投 诉", "投，诉！", "给我叫律、师", "投。投诉"] {
+        for said in ["我要投诉你们", "我要投 诉", "投，诉！", "给我叫律、师", "投。投诉"]
+        {
             assert_eq!(filter.heard(said).len(), 1, "{said}");
         }
         assert_eq!(words(&filter.heard("I'll call my LAWYER, today")), ["lawyer"]);

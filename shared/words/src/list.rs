@@ -137,7 +137,7 @@ impl WordList {
         for entry in &list.entries {
             for word in &entry.words {
                 let folded = crate::fold::Folded::new(word).text;
-                if folded.is_empty() {
+                if !folded.contains(char::is_alphanumeric) {
                     return Err(ListError::Nothing(word.clone()));
                 }
                 let (robots, customers) = (entry.side != Side::Customer, entry.side != Side::Robot);

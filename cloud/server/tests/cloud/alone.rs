@@ -58,7 +58,8 @@ impl Holder {
         std::fs::create_dir(&scripts).unwrap();
         std::fs::write(scripts.join("script.yaml"), SCRIPT).unwrap();
         let config = site.config("127.0.0.1:0", "127.0.0.1:0");
-        let all = config.lines().find(|line| line.trim_start().starts_with("dir = ") && line.contains("scripts"));
+        let all =
+            config.lines().find(|line| line.trim_start().starts_with("dir = ") && line.contains("scripts"));
         let only = format!("dir = \"{}\"", scripts.display());
         site.write("cloud.toml", &config.replace(all.unwrap().trim(), &only));
         let cloud = site.start();
@@ -242,14 +243,19 @@ async fn called(killed_at: usize) -> (Value, Vec<(u32, Duration)>) {
 async fn a_call_goes_on_from_the_same_place_whichever_turn_the_broker_is_killed_at() {
     let (whole, taken) = called(usize::MAX - AWAY).await;
     let expected = path(&whole["turns"]);
-    assert_eq!((whole["outcome"]["code"].as_str(), expected.len()), (Some("agreed"), TALK.len() + 1), "{expected:#?}");
+    assert_eq!(
+        (whole["outcome"]["code"].as_str(), expected.len()),
+        (Some("agreed"), TALK.len() + 1),
+        "{expected:#?}"
+    );
     assert!(taken.is_empty(), "the cloud was there: {taken:?}");
     for killed_at in 0..TALK.len() {
         let (call, taken) = called(killed_at).await;
         assert_eq!(path(&call["turns"]), expected, "killed at turn {}", killed_at + 1);
         assert_eq!(call["outcome"], whole["outcome"]);
         assert_eq!(call["slots"], whole["slots"]);
-        let away: Vec<u32> = (killed_at..(killed_at + AWAY).min(TALK.len())).map(|at| at as u32 + 1).collect();
+        let away: Vec<u32> =
+            (killed_at..(killed_at + AWAY).min(TALK.len())).map(|at| at as u32 + 1).collect();
         let turns: Vec<u32> = taken.iter().map(|(turn, _)| *turn).collect();
         assert_eq!(turns, away, "killed at turn {}", killed_at + 1);
         for turn in call["turns"].as_array().unwrap().iter().filter(|turn| turn["customer"].is_object()) {

@@ -48,10 +48,8 @@ async fn answered(fake: &mut FakeBox, body: Value) -> (Vec<u32>, TurnReply) {
 }
 
 fn said(reply: &TurnReply) -> &str {
-    match &reply.actions[0] {
-        ActionV1::Say { text, .. } => text,
-        other => panic!("{other:?}"),
-    }
+    let Some(ActionV1::Say { text, .. }) = reply.actions.first() else { panic!("{reply:?}") };
+    text
 }
 
 #[tokio::test]

@@ -8,7 +8,9 @@ use trunkline_words::WordList;
 use crate::harness::{Cloud, FakeBox, Site};
 
 fn list(word: &str) -> String {
-    format!("schema: trunkline/words/1\nid: branch\nentries: [{{words: [{word}], side: robot, action: withhold}}]\n")
+    format!(
+        "schema: trunkline/words/1\nid: branch\nentries: [{{words: [{word}], side: robot, action: withhold}}]\n"
+    )
 }
 
 /// Has a call dialled and returns the text of the only word list that came with it.

@@ -1,10 +1,9 @@
 //! What the robot says: one prompt at a time, what may be broken into and when, and what was heard of it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
-use trunkline_dialogue::action::{Action, BargeIn, Endpoint, Say};
+use trunkline_dialogue::action::{Action, Endpoint, Say};
 use trunkline_model::Disposition;
 use trunkline_wire::{RobotTurn, WordRecord};
 use trunkline_words::Found;
@@ -66,7 +65,11 @@ impl Call {
     pub(super) fn play(&mut self, say: Say) -> bool {
         let spoken = self.words.speakable(&say.text);
         if !spoken.found.is_empty() {
-            warn!(node = say.node, words = spoken.found.len(), "The robot was about to say words of a word list");
+            warn!(
+                node = say.node,
+                words = spoken.found.len(),
+                "The robot was about to say words of a word list"
+            );
         }
         self.turn.words.extend(spoken.found.iter().map(|found| word_record("robot", found)));
         if spoken.text.is_empty() && !say.text.is_empty() {

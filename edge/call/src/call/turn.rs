@@ -38,7 +38,8 @@ impl Call {
         self.cloud_is_silent = false;
         if reply.pending_ms > 0 {
             // Whoever writes the words is waited for as long as the script allows.
-            let until = now + Duration::from_millis(u64::from(reply.pending_ms)) + self.config.silent_patience;
+            let until =
+                now + Duration::from_millis(u64::from(reply.pending_ms)) + self.config.silent_patience;
             if let Some(utterance) = &mut self.utterance
                 && utterance.asked.is_some_and(|asked| asked.rev == reply.rev)
             {

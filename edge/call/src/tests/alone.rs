@@ -113,11 +113,8 @@ fn a_cloud_that_says_that_it_needs_longer_is_waited_for() {
     world.cloud = None;
     world.says("yes");
     let words = world.asked.last().unwrap().clone();
-    let pending = TurnReply {
-        pending_ms: 1_500,
-        actions: Vec::new(),
-        ..answer(&world.script, &words, understand)
-    };
+    let pending =
+        TurnReply { pending_ms: 1_500, actions: Vec::new(), ..answer(&world.script, &words, understand) };
     world.call.handle_reply(world.now, pending);
     world.wait(Duration::from_millis(1_600));
     assert!(world.taken.is_empty(), "the box was told to wait");

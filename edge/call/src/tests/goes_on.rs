@@ -32,10 +32,10 @@ fn goes_on(world: &mut World, after: Duration, text: &str) {
 }
 
 fn last_text(world: &World) -> String {
-    match &world.asked.last().unwrap().event {
-        TurnEvent::Heard { text, .. } => text.clone(),
-        other => panic!("{other:?}"),
-    }
+    let TurnEvent::Heard { text, .. } = &world.asked.last().unwrap().event else {
+        panic!("nothing was heard")
+    };
+    text.clone()
 }
 
 #[test]

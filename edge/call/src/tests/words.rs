@@ -22,7 +22,11 @@ fn the_robot_says_what_is_left_and_the_record_says_what_was_found() {
     world.line(Line::Ringing);
     world.line(Line::Answered);
     world.hear_out();
-    assert!(world.played[0].contains("机器人助手") && !world.played[0].contains("智能语音助手"), "{:?}", world.played);
+    assert!(
+        world.played[0].contains("机器人助手") && !world.played[0].contains("智能语音助手"),
+        "{:?}",
+        world.played
+    );
     world.says("yes");
     world.hear_out();
     assert!(world.played[1].contains("账单") && !world.played[1].contains("还上"), "{:?}", world.played);
