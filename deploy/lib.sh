@@ -18,7 +18,9 @@ need_packages() {
     fi
     say "installing Debian packages: ${missing[*]}"
     $sudo apt-get update -qq || die "apt-get update failed: is there a network?"
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null \
+    # Servers among them are started by the tests that need them, not by the system.
+    $sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        "${missing[@]}" >/dev/null \
         || die "apt-get install failed: see its message above"
 }
 

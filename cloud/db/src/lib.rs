@@ -39,7 +39,7 @@ pub use events::{Effect, Event, Ingested};
 pub use fleet::{Certificate, FleetEntry, ReportRow};
 pub use imports::{ContactResult, ImportRow};
 pub use keys::{AuditEntry, Holder, KeyRow, NewKey};
-pub use log::LogEntry;
+pub use log::{CallLogEntry, LogEntry};
 pub use policy::{NewSuppression, OnRecord};
 pub use rollouts::{AssignmentRow, CallFigures};
 pub use spool::{AttemptResult, Delivery, Endpoint, LoggedCallback};

@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection};
 use trunkline_model::CallId;
 use trunkline_wire::TurnReply;
 
-use crate::store::{count, instant, json, number, to_json};
+use crate::store::{count, instant, json, number, parsed, to_json};
 use crate::{Db, DbError};
 
 /// One line of a call's log.
@@ -22,7 +22,55 @@ pub struct LogEntry {
     pub data: Value,
 }
 
+/// One line of the log of all calls.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallLogEntry {
+    /// The call.
+    pub call: CallId,
+    /// Its number, rising over all calls.
+    pub n: u64,
+    /// Such as `call.progress`.
+    pub kind: String,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub data: Value,
+}
+
 impl Db {
+    /// Returns what happened on any call after line `after`, at most `limit` lines.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn log_of_all_after(&self, after: u64, limit: u32) -> Result<Vec<CallLogEntry>, DbError> {
+        let rows =
+            sqlx::query("SELECT n, call, kind, data, at FROM call_log WHERE n > ? ORDER BY n LIMIT ?")
+                .bind(number(after))
+                .bind(limit)
+                .fetch_all(self.reader())
+                .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(CallLogEntry {
+                    call: parsed("call id", &row.try_get::<String, _>("call")?)?,
+                    n: count(row.try_get("n")?),
+                    kind: row.try_get("kind")?,
+                    at: instant(row.try_get("at")?)?,
+                    data: json("log line", row.try_get("data")?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Returns the number of the last line of the log; 0 for an empty one.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn log_head(&self) -> Result<u64, DbError> {
+        let row = sqlx::query("SELECT coalesce(max(n), 0) AS n FROM call_log").fetch_one(self.reader()).await?;
+        Ok(count(row.try_get("n")?))
+    }
+
     /// Returns what happened on a call after line `after`.
     ///
     /// # Errors

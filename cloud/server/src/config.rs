@@ -12,6 +12,7 @@ use trunkline_api::Rate;
 use trunkline_model::E164;
 use trunkline_policy::{Attestation, Consent, Did, Lab, NumberClass, Pack, Packs};
 use trunkline_worker::callbacks::parse_secret;
+use trunkline_worker::shared_state::SharedStateConfig;
 use trunkline_worker::{Gate, GateSettings, GenerateConfig};
 
 use crate::fleet::FleetConfig;
@@ -31,6 +32,9 @@ pub(crate) struct Config {
     /// What the robot must not say, and what is noticed when a customer says it.
     #[serde(default)]
     pub(crate) words: WordsConfig,
+    /// Calls as other systems see them; without this section they are not shared.
+    #[serde(default)]
+    pub(crate) redis: Option<RedisSection>,
     /// A language model for nodes that ask for one; without this section their fixed wording is spoken.
     #[serde(default)]
     pub(crate) generate: Option<GenerateSection>,
@@ -87,6 +91,78 @@ pub(crate) struct WordsConfig {
     pub(crate) dir: Option<PathBuf>,
 }
 
+/// `[redis]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RedisSection {
+    /// File with the address, readable by its owner only, since it may hold a password:
+    /// `rediss://[USER:PASSWORD@]HOST:PORT[/DB]`; `redis://`, without encryption, only on this machine.
+    pub(crate) url_file: PathBuf,
+    /// Who signed its certificate, PEM; the system's authorities when left out.
+    #[serde(default)]
+    pub(crate) ca: Option<PathBuf>,
+    /// How long a call's hash stays after its last change.
+    #[serde(default = "a_week", with = "humantime_serde")]
+    pub(crate) ttl: Duration,
+    /// The name of the stream of events.
+    #[serde(default = "stream_name")]
+    pub(crate) stream: String,
+    /// How many events the stream keeps, about.
+    #[serde(default = "stream_length")]
+    pub(crate) max_len: u32,
+    /// Outcome codes that count as a conversion.
+    #[serde(default = "conversions")]
+    pub(crate) conversions: Vec<String>,
+}
+
+fn a_week() -> Duration {
+    Duration::from_secs(7 * 24 * 3_600)
+}
+
+fn stream_name() -> String {
+    "calls".to_owned()
+}
+
+fn stream_length() -> u32 {
+    100_000
+}
+
+fn conversions() -> Vec<String> {
+    vec!["agreed".to_owned()]
+}
+
+/// Whether an address names this machine.
+fn is_here(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split('/').next().unwrap_or_default();
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    host.starts_with("[::1]") || ["127.0.0.1", "localhost"].contains(&host.split(':').next().unwrap_or_default())
+}
+
+impl RedisSection {
+    /// Checks the address and reads the certificate.
+    pub(crate) fn load(&self) -> anyhow::Result<SharedStateConfig> {
+        let url = read_private("address of Redis", &self.url_file)?.trim().to_owned();
+        ensure!(
+            url.starts_with("rediss://") || (url.starts_with("redis://") && is_here(&url)),
+            "the address in `{}` must begin with rediss:// (redis:// only for this machine)",
+            self.url_file.display()
+        );
+        ensure!(!self.stream.is_empty() && !self.ttl.is_zero() && self.max_len > 0, "`redis.stream`, `redis.ttl` and `redis.max_len` must not be empty or 0");
+        let ca = self.ca.as_ref().map(|path| {
+            fs::read(path).with_context(|| format!("could not read `redis.ca` `{}`", path.display()))
+        });
+        Ok(SharedStateConfig {
+            url,
+            ca: ca.transpose()?,
+            ttl: self.ttl,
+            stream: self.stream.clone(),
+            max_len: self.max_len,
+            conversions: self.conversions.clone(),
+        })
+    }
+}
+
 /// `[generate]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,11 +179,8 @@ pub(crate) struct GenerateSection {
 impl GenerateSection {
     /// Checks the address and reads the key.
     pub(crate) fn load(&self) -> anyhow::Result<GenerateConfig> {
-        let (_, rest) = self.url.split_once("://").context("`generate.url` is no address")?;
-        let host = rest.split(['/', ':']).next().unwrap_or_default();
-        let here = ["127.0.0.1", "localhost", "[::1]"].contains(&host) || rest.starts_with("[::1]");
         ensure!(
-            self.url.starts_with("https://") || (self.url.starts_with("http://") && here),
+            self.url.starts_with("https://") || (self.url.starts_with("http://") && is_here(&self.url)),
             "`generate.url` must begin with https:// (http:// only for this machine): what customers say goes there"
         );
         let key = self.key_file.as_ref().map(|path| read_private("key of the language model", path));
@@ -265,6 +338,10 @@ impl Config {
         }
         if let Some(callbacks) = &mut config.callbacks {
             callbacks.secret_file = base.join(&callbacks.secret_file);
+        }
+        if let Some(redis) = &mut config.redis {
+            redis.url_file = base.join(&redis.url_file);
+            redis.ca = redis.ca.take().map(|ca| base.join(ca));
         }
         if let Some(key) = config.generate.as_mut().and_then(|generate| generate.key_file.as_mut()) {
             *key = base.join(&*key);

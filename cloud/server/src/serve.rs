@@ -141,6 +141,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         config: WorkerConfig {
             lost_after: config.calls.lost_after,
             ring: config.calls.ring,
+            shared_state: config.redis.as_ref().map(|redis| redis.load()).transpose()?,
             callbacks: secret.clone().map(|secret| CallbackConfig::new(secret, allow_private)),
         },
     };

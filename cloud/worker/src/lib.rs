@@ -24,6 +24,7 @@ pub mod generate;
 mod hub;
 mod inbox;
 pub mod scripts;
+pub mod shared_state;
 mod suppress;
 mod targets;
 pub mod turns;
@@ -53,6 +54,8 @@ pub struct WorkerConfig {
     pub lost_after: Duration,
     /// How long a call rings.
     pub ring: Duration,
+    /// Calls in Redis for other systems, where one is configured.
+    pub shared_state: Option<shared_state::SharedStateConfig>,
     /// Callbacks, where a secret is configured.
     pub callbacks: Option<callbacks::CallbackConfig>,
 }
@@ -110,6 +113,10 @@ impl Worker {
                 worker.wakers.clone(),
             )?;
             tasks.spawn(courier.run(stop.clone()));
+        }
+        if let Some(config) = worker.config.shared_state.clone() {
+            let state = shared_state::SharedState::new(worker.db.clone(), worker.hub.clone(), config);
+            tasks.spawn(state.run(stop.clone()));
         }
         tasks.spawn(dispatch::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(campaigns::run(Arc::clone(&worker), stop.clone()));

@@ -11,6 +11,7 @@ mod fleet;
 mod generate;
 mod harness;
 mod import;
+mod redis;
 mod startup;
 mod suppress;
 mod words;
