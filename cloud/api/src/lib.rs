@@ -23,6 +23,7 @@ mod campaigns;
 mod console;
 mod contacts;
 mod enrol;
+mod experiments;
 mod fleet;
 mod import;
 mod keys;
@@ -134,6 +135,8 @@ impl Api {
             .route("/v1/keys/{id}", delete(keys::revoke))
             .route("/v1/audit", get(audit::list))
             .route("/v1/scripts", get(boxes::scripts))
+            .route("/v1/experiments", get(experiments::list))
+            .route("/v1/experiments/{id}/stop", post(experiments::stop))
             .route("/v1/boxes", get(boxes::list))
             .route("/v1/enrolments", get(fleet::enrolments))
             .route("/v1/enrolments/claim", post(fleet::claim))

@@ -8,7 +8,7 @@ use crate::Problem;
 
 /// The areas of the API, by the first part of the address behind `/v1/`. Each has a scope for reading and
 /// one for changing; what is not here needs [`ADMIN`].
-const AREAS: [(&str, &str); 15] = [
+const AREAS: [(&str, &str); 16] = [
     ("calls", "calls"),
     ("campaigns", "campaigns"),
     ("imports", "campaigns"),
@@ -18,6 +18,7 @@ const AREAS: [(&str, &str); 15] = [
     ("callbacks", "callbacks"),
     ("callback-endpoints", "callbacks"),
     ("scripts", "scripts"),
+    ("experiments", "scripts"),
     ("boxes", "fleet"),
     ("enrolments", "fleet"),
     ("fleet", "fleet"),

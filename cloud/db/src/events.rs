@@ -10,6 +10,7 @@ use trunkline_policy::receipt::{Body, Entry};
 use trunkline_wire::{Ack, CallProgress, CallRecord, TurnRecord};
 use uuid::Uuid;
 
+use crate::experiments::is_due;
 use crate::log::append;
 use crate::store::{count, number, to_json};
 use crate::suppress::anchor_receipt;
@@ -305,6 +306,7 @@ async fn apply_ended(
     if inserted == 0 {
         return Ok(false);
     }
+    is_due(conn, record.call).await?;
     for turn in &record.turns {
         upsert_turn(conn, record.call, turn, now).await?;
     }

@@ -162,6 +162,12 @@ pub struct CallDetail {
     /// How the reports about it fared; absent from the reports themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callbacks: Option<Vec<CallbackView>>,
+    /// What the inspection of the finished call found; absent from the reports, which go out before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inspection: Option<serde_json::Value>,
+    /// Whether a person is to listen to the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<bool>,
 }
 
 /// One callback's state.
@@ -237,6 +243,10 @@ impl Db {
             .fetch_all(&mut *conn)
             .await?;
         detail.callbacks = Some(rows.iter().map(read_callback).collect::<Result<_, _>>()?);
+        drop(conn);
+        if let Some((inspection, listen)) = self.appraisal(id).await? {
+            (detail.inspection, detail.listen) = (Some(inspection), Some(listen));
+        }
         Ok(Some(detail))
     }
 }
@@ -267,7 +277,7 @@ pub(crate) async fn detail(conn: &mut SqliteConnection, id: CallId) -> Result<Op
         Some(record) => (record.slots, record.recording, record.media),
         None => (BTreeMap::new(), None, None),
     };
-    Ok(Some(CallDetail { call, slots, turns, recording, media, callbacks: None }))
+    Ok(Some(CallDetail { call, slots, turns, recording, media, callbacks: None, inspection: None, listen: None }))
 }
 
 pub(crate) fn read(row: &SqliteRow) -> Result<Call, DbError> {

@@ -233,6 +233,8 @@ pub(crate) struct CallsConfig {
     /// How long a call rings.
     #[serde(with = "humantime_serde")]
     pub(crate) ring: Duration,
+    /// The share of finished calls that a person is to listen to, 0 to 1.
+    pub(crate) listen_share: f64,
 }
 
 /// `[policy]`: what the operator declares to the compliance gate.
@@ -309,6 +311,7 @@ impl Default for CallsConfig {
             not_after: Duration::from_secs(5 * 60),
             lost_after: Duration::from_secs(15 * 60),
             ring: Duration::from_secs(30),
+            listen_share: 0.02,
         }
     }
 }
@@ -355,6 +358,7 @@ impl Config {
         if let Some(packs) = &mut config.policy.packs {
             *packs = base.join(&*packs);
         }
+        ensure!((0.0..=1.0).contains(&config.calls.listen_share), "`calls.listen_share` must be from 0 to 1");
         ensure!(
             config.policy.lab.numbers.iter().all(|start| start.len() >= 8 && start.starts_with('+')),
             "`policy.lab.numbers` are beginnings of numbers, `+` and at least 7 digits"

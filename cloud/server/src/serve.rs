@@ -133,6 +133,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         engine,
         gate: Arc::clone(&gate),
         words: Arc::clone(&words),
+        experiments: Arc::default(),
         generator,
         broker: Arc::new(broker),
         hub: hub.clone(),
@@ -141,6 +142,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         config: WorkerConfig {
             lost_after: config.calls.lost_after,
             ring: config.calls.ring,
+            listen_share: config.calls.listen_share,
             shared_state: config.redis.as_ref().map(|redis| redis.load()).transpose()?,
             callbacks: secret.clone().map(|secret| CallbackConfig::new(secret, allow_private)),
         },

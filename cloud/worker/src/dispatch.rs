@@ -177,6 +177,7 @@ impl Worker {
             before: call.not_after,
             ring_s: u32::try_from(self.config.ring.as_secs()).unwrap_or(u32::MAX),
             gate: Some(Box::new(order)),
+            arms: self.arms(call, now).await?,
             words: self.words.current(),
         };
         let left = call.not_after.duration_since(now).as_secs().max(1);
@@ -194,6 +195,15 @@ impl Worker {
             tracing::warn!(call.id = %call.id, box.id = %to, "The box does not listen for commands; they are repeated");
         }
         Ok(())
+    }
+
+    /// Returns the arms of experiments that are not the script's own choice. Where the script cannot be had it
+    /// gives its own: the box then says what is wrong with the script.
+    async fn arms(&self, call: &Call, now: Timestamp) -> Result<BTreeMap<String, String>, DispatchError> {
+        match self.scripts.version(&call.script.version, &self.db, &self.engine).await {
+            Ok(Some(script)) => Ok(self.experiments.arms(&self.db, &script, &call.variables, now).await?),
+            Ok(None) | Err(_) => Ok(BTreeMap::new()),
+        }
     }
 
     async fn send_cancel(&self, call: CallId, to: &BoxId) -> Result<(), DispatchError> {

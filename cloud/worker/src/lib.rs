@@ -14,6 +14,7 @@
 //! Absent on purpose: SQL (`cloud/db`), HTTP in (`cloud/api`), and any particular broker: the server
 //! brings one behind [`Broker`].
 
+pub mod appraise;
 pub mod broker;
 pub mod callbacks;
 pub mod campaigns;
@@ -38,6 +39,7 @@ use tokio::task::JoinSet;
 use trunkline_db::Db;
 use trunkline_nlu::Engine;
 
+pub use appraise::Experiments;
 pub use broker::{Broker, BrokerError, Inbound, Inlet, Outlet, Publication, Qos};
 pub use fleet::FleetKeys;
 pub use gate::{Ask, ContactFacts, Gate, GateSettings};
@@ -56,6 +58,8 @@ pub struct WorkerConfig {
     pub ring: Duration,
     /// Calls in Redis for other systems, where one is configured.
     pub shared_state: Option<shared_state::SharedStateConfig>,
+    /// The share of finished calls that a person is to listen to, beside those with something critical, 0 to 1.
+    pub listen_share: f64,
     /// Callbacks, where a secret is configured.
     pub callbacks: Option<callbacks::CallbackConfig>,
 }
@@ -73,6 +77,8 @@ pub struct Worker {
     pub gate: Arc<Gate>,
     /// What the robot must not say, and what is noticed when a customer says it.
     pub words: Arc<WordLists>,
+    /// What the scripts' experiments have shown.
+    pub experiments: Arc<Experiments>,
     /// Words of a language model, where one is configured.
     pub generator: Option<Arc<Generator>>,
     /// The way to the boxes.
@@ -121,6 +127,7 @@ impl Worker {
         tasks.spawn(dispatch::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(campaigns::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(fleet::run(Arc::clone(&worker), stop.clone()));
+        tasks.spawn(appraise::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(suppress::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(inbox::run(Arc::clone(&worker), outlet.filed, stop.clone()));
         tasks.spawn(turns::run(worker, outlet.turns, stop));

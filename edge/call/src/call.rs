@@ -171,7 +171,7 @@ impl Call {
             let reason = "the call could not be prepared before the instant by which it had to be dialled";
             return self.fail(now, Disposition::Expired, reason.to_owned());
         }
-        match trunkline_dialogue::start(&script, &self.command.variables) {
+        match trunkline_dialogue::start_with_arms(&script, &self.command.variables, &self.command.arms) {
             Ok(state) => self.state = Some(state),
             Err(errors) => {
                 let reason = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -389,6 +389,7 @@ impl Call {
             outcome: self.outcome.take(),
             suppress: self.suppress,
             slots: self.state.as_ref().map(|state| state.slots().clone()).unwrap_or_default(),
+            arms: self.state.as_ref().map(|state| state.arms().clone()).unwrap_or_default(),
             turns: std::mem::take(&mut self.turns),
             recording,
             media,

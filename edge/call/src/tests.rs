@@ -59,6 +59,7 @@ impl World {
             ring_s: 30,
             gate: None,
             words: Vec::new(),
+            arms: std::collections::BTreeMap::new(),
         };
         let now = Instant::now();
         let wall: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();

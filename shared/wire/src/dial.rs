@@ -40,6 +40,9 @@ pub struct DialCommand {
     /// with a gate does not dial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Box<Order>>,
+    /// Arms of experiments that the cloud gives; the others follow from the script and the variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arms: BTreeMap<String, String>,
     /// The word lists in force, each by the SHA-256 of its text: fetched as blobs, checked against it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<String>,

@@ -42,6 +42,9 @@ pub struct CallRecord {
     /// What the script filled in. Personal data.
     #[serde(default)]
     pub slots: BTreeMap<String, String>,
+    /// The arm of each experiment that the customer got.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arms: BTreeMap<String, String>,
     /// Turn by turn.
     #[serde(default)]
     pub turns: Vec<TurnRecord>,

@@ -235,7 +235,8 @@ async fn called(killed_at: usize) -> (Value, Vec<(u32, Duration)>) {
     holder.hold(killed_at).await;
     let id = holder.command.call.to_string();
     let cloud = holder.cloud.as_ref().unwrap();
-    let call = cloud.call_when(&id, "ended", |call| call["status"] == "ended").await;
+    // Looked at, too, some seconds after the end.
+    let call = cloud.call_when(&id, "inspected", |call| call["inspection"].is_object()).await;
     (call, holder.answered_from)
 }
 
@@ -249,6 +250,7 @@ async fn a_call_goes_on_from_the_same_place_whichever_turn_the_broker_is_killed_
         "{expected:#?}"
     );
     assert!(taken.is_empty(), "the cloud was there: {taken:?}");
+    assert!(whole["inspection"]["score"].is_u64() && whole["listen"].is_boolean(), "{:#}", whole["inspection"]);
     for killed_at in 0..TALK.len() {
         let (call, taken) = called(killed_at).await;
         assert_eq!(path(&call["turns"]), expected, "killed at turn {}", killed_at + 1);
