@@ -7,6 +7,7 @@ mod alone;
 mod broker;
 mod call;
 mod campaign;
+mod experiments;
 mod fleet;
 mod generate;
 mod harness;
