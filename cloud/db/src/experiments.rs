@@ -101,7 +101,8 @@ impl Db {
             .bind(call.to_string())
             .fetch_optional(self.reader())
             .await?;
-        row.map(|row| Ok((json("inspection", row.try_get("inspection")?)?, row.try_get("listen")?))).transpose()
+        row.map(|row| Ok((json("inspection", row.try_get("inspection")?)?, row.try_get("listen")?)))
+            .transpose()
     }
 
     /// Returns the results of a script's experiments after line `after`, in order, with their lines.
@@ -157,12 +158,13 @@ impl Db {
         .bind(now.as_millisecond())
         .execute(&mut *tx)
         .await?;
-        let row = sqlx::query("SELECT arm FROM experiment_arms WHERE script = ? AND experiment = ? AND who = ?")
-            .bind(script.as_str())
-            .bind(experiment)
-            .bind(who)
-            .fetch_one(&mut *tx)
-            .await?;
+        let row =
+            sqlx::query("SELECT arm FROM experiment_arms WHERE script = ? AND experiment = ? AND who = ?")
+                .bind(script.as_str())
+                .bind(experiment)
+                .bind(who)
+                .fetch_one(&mut *tx)
+                .await?;
         tx.commit().await?;
         Ok(row.try_get("arm")?)
     }

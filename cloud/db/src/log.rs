@@ -43,12 +43,11 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn log_of_all_after(&self, after: u64, limit: u32) -> Result<Vec<CallLogEntry>, DbError> {
-        let rows =
-            sqlx::query("SELECT n, call, kind, data, at FROM call_log WHERE n > ? ORDER BY n LIMIT ?")
-                .bind(number(after))
-                .bind(limit)
-                .fetch_all(self.reader())
-                .await?;
+        let rows = sqlx::query("SELECT n, call, kind, data, at FROM call_log WHERE n > ? ORDER BY n LIMIT ?")
+            .bind(number(after))
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(CallLogEntry {
@@ -67,7 +66,8 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn log_head(&self) -> Result<u64, DbError> {
-        let row = sqlx::query("SELECT coalesce(max(n), 0) AS n FROM call_log").fetch_one(self.reader()).await?;
+        let row =
+            sqlx::query("SELECT coalesce(max(n), 0) AS n FROM call_log").fetch_one(self.reader()).await?;
         Ok(count(row.try_get("n")?))
     }
 

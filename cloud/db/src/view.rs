@@ -277,7 +277,16 @@ pub(crate) async fn detail(conn: &mut SqliteConnection, id: CallId) -> Result<Op
         Some(record) => (record.slots, record.recording, record.media),
         None => (BTreeMap::new(), None, None),
     };
-    Ok(Some(CallDetail { call, slots, turns, recording, media, callbacks: None, inspection: None, listen: None }))
+    Ok(Some(CallDetail {
+        call,
+        slots,
+        turns,
+        recording,
+        media,
+        callbacks: None,
+        inspection: None,
+        listen: None,
+    }))
 }
 
 pub(crate) fn read(row: &SqliteRow) -> Result<Call, DbError> {

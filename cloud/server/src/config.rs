@@ -136,7 +136,8 @@ fn is_here(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split('/').next().unwrap_or_default();
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    host.starts_with("[::1]") || ["127.0.0.1", "localhost"].contains(&host.split(':').next().unwrap_or_default())
+    host.starts_with("[::1]")
+        || ["127.0.0.1", "localhost"].contains(&host.split(':').next().unwrap_or_default())
 }
 
 impl RedisSection {
@@ -148,7 +149,10 @@ impl RedisSection {
             "the address in `{}` must begin with rediss:// (redis:// only for this machine)",
             self.url_file.display()
         );
-        ensure!(!self.stream.is_empty() && !self.ttl.is_zero() && self.max_len > 0, "`redis.stream`, `redis.ttl` and `redis.max_len` must not be empty or 0");
+        ensure!(
+            !self.stream.is_empty() && !self.ttl.is_zero() && self.max_len > 0,
+            "`redis.stream`, `redis.ttl` and `redis.max_len` must not be empty or 0"
+        );
         let ca = self.ca.as_ref().map(|path| {
             fs::read(path).with_context(|| format!("could not read `redis.ca` `{}`", path.display()))
         });

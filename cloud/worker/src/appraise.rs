@@ -140,7 +140,9 @@ fn fingerprint(experiment: &str, who: &str) -> String {
 
 /// Returns what a call shows about the experiments of its script. Only answered calls with an outcome count.
 fn results(record: &CallRecord, script: &Script) -> Vec<ExperimentResult> {
-    let Some(outcome) = record.outcome.as_ref().filter(|_| record.answered.is_some()) else { return Vec::new() };
+    let Some(outcome) = record.outcome.as_ref().filter(|_| record.answered.is_some()) else {
+        return Vec::new();
+    };
     let experiments = &script.document().experiments;
     let result = |(name, arm): (&String, &String)| {
         let experiment = experiments.get(name)?;
@@ -187,7 +189,8 @@ impl Worker {
             let script = match self.scripts.version(&record.script.version, &self.db, &self.engine).await {
                 Ok(Some(script)) => script,
                 Ok(None) | Err(_) => {
-                    let unknown = serde_json::json!({ "score": null, "remarks": [], "why": "its script is not known" });
+                    let unknown =
+                        serde_json::json!({ "score": null, "remarks": [], "why": "its script is not known" });
                     self.db.keep_appraisal(&record, &unknown, true, &[], now).await?;
                     continue;
                 }

@@ -5,6 +5,7 @@
 //! memory is filled again. Nothing else waits for this task: a call is never slower for it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -148,8 +149,7 @@ impl SharedState {
         let url = self.config.url.as_str();
         match &self.config.ca {
             Some(ca) => {
-                let certificates =
-                    redis::TlsCertificates { client_tls: None, root_cert: Some(ca.clone()) };
+                let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(ca.clone()) };
                 redis::Client::build_with_tls(url, certificates)
             }
             None => redis::Client::open(url),
@@ -218,8 +218,8 @@ impl SharedState {
     ) -> Result<(), CopyError> {
         let mut calls: BTreeMap<CallId, Option<Call>> = BTreeMap::new();
         for entry in entries {
-            if !calls.contains_key(&entry.call) {
-                calls.insert(entry.call, self.db.call(entry.call).await?);
+            if let Entry::Vacant(unread) = calls.entry(entry.call) {
+                unread.insert(self.db.call(entry.call).await?);
             }
         }
         let mut pipe = redis::pipe();
@@ -229,7 +229,12 @@ impl SharedState {
         }
         for entry in entries {
             let of = |name: &str| entry.data[name].as_str().unwrap_or_default().to_owned();
-            pipe.cmd("XADD").arg(&self.config.stream).arg("MAXLEN").arg("~").arg(self.config.max_len).arg("*");
+            pipe.cmd("XADD")
+                .arg(&self.config.stream)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(self.config.max_len)
+                .arg("*");
             pipe.arg("n").arg(entry.n).arg("call").arg(entry.call.to_string()).arg("type").arg(&entry.kind);
             pipe.arg("at").arg(entry.at.to_string());
             // What was said stays in the record; here is only how the call moved.

@@ -237,6 +237,7 @@ fn fault_record(
         outcome: None,
         suppress: false,
         slots: Default::default(),
+        arms: Default::default(),
         turns: Vec::new(),
         recording: None,
         media: None,

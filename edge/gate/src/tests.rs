@@ -91,7 +91,7 @@ fn command(n: u128) -> DialCommand {
         ring_s: 30,
         gate: Some(Box::new(Order { packs: vec![cn], dossier, suppressions: 0 })),
         words: Vec::new(),
-            arms: std::collections::BTreeMap::new(),
+        arms: std::collections::BTreeMap::new(),
     }
 }
 

@@ -250,7 +250,11 @@ async fn a_call_goes_on_from_the_same_place_whichever_turn_the_broker_is_killed_
         "{expected:#?}"
     );
     assert!(taken.is_empty(), "the cloud was there: {taken:?}");
-    assert!(whole["inspection"]["score"].is_u64() && whole["listen"].is_boolean(), "{:#}", whole["inspection"]);
+    assert!(
+        whole["inspection"]["score"].is_u64() && whole["listen"].is_boolean(),
+        "{:#}",
+        whole["inspection"]
+    );
     for killed_at in 0..TALK.len() {
         let (call, taken) = called(killed_at).await;
         assert_eq!(path(&call["turns"]), expected, "killed at turn {}", killed_at + 1);

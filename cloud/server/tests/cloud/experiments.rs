@@ -8,7 +8,13 @@ use crate::harness::{Cloud, FakeBox, Site};
 
 const SCRIPT: &str = include_str!("../../../../shared/dialogue/tests/data/rich-en.yaml");
 
-async fn dialled(cloud: &Cloud, fake: &mut FakeBox, script: &Script, customer: &str, callee: u32) -> DialCommand {
+async fn dialled(
+    cloud: &Cloud,
+    fake: &mut FakeBox,
+    script: &Script,
+    customer: &str,
+    callee: u32,
+) -> DialCommand {
     let mut variables = script.example_variables();
     variables.insert("customer".to_owned(), customer.to_owned());
     let request = json!({
@@ -53,7 +59,11 @@ async fn what_an_arm_achieved_is_shown_and_who_had_a_stopped_arm_gets_control() 
     let (_, shown) = cloud.get("/v1/experiments").await;
     let arms = shown["experiments"][0]["arms"].as_array().unwrap().clone();
     let of = |arms: &[Value], name: &str| arms.iter().find(|one| one["arm"] == name).cloned().unwrap();
-    assert_eq!((&of(&arms, "warm")["calls"], &of(&arms, "warm")["successes"]), (&json!(1), &json!(1)), "{shown:#}");
+    assert_eq!(
+        (&of(&arms, "warm")["calls"], &of(&arms, "warm")["successes"]),
+        (&json!(1), &json!(1)),
+        "{shown:#}"
+    );
     assert_eq!(of(&arms, "control")["calls"], 0);
 
     let stop = json!({ "experiment": "tone", "arm": "warm", "why": "complaints" });

@@ -19,7 +19,8 @@ struct Redis {
 impl Redis {
     /// `None` where there is none and need not be one.
     fn start(site: &Site, port: Option<u16>) -> Option<Self> {
-        let port = port.unwrap_or_else(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+        let port =
+            port.unwrap_or_else(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
         let started = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--requirepass", "not a secret", "--dir"])
@@ -28,7 +29,11 @@ impl Redis {
             .spawn();
         let Ok(process) = started else {
             println!("skipped: redis-server missing, run apt-get install redis-server");
-            assert_ne!(std::env::var("TRUNKLINE_REQUIRE_PEERS").as_deref(), Ok("1"), "the peers are required here");
+            assert_ne!(
+                std::env::var("TRUNKLINE_REQUIRE_PEERS").as_deref(),
+                Ok("1"),
+                "the peers are required here"
+            );
             return None;
         };
         let redis = Self { process, port };
@@ -108,7 +113,10 @@ async fn calls_stand_in_redis_and_a_redis_that_was_away_delays_nothing_and_is_fi
     let (first, usual) = dialled(&cloud, &mut fake, "+15550100401").await;
     fake.event(1, "call.progress", &json!({ "call": first, "stage": "answered" })).await;
     let hash = redis.status(&first, "answered");
-    assert_eq!((hash["script_id"].as_str(), hash["external_id"].as_str()), ("appointment-confirmation-en", "crm-7"));
+    assert_eq!(
+        (hash["script_id"].as_str(), hash["external_id"].as_str()),
+        ("appointment-confirmation-en", "crm-7")
+    );
     assert_eq!((hash["conversion"].as_str(), hash["box"].as_str()), ("", "tl-a"));
     fake.event(2, "call.ended", &ended(&first)).await;
     let hash = redis.status(&first, "ended");
