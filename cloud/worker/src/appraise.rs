@@ -300,7 +300,7 @@ mod tests {
             let arms = experiments.arms(&db, &script, &customer(who), now).await.unwrap();
             before.push(has_arm(&arms, who));
         }
-        assert!(before.iter().any(|one| *one == arm), "{before:?}");
+        assert!(before.contains(&arm), "{before:?}");
         assert!(db.stop_arm(script.id(), &name, &arm, "too many opt-outs", now).await.unwrap());
         assert!(!db.stop_arm(script.id(), &name, &arm, "again", now).await.unwrap());
         for (who, before) in before.iter().enumerate() {

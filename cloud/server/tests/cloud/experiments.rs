@@ -71,7 +71,7 @@ async fn what_an_arm_achieved_is_shown_and_who_had_a_stopped_arm_gets_control() 
     for (wrong, status) in [
         (json!({ "experiment": "tone", "arm": "control" }), 422),
         (json!({ "experiment": "none", "arm": "warm" }), 422),
-        (json!({ "arm": "warm" }), 400),
+        (json!({ "arm": "warm" }), 422),
     ] {
         assert_eq!(cloud.post(&url, &wrong).await.0, status, "{wrong}");
     }

@@ -92,9 +92,10 @@ async fn dialled(cloud: &Cloud, fake: &mut FakeBox, callee: &str) -> (String, Du
 }
 
 fn ended(call: &str) -> Value {
+    let now = jiff::Timestamp::now();
     json!({
         "call": call, "script": { "id": "appointment-confirmation-en", "version": "0".repeat(64) },
-        "started": "2026-11-22T10:00:00Z", "answered": "2026-11-22T10:00:05Z", "ended": "2026-11-22T10:00:35Z",
+        "started": now, "answered": now, "ended": now,
         "disposition": "completed", "outcome": { "code": "agreed", "label": "Confirmed" }, "turns": [],
     })
 }
