@@ -59,6 +59,9 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
         );
     }
     let gate = config.gate()?;
+    // Only to know that they can be had.
+    config.generate.as_ref().map(|generate| generate.load()).transpose()?;
+    config.redis.as_ref().map(|redis| redis.load()).transpose()?;
     let words = WordLists::open(config.words.dir.clone()).context("[words] dir")?;
     let fleet = config.fleet.as_ref().map(|fleet| fleet.load()).transpose()?.unwrap_or_default();
     Ok(Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls })
