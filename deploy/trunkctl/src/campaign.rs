@@ -74,7 +74,12 @@ fn other_than_hanging_up(n: usize) -> Option<&'static str> {
 pub fn expected(size: Size) -> BTreeMap<String, u64> {
     let mut reasons = BTreeMap::from([("opted_out".to_owned(), 1)]);
     for n in 0..size.contacts {
-        let reason = if other_than_hanging_up(n).is_none() { "reached" } else { "attempts used up" };
+        // Without rules for trying again, the cause is the end.
+        let reason = match other_than_hanging_up(n) {
+            None => "reached",
+            Some("busy") => "busy",
+            Some(_) => "declined",
+        };
         *reasons.entry(reason.to_owned()).or_default() += 1;
     }
     reasons
