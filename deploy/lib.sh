@@ -25,8 +25,10 @@ need_packages() {
 }
 
 # Who has not compiled incrementally in this checkout is no developer at work: keeping what the compiler knows for
-# the next time would cost a tenth of the time, and there is no next time.
-[ -d target/debug/incremental ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
+# the next time, and the lines for a debugger, would cost a tenth of the time each, and there is no next time.
+if [ ! -d target/debug/incremental ]; then
+    export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}" CARGO_PROFILE_DEV_DEBUG="${CARGO_PROFILE_DEV_DEBUG:-none}"
+fi
 
 need_rust() {
     command -v cargo >/dev/null || die "no Rust toolchain: install Rust 1.95 or newer (rustup), then run this again"
