@@ -14,6 +14,8 @@ use trunkctl::stage::{Plan, Stage, cache_dir};
 use trunkline_audio::latency::{self, Analysis, Side};
 use trunkline_wire::TurnRecord;
 
+/// How many of the customer's turns the cloud answers before it is killed.
+const TURNS_WITH_CLOUD: usize = 2;
 /// A call of some ten turns, with room for a slow machine.
 const CALL_WITHIN: Duration = Duration::from_secs(600);
 
@@ -37,6 +39,9 @@ pub(crate) struct Options {
     /// Stay up afterwards and print the console's address.
     #[arg(long)]
     keep: bool,
+    /// Kill the cloud in the middle of the call: the box goes on by itself, and the cloud hears of it afterwards.
+    #[arg(long, conflicts_with_all = ["phone", "campaign", "fleet"])]
+    kill_cloud: bool,
     /// Run a campaign with so many customers instead of one call, and kill the cloud while it runs. They
     /// pick up and hang up at once, are busy, or decline: it shows dialling and the gate, not talking.
     #[arg(long, value_name = "N", conflicts_with_all = ["phone", "listen", "keep"],
@@ -173,15 +178,30 @@ async fn demo(options: &Options) -> Result<()> {
     println!("\n$ POST /v1/calls {}", brief(&request));
     let id = stage.api.call(&request).await?;
     let mut show = Show { in_place: std::io::IsTerminal::is_terminal(&std::io::stdout()), ..Show::default() };
+    let enough = tokio::sync::Notify::new();
     let followed = {
         let api = stage.api.clone();
-        let follow = api.follow(&id, |name, data| show.event(name, data));
-        tokio::time::timeout(CALL_WITHIN, follow).await
+        let follow = api.follow(&id, |name, data| {
+            show.event(name, data);
+            if options.kill_cloud && show.answered >= TURNS_WITH_CLOUD {
+                enough.notify_one();
+            }
+        });
+        tokio::select! {
+            followed = tokio::time::timeout(CALL_WITHIN, follow) => Some(followed),
+            () = enough.notified() => None,
+        }
     };
-    if !matches!(followed, Ok(Ok(()))) {
+    if followed.is_none() {
+        go_on_without_cloud(&mut stage).await?;
+    } else if !matches!(followed, Some(Ok(Ok(())))) {
         println!("  (the live view broke off; waiting for the end)");
     }
     let call = stage.api.wait_ended(&id, CALL_WITHIN).await?;
+    // What was not seen live: the rest of a call whose cloud was away.
+    for turn in serde_json::from_value::<Vec<TurnRecord>>(call["turns"].clone()).unwrap_or_default() {
+        show.turn_once(&turn);
+    }
     summary(&stage, &call, options.phone.is_none().then_some(customer_wav.as_path()))?;
     if options.keep {
         println!("\nConsole: {}   token: {}", stage.api.console(), stage.token);
@@ -203,6 +223,24 @@ async fn demo(options: &Options) -> Result<()> {
         let cause = call["cause"].as_str().unwrap_or_default();
         bail!("the call did not come about: {} {cause}", call["disposition"].as_str().unwrap_or("?"))
     }
+}
+
+/// Kills the cloud, lets the call come to its end without it, and starts it again.
+async fn go_on_without_cloud(stage: &mut Stage) -> Result<()> {
+    stage.cloud.take().context("no cloud to kill")?.kill();
+    println!("  -- the cloud was killed (SIGKILL); the call goes on, what is said is shown afterwards --");
+    let ended = async {
+        loop {
+            let lines = stage.callee.as_ref().map(trunkctl::process::Process::take_lines).unwrap_or_default();
+            if lines.iter().any(|line| line.contains("\"hung_up\"")) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(CALL_WITHIN, ended).await.context("the call did not end")?;
+    println!("  -- the call is over; the cloud is started again and gets the record --");
+    stage.restart_cloud()
 }
 
 async fn campaign(options: &Options, contacts: usize) -> Result<()> {
@@ -278,6 +316,8 @@ fn brief(request: &Value) -> String {
 #[derive(Default)]
 struct Show {
     shown: Vec<u32>,
+    /// Turns of the customer that were answered.
+    answered: usize,
     /// A terminal: progress overwrites itself.
     in_place: bool,
     /// What ends a line of progress that was left open.
@@ -312,6 +352,12 @@ impl Show {
         }
     }
 
+    fn turn_once(&mut self, turn: &TurnRecord) {
+        if !self.shown.contains(&turn.turn) {
+            self.turn(turn);
+        }
+    }
+
     fn turn(&mut self, turn: &TurnRecord) {
         if self.shown.contains(&turn.turn) {
             for robot in turn.robot.iter().filter(|robot| robot.heard > 0.0 && robot.heard < 0.99) {
@@ -320,6 +366,7 @@ impl Show {
             return;
         }
         self.shown.push(turn.turn);
+        self.answered += usize::from(turn.customer.is_some());
         if let Some(customer) = &turn.customer {
             let barged = if customer.barged_in { " (breaking in)" } else { "" };
             println!("{:7.1} s  customer: {}{barged}", customer.start_s, customer.text);

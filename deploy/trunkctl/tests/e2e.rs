@@ -400,14 +400,40 @@ async fn a_campaign_calls_two_hundred_once_each_though_the_cloud_is_killed_twice
     assert!(own.status.success() && said.starts_with("ok: 200 receipts"), "{said}");
 }
 
+const TINY: &str = r#"schema: trunkline/script/1
+id: tiny
+locale: en-US
+purpose: notice
+voice: {name: af_heart}
+vars: {org: {type: text, required: true}}
+nodes:
+  - id: open
+    say: "This is the automated assistant of {org}, and this call is recorded. All right?"
+    barge_in: {off_until: this call is recorded}
+    on: {"yes": bye, "no": bye}
+  - {id: bye, say: "Goodbye.", end: done}
+handoff: {to: desk, fail: bye}
+outcomes: [{code: transferred}, {code: opt_out}, {code: done, when: "true"}]
+"#;
+
 /// The customer opts out while the box is still rendering her prompts: the lease is given, and her telephone
 /// does not ring.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_opt_out_between_lease_and_dialling_keeps_the_telephone_from_ringing() {
     let dir = tempfile::tempdir().unwrap();
-    let prompts = dir.path().join("prompts");
-    let stage = stage(dir.path(), &[("", "hang-up-at-once")], |plan| plan.prompts = Some(prompts)).await;
-    let id = stage.api.call(&request("zh", 8001, &stage.callbacks.url())).await.unwrap();
+    // Few prompts, none of them rendered: some seconds of preparation.
+    let (prompts, scripts) = (dir.path().join("prompts"), dir.path().join("scripts"));
+    std::fs::create_dir(&scripts).unwrap();
+    std::fs::write(scripts.join("tiny.yaml"), TINY).unwrap();
+    let stage = stage(dir.path(), &[("", "hang-up-at-once")], |plan| {
+        (plan.prompts, plan.scripts) = (Some(prompts), scripts);
+    })
+    .await;
+    let asked = json!({
+        "script_id": "tiny", "callee": "+8613800138001", "variables": { "org": "Riverside Clinic" },
+        "callback_url": stage.callbacks.url(),
+    });
+    let id = stage.api.call(&asked).await.unwrap();
     while stage.api.show(&id).await.unwrap()["status"] != "preparing" {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
