@@ -47,3 +47,14 @@ need_fetchers() {
     command -v pip >/dev/null || command -v pip3 >/dev/null || need_packages python3-pip
     command -v npm >/dev/null || need_packages npm
 }
+
+# Asks the API everything that its description allows and much that it does not; a program of Python.
+SCHEMATHESIS=4.32.5
+need_schemathesis() {
+    local venv="${XDG_CACHE_HOME:-$HOME/.cache}/trunkline/schemathesis"
+    "$venv/bin/schemathesis" --version 2>/dev/null | grep -qF "$SCHEMATHESIS" && return 0
+    command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv
+    say "installing schemathesis $SCHEMATHESIS into $venv"
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS" \
+        || die "schemathesis cannot be installed: see pip's message above"
+}

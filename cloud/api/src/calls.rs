@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::audit::Detail;
 use crate::auth::{Caller, sha256_hex};
+use crate::query::Query;
 use crate::{Api, Problem};
 
 const MAX_TEXT: usize = 200;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::audit::Detail;
 use crate::auth::Caller;
 use crate::calls::{callback, unreadable};
+use crate::query::Query;
 use crate::{Api, Problem};
 
 #[derive(Deserialize)]

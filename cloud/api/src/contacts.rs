@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, BodyDataStream, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +23,7 @@ use crate::auth::Caller;
 use crate::campaigns::campaign;
 use crate::import::{ImportError, Importer, Line, cell, xlsx};
 use crate::problem::Chain;
+use crate::query::Query;
 use crate::{Api, Problem};
 
 /// Lines that are stored together.

@@ -29,6 +29,7 @@ mod import;
 mod keys;
 mod metrics;
 mod problem;
+mod query;
 mod rate;
 mod receipts;
 mod repo;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::auth::Caller;
 use crate::calls::{call_id, no_such_call};
+use crate::query::Query;
 use crate::{Api, Problem};
 
 const MOST: u32 = 5_000;

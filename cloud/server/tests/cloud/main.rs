@@ -13,6 +13,7 @@ mod generate;
 mod harness;
 mod import;
 mod redis;
+mod schemathesis;
 mod startup;
 mod suppress;
 mod words;
