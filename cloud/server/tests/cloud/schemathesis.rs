@@ -14,7 +14,11 @@ fn program() -> Option<PathBuf> {
         .filter(|path| path.is_file());
     if found.is_none() {
         println!("skipped: schemathesis missing, run deploy/test packages");
-        assert_ne!(std::env::var("TRUNKLINE_REQUIRE_PEERS").as_deref(), Ok("1"), "the peers are required here");
+        assert_ne!(
+            std::env::var("TRUNKLINE_REQUIRE_PEERS").as_deref(),
+            Ok("1"),
+            "the peers are required here"
+        );
     }
     found
 }
