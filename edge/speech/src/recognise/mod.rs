@@ -1,6 +1,7 @@
 //! Recognition: one utterance in, its text out, or the reason why there is none.
 //!
-//! [`Recognizer`] is the seam between the call and an engine; [`Whisper`] is the engine of today.
+//! [`Recognizer`] is the seam between the call and an engine; [`Whisper`] is the engine that the box
+//! brings, [`OnnxRecognizer`] runs models that a customer brings.
 //! [`RecognizerPool`] gives the callers their turn, the one who has waited longest first.
 //! [`guard`] decides whether what the engine wrote was said at all: whisper writes a sentence for
 //! any noise, and a robot that answers a passing lorry is worse than one that asks again.
@@ -15,10 +16,15 @@ mod alike;
 mod dictation;
 mod greedy;
 pub mod guard;
+mod judge;
+mod lanes;
 mod language;
 mod lexicon;
+mod memory;
+pub mod onnx;
 mod phrases;
 mod pool;
+mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod text;
@@ -29,6 +35,7 @@ pub use dictation::{Dictation, Draft};
 pub use guard::{Guards, Rejection};
 pub use language::Language;
 pub use lexicon::{Lexicon, LexiconRule};
+pub use onnx::{OnnxConfig, OnnxError, OnnxFiles, OnnxRecognizer};
 pub use phrases::{Choice, ChoiceRule};
 pub use pool::{Done, Job, PoolConfig, PoolStats, RecognizerPool};
 pub use whisper::{LoadError, Whisper, WhisperConfig};
@@ -50,6 +57,12 @@ pub trait Recognizer: Send + Sync {
     /// [`RecognizeError::Cancelled`] and [`RecognizeError::DeadlinePassed`] as the options ask,
     /// [`RecognizeError::TooLong`] beyond what the engine takes, [`RecognizeError::Engine`] when it fails.
     fn recognize(&self, audio: &Utterance, options: &RecognizeOptions) -> Result<Transcript, RecognizeError>;
+
+    /// Returns how many utterances it can work on at the same time: fewer than it was set up for where
+    /// there was no memory for more. The pool gives it no more than that at once.
+    fn at_once(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// One stretch of a caller's speech: 16 kHz, mono, -1 to 1. Cheap to clone.

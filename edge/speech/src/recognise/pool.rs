@@ -71,7 +71,8 @@ pub struct Done {
 /// What a pool has done so far, and what it is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PoolStats {
-    /// Utterances that are recognised at the same time while callers wait for them.
+    /// Utterances that are recognised at the same time while callers wait for them: fewer where the
+    /// recogniser found no memory for more.
     pub workers: usize,
     /// Workers that recognise at this moment.
     pub busy: usize,
@@ -162,6 +163,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// What the cores have room for, and what the recogniser has memory for.
+    fn at_once(&self) -> usize {
+        self.at_once.min(self.recognizer.at_once()).max(1)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -275,14 +281,14 @@ impl RecognizerPool {
     /// The encoder cannot be stopped half-way, so a guess without a core of its own delays whoever comes
     /// to the end of a turn meanwhile: measured on two cores, that costs more than the guess saves.
     pub fn can_spare_a_core(&self) -> bool {
-        self.shared.at_once * self.shared.threads < cores()
+        self.shared.at_once * self.shared.threads < cores() && self.shared.recognizer.at_once() > 1
     }
 
     /// Returns the figures of this moment.
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.lock();
         PoolStats {
-            workers: self.shared.at_once,
+            workers: self.shared.at_once(),
             busy: state.running.len(),
             queued: state.queue.len(),
             ..state.stats
@@ -356,10 +362,12 @@ fn next_job(shared: &Shared) -> Option<Queued> {
             return None;
         }
         let counts = |running: &&Running| !running.is_guess && !running.token.is_cancelled();
-        let busy = state.running.iter().filter(counts).count() >= shared.at_once;
+        let busy = state.running.iter().filter(counts).count() >= shared.at_once();
+        // Where memory is short, even what nobody waits for any more holds a place until it ends.
+        let full = state.running.len() >= shared.recognizer.at_once().max(1);
         let fits = |queued: &Queued| {
             // What is cancelled is only to be told so.
-            !busy || queued.job.waiting_since.is_none() || queued.job.options.cancel.is_cancelled()
+            queued.job.options.cancel.is_cancelled() || !full && (!busy || queued.job.waiting_since.is_none())
         };
         if state.queue.peek().is_some_and(fits)
             && let Some(queued) = state.queue.pop()

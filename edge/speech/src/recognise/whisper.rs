@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use whisper_rs::{
@@ -21,9 +20,13 @@ use whisper_rs::{
 };
 
 use super::greedy::{Greedy, Specials, Steps};
-use super::guard::{Evidence, Guards, Rejection, compression_ratio, unloop};
+use super::guard::Guards;
+use super::judge::{Judge, Written};
+use super::lanes::Lanes;
 use super::lexicon::{Lexicon, LexiconRule};
+use super::memory::{self, KEEP_FREE, Need};
 use super::phrases::{self, Choice, ChoiceRule, NextToken, TokenId, Trie};
+use super::stop::Stop;
 use super::{
     AudioContext, Draft, Language, MODEL_RATE, RecognizeError, RecognizeOptions, Recognizer, Token,
     Transcript, Utterance, text,
@@ -52,6 +55,9 @@ pub struct WhisperConfig {
     pub choice: ChoiceRule,
     /// When a number that is expected does.
     pub lexicon: LexiconRule,
+    /// Bytes of the machine's memory that another working state must leave free: without them, those
+    /// that are there have to do.
+    pub keep_free: u64,
 }
 
 impl Default for WhisperConfig {
@@ -62,6 +68,7 @@ impl Default for WhisperConfig {
             guards: Guards::default(),
             choice: ChoiceRule::default(),
             lexicon: LexiconRule::default(),
+            keep_free: KEEP_FREE,
         }
     }
 }
@@ -97,36 +104,16 @@ type Pieces = Arc<[bool]>;
 /// The recogniser over whisper.cpp.
 pub struct Whisper {
     context: WhisperContext,
-    guards: Guards,
-    choice: ChoiceRule,
+    judge: Judge,
     lexicon: LexiconRule,
     /// The vocabulary's pieces that make up numbers.
     pieces: Mutex<BTreeMap<(Language, Lexicon), Pieces>>,
     specials: Specials,
     /// Marks that end a phrase as well as the end of the text does.
     marks: Vec<TokenId>,
-    limit: usize,
-    states: Mutex<States>,
-    returned: Condvar,
+    states: OnceLock<Lanes<WhisperState>>,
     // Setting a language leaks a few bytes in whisper-rs, so it is done once for each.
     templates: Mutex<BTreeMap<Language, FullParams<'static, 'static>>>,
-}
-
-#[derive(Default)]
-struct States {
-    free: Vec<WhisperState>,
-    made: usize,
-}
-
-/// What the engine gave for one pass.
-struct Decoded {
-    raw: String,
-    tokens: Vec<Token>,
-    avg_logprob: f32,
-    no_speech_prob: f32,
-    choice: Option<Choice>,
-    end_logprob: f32,
-    draft: Option<Draft>,
 }
 
 /// The decoder over sound that is encoded already.
@@ -190,8 +177,6 @@ impl Steps for Stepper<'_> {
     }
 }
 
-/// Mean log-probability below which a text is no beginning to build on.
-const WORTH_KEEPING: f32 = -0.9;
 /// Steps of the decoder that a choice may cost.
 const CHOICE_STEPS: usize = 16;
 /// Phrases that are so much less likely than the best are of no interest, in nats.
@@ -220,23 +205,21 @@ impl Whisper {
         let whisper = Self {
             context,
             specials,
-            guards: config.guards,
-            choice: config.choice,
+            judge: Judge { guards: config.guards, choice: config.choice },
             lexicon: config.lexicon,
             pieces: Mutex::default(),
             marks,
-            limit: config.states.max(1),
-            states: Mutex::default(),
-            returned: Condvar::new(),
+            states: OnceLock::new(),
             templates: Mutex::default(),
         };
         let memory = || LoadError::Memory { path: path.to_owned() };
+        let held = memory::held();
         let mut state = whisper.context.create_state().map_err(|_| memory())?;
         let options = RecognizeOptions { threads: 1, ..RecognizeOptions::new(whisper.first_language()) };
         let hush = vec![0.0; MODEL_RATE as usize];
         whisper.decode(&mut state, &hush, whisper.first_language(), &options).map_err(|_| memory())?;
-        whisper.lock_states().free.push(state);
-        whisper.lock_states().made = 1;
+        let need = Need::measured(held, config.keep_free);
+        whisper.states.get_or_init(|| Lanes::new(state, config.states, need));
         Ok(whisper)
     }
 
@@ -249,48 +232,13 @@ impl Whisper {
         if self.is_multilingual() { Language::ZH } else { Language::EN }
     }
 
-    fn lock_states(&self) -> MutexGuard<'_, States> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a free state, makes one, or waits for one to come back.
-    fn take_state(&self, stop: &Stop<'_>) -> Result<WhisperState, RecognizeError> {
-        let mut states = self.lock_states();
-        loop {
-            if let Some(state) = states.free.pop() {
-                return Ok(state);
-            }
-            if states.made < self.limit {
-                match self.context.create_state() {
-                    Ok(state) => {
-                        states.made += 1;
-                        return Ok(state);
-                    }
-                    Err(error) if states.made == 0 => return Err(engine(error)),
-                    // No memory for another: those that exist have to do.
-                    Err(error) => {
-                        tracing::warn!(made = states.made, %error, "No memory for another recogniser state")
-                    }
-                }
-            }
-            let tick = Duration::from_millis(20);
-            states = self.returned.wait_timeout(states, tick).unwrap_or_else(PoisonError::into_inner).0;
-            stop.check()?;
-        }
-    }
-
-    fn give_back(&self, state: WhisperState) {
-        self.lock_states().free.push(state);
-        self.returned.notify_one();
-    }
-
     /// Finds the language among those allowed, and its text.
     fn transcribe(
         &self,
         state: &mut WhisperState,
         audio: &Utterance,
         options: &RecognizeOptions,
-    ) -> Result<(Language, Decoded), RecognizeError> {
+    ) -> Result<(Language, Written), RecognizeError> {
         let samples: &[f32] = &audio.samples;
         let first = match options.languages.first() {
             Some(language) if self.is_multilingual() => *language,
@@ -301,12 +249,12 @@ impl Whisper {
             let decoded = self.decode(state, samples, first, options)?;
             let (found, no_speech_prob) = self.first_step(state, first, &options.languages, threads)?;
             let decoded = if found == first { decoded } else { self.decode(state, samples, found, options)? };
-            (found, Decoded { no_speech_prob, ..decoded })
+            (found, Written { no_speech_prob, ..decoded })
         } else {
             self.encode(state, samples, first, options)?;
             let (found, no_speech_prob) = self.first_step(state, first, &options.languages, threads)?;
             let decoded = self.decode_greedily(state, audio, found, options, None)?;
-            (found, Decoded { no_speech_prob, ..decoded })
+            (found, Written { no_speech_prob, ..decoded })
         };
         if let Some(lexicon) = options.lexicon
             && !self.is_number(&decoded, found, lexicon)
@@ -315,11 +263,11 @@ impl Whisper {
             let number = self.decode_greedily(state, audio, found, options, Some(pieces))?;
             let free = (!decoded.raw.is_empty()).then_some(decoded.avg_logprob);
             if !number.tokens.is_empty() && self.lexicon.prefers(number.avg_logprob, free) {
-                decoded = Decoded { no_speech_prob: decoded.no_speech_prob, ..number };
+                decoded = Written { no_speech_prob: decoded.no_speech_prob, ..number };
                 return Ok((found, decoded));
             }
         }
-        if !self.is_settled(&decoded, found, options) {
+        if !self.judge.is_settled(&decoded, found, options) {
             decoded.choice = self.choose(state, samples.len(), found, options)?;
         }
         Ok((found, decoded))
@@ -352,7 +300,7 @@ impl Whisper {
         language: Language,
         options: &RecognizeOptions,
         pieces: Option<Pieces>,
-    ) -> Result<Decoded, RecognizeError> {
+    ) -> Result<Written, RecognizeError> {
         let threads = options.threads.max(1);
         let samples = audio.samples.len();
         let draft = options.draft.as_ref().filter(|_| pieces.is_none());
@@ -379,13 +327,13 @@ impl Whisper {
             Err(error) => return Err(error),
         }
         let draft = Draft::of(audio, language, self.specials.first_time, greedy.sequence());
-        Ok(Decoded { draft, end_logprob: greedy.end_logprob(), ..self.written(&greedy) })
+        Ok(Written { draft, end_logprob: greedy.end_logprob(), ..self.written(&greedy) })
     }
 
     /// Tells whether the text is a number of which the engine is sure.
-    fn is_number(&self, decoded: &Decoded, language: Language, lexicon: Lexicon) -> bool {
+    fn is_number(&self, decoded: &Written, language: Language, lexicon: Lexicon) -> bool {
         let text = text::clean(&decoded.raw, language);
-        !text.is_empty() && decoded.avg_logprob > self.choice.settled && lexicon.covers(&text, language)
+        !text.is_empty() && decoded.avg_logprob > self.judge.choice.settled && lexicon.covers(&text, language)
     }
 
     /// Returns which pieces of the vocabulary the words of a lexicon are made of.
@@ -420,7 +368,7 @@ impl Whisper {
         prompt
     }
 
-    fn written(&self, greedy: &Greedy) -> Decoded {
+    fn written(&self, greedy: &Greedy) -> Written {
         let mut bytes = Vec::new();
         let mut tokens = Vec::new();
         for chosen in greedy.text() {
@@ -432,20 +380,7 @@ impl Whisper {
         let sum: f32 = greedy.text().iter().map(|chosen| chosen.logprob.max(-13.8)).sum();
         let avg_logprob = if tokens.is_empty() { -10.0 } else { sum / tokens.len() as f32 };
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None, end_logprob: 0.0, draft: None }
-    }
-
-    /// Tells whether the free text needs no second opinion: the engine was sure of it, or it is one of
-    /// the expected phrases as it stands. Where a number is asked for, a word is never sure.
-    fn is_settled(&self, decoded: &Decoded, language: Language, options: &RecognizeOptions) -> bool {
-        let text = text::clean(&decoded.raw, language);
-        let is_number = options.lexicon.map(|lexicon| lexicon.covers(&text, language));
-        let is_sure = decoded.avg_logprob > self.choice.settled && is_number != Some(false);
-        // A row of figures is no misheard word, however faint it was.
-        if is_number == Some(true) && text::bare(&text).chars().count() > 2 {
-            return true;
-        }
-        !text.is_empty() && decoded.no_speech_prob < 0.5 && (is_sure || is_expected(&text, language, options))
+        Written { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None, end_logprob: 0.0, draft: None }
     }
 
     /// Finds which of the expected phrases the encoded sound is most likely to be.
@@ -456,7 +391,7 @@ impl Whisper {
         language: Language,
         options: &RecognizeOptions,
     ) -> Result<Option<Choice>, RecognizeError> {
-        let longest = (self.choice.longest_s * MODEL_RATE as f32) as usize;
+        let longest = (self.judge.choice.longest_s * MODEL_RATE as f32) as usize;
         if options.phrases.is_empty() || samples > longest {
             return Ok(None);
         }
@@ -515,7 +450,7 @@ impl Whisper {
         samples: &[f32],
         language: Language,
         options: &RecognizeOptions,
-    ) -> Result<Decoded, RecognizeError> {
+    ) -> Result<Written, RecognizeError> {
         let stop = Stop::new(options);
         let hints = self.hint_tokens(&options.hints);
         let mut params = self.template(language, options.beam);
@@ -566,28 +501,6 @@ impl Whisper {
         params
     }
 
-    /// Puts the expected phrase in the place of the free text where that is the better guess.
-    fn prefer_choice(&self, transcript: &mut Transcript, voiced: Option<Duration>, is_number_asked: bool) {
-        let Some(choice) = &transcript.choice else { return };
-        let believed = !transcript.text.is_empty();
-        let sum: f32 = transcript.tokens.iter().map(|token| token.probability.max(1e-6).ln()).sum();
-        let is_lone_word = text::spoken_units(&transcript.raw) <= 2;
-        let rule = if is_number_asked && is_lone_word { self.choice.for_numbers() } else { self.choice };
-        // Without a voice there was no answer, whatever noise sounds like.
-        let heard = voiced.is_none() || self.has_voice(voiced);
-        if heard && rule.prefers(choice, believed.then_some(sum)) {
-            transcript.text.clone_from(&choice.phrase);
-            transcript.rejected = None;
-            // The text is one of a few expected ones: what counts is how it stands among them.
-            transcript.avg_logprob =
-                choice.logprob / (text::spoken_units(&choice.phrase).max(1) as f32 + 1.0);
-        }
-    }
-
-    fn has_voice(&self, voiced: Option<Duration>) -> bool {
-        voiced.is_some_and(|voiced| voiced >= 2 * self.guards.min_voiced)
-    }
-
     fn hint_tokens(&self, hints: &[String]) -> Vec<c_int> {
         if hints.is_empty() {
             return Vec::new();
@@ -597,7 +510,7 @@ impl Whisper {
         self.context.tokenize(&joined, 224).unwrap_or_default()
     }
 
-    fn collect(&self, state: &WhisperState) -> Decoded {
+    fn collect(&self, state: &WhisperState) -> Written {
         let mut bytes = Vec::new();
         let mut tokens = Vec::new();
         let (mut sum, mut count) = (0.0f64, 0u32);
@@ -619,7 +532,7 @@ impl Whisper {
         let avg_logprob = if count == 0 { -10.0 } else { (sum / f64::from(count)) as f32 };
         // A character may lie in two tokens, so the whole is decoded, not the pieces.
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Decoded { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None, end_logprob: 0.0, draft: None }
+        Written { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None, end_logprob: 0.0, draft: None }
     }
 }
 
@@ -634,96 +547,23 @@ impl Recognizer for Whisper {
             return Err(RecognizeError::TooLong { got_ms: ms(length), max_ms: ms(LONGEST) });
         }
         let language = options.languages.first().copied().unwrap_or_else(|| self.first_language());
-        let mut transcript = Transcript {
-            text: String::new(),
-            raw: String::new(),
-            language,
-            avg_logprob: -10.0,
-            no_speech_prob: 1.0,
-            compression_ratio: 0.0,
-            audio: length,
-            took: Duration::ZERO,
-            tokens: Vec::new(),
-            choice: None,
-            rejected: Some(Rejection::Silence),
-            end_logprob: f32::NEG_INFINITY,
-            draft: None,
-        };
-        if length >= SHORTEST && audio.level_dbfs() >= self.guards.silence_dbfs {
-            let mut state = self.take_state(&stop)?;
-            let outcome = self.transcribe(&mut state, audio, options);
-            self.give_back(state);
-            let (language, decoded) = outcome?;
-            transcript.text = text::clean(&decoded.raw, language);
-            let looped = unloop(&transcript.text);
-            let unlooped = looped.is_some();
-            transcript.text = looped.unwrap_or(transcript.text);
-            transcript.language = language;
-            transcript.avg_logprob = decoded.avg_logprob;
-            transcript.no_speech_prob = decoded.no_speech_prob;
-            transcript.compression_ratio = compression_ratio(&transcript.text);
-            transcript.raw = decoded.raw;
-            transcript.tokens = decoded.tokens;
-            transcript.rejected = self.guards.judge(&Evidence {
-                text: &transcript.text,
-                avg_logprob: transcript.avg_logprob,
-                no_speech_prob: transcript.no_speech_prob,
-                audio: length,
-                voiced: audio.voiced,
-                unlooped,
-            });
-            let doubted = matches!(transcript.rejected, Some(Rejection::LowConfidence | Rejection::NoSpeech));
-            // With a voice in it, what was expected is believed where other words would not be.
-            if doubted && self.has_voice(audio.voiced) && is_expected(&transcript.text, language, options) {
-                transcript.rejected = None;
-            }
-            if transcript.rejected.is_none() && !text::is_in_script(&transcript.text, language) {
-                transcript.rejected = Some(Rejection::WrongScript);
-            }
-            transcript.end_logprob = decoded.end_logprob;
-            if transcript.rejected.is_some() {
-                transcript.text.clear();
-            } else if !unlooped && decoded.avg_logprob > WORTH_KEEPING {
-                transcript.draft = decoded.draft;
-            }
-            transcript.choice = decoded.choice;
-            self.prefer_choice(&mut transcript, audio.voiced, options.lexicon.is_some());
-            if language == Language::ZH
-                && let Some(text) = super::alike::rewritten(&transcript.text, &options.phrases)
-            {
-                transcript.text = text;
-            } else if language == Language::ZH
-                && let Some(lexicon) = options.lexicon
-                && !options.phrases.iter().any(|phrase| transcript.text.contains(phrase.as_str()))
-                && let Some(number) = super::alike::number(&transcript.text, &lexicon.characters())
-            {
-                transcript.text = number;
-            }
+        let mut transcript = self.judge.silence(audio, language);
+        if let Some(states) = self.states.get()
+            && self.judge.may_hold_speech(audio, SHORTEST)
+        {
+            let (language, written) = states.run(
+                || self.context.create_state().map_err(engine),
+                || stop.check(),
+                |state| self.transcribe(state, audio, options),
+            )?;
+            transcript = self.judge.transcript(audio, options, language, written);
         }
         transcript.took = started.elapsed();
         Ok(transcript)
     }
-}
 
-/// When to stop in the middle of the work.
-struct Stop<'a> {
-    cancelled: &'a AtomicBool,
-    deadline: Option<Instant>,
-}
-
-impl<'a> Stop<'a> {
-    fn new(options: &'a RecognizeOptions) -> Self {
-        Self { cancelled: options.cancel.flag(), deadline: options.deadline }
-    }
-
-    fn check(&self) -> Result<(), RecognizeError> {
-        if self.cancelled.load(Ordering::Acquire) {
-            Err(RecognizeError::Cancelled)
-        } else if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            Err(RecognizeError::DeadlinePassed)
-        } else {
-            Ok(())
-        }
+    fn at_once(&self) -> usize {
+        self.states.get().map_or(1, Lanes::at_once)
     }
 }
 
@@ -748,13 +588,6 @@ fn run_until(
         params.set_abort_callback_user_data(std::ptr::from_ref(stop).cast_mut().cast());
     }
     state.full(params, samples)
-}
-
-/// Tells whether a text is one of the phrases that the node expects, or a number where one is asked for.
-fn is_expected(text: &str, language: Language, options: &RecognizeOptions) -> bool {
-    let said = text::bare(text);
-    options.phrases.iter().any(|phrase| text::bare(phrase) == said)
-        || options.lexicon.is_some_and(|lexicon| lexicon.covers(text, language))
 }
 
 /// Puts tokens behind `past` others that are computed already. The last goes alone: the scores that
