@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection};
 use trunkline_model::{CallId, ScriptId};
 use trunkline_wire::CallRecord;
 
-use crate::store::{count, instant, json, number};
+use crate::store::{count, instant, json, number, parsed};
 use crate::{Db, DbError};
 
 /// What came of one call of an experiment.
@@ -36,20 +36,37 @@ pub struct StoppedArm {
 }
 
 impl Db {
-    /// Returns records that nobody has looked at, the oldest first, with their places in the queue.
+    /// Returns records that nobody has looked at, the oldest first; one that cannot be read any more stands there by
+    /// its call alone.
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn unappraised(&self, limit: u32) -> Result<Vec<(u64, CallRecord)>, DbError> {
+    pub async fn unappraised(&self, limit: u32) -> Result<Vec<Result<CallRecord, CallId>>, DbError> {
         let rows = sqlx::query(
-            "SELECT d.n, r.record FROM appraisals_due d JOIN records r ON r.call = d.call ORDER BY d.n LIMIT ?",
+            "SELECT d.call, r.record FROM appraisals_due d JOIN records r ON r.call = d.call ORDER BY d.n LIMIT ?",
         )
         .bind(limit)
         .fetch_all(self.reader())
         .await?;
         rows.iter()
-            .map(|row| Ok((count(row.try_get("n")?), json("call record", row.try_get("record")?)?)))
+            .map(|row| match json("call record", row.try_get("record")?) {
+                Ok(record) => Ok(Ok(record)),
+                Err(_) => Ok(Err(parsed("call id", &row.try_get::<String, _>("call")?)?)),
+            })
             .collect()
+    }
+
+    /// Takes a call out of the queue without looking at it.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn pass_over(&self, call: CallId) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM appraisals_due WHERE call = ?")
+            .bind(call.to_string())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     /// Keeps what was found in a call, once.

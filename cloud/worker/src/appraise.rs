@@ -184,8 +184,16 @@ impl Worker {
     async fn appraise(&self) -> Result<usize, DbError> {
         let due = self.db.unappraised(BATCH).await?;
         let count = due.len();
-        for (_, record) in due {
+        for record in due {
             let now = Timestamp::now();
+            let record = match record {
+                Ok(record) => record,
+                Err(call) => {
+                    tracing::error!(call.id = %call, "A record cannot be read any more and is not inspected");
+                    self.db.pass_over(call).await?;
+                    continue;
+                }
+            };
             let script = match self.scripts.version(&record.script.version, &self.db, &self.engine).await {
                 Ok(Some(script)) => script,
                 Ok(None) | Err(_) => {

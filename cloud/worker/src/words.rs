@@ -16,6 +16,8 @@ use trunkline_words::WordList;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Texts that are kept for boxes whose calls began under older lists.
 const KEPT: usize = 64;
+/// What every box takes in one piece.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The word lists of a folder.
 #[derive(Debug, Default)]
@@ -127,6 +129,12 @@ fn read(stamps: &[(PathBuf, SystemTime, u64)]) -> Result<Vec<String>, WordsError
     for (path, ..) in stamps {
         let list = std::fs::read_to_string(path)
             .map_err(|error| error.to_string())
+            .and_then(|text| match text.len() {
+                ..=MAX_BYTES => Ok(text),
+                more => Err(format!(
+                    "it has {more} bytes, and {MAX_BYTES} is the limit: cut it into several lists"
+                )),
+            })
             .and_then(|text| Ok((WordList::from_yaml(&text).map_err(|error| error.to_string())?, text)));
         match list {
             Ok((list, text)) => {
@@ -186,6 +194,9 @@ mod tests {
         std::fs::write(dir.path().join("b.yaml"), list("'，'")).unwrap();
         let error = WordLists::open(Some(dir.path().to_owned())).unwrap_err().to_string();
         assert!(error.contains("b.yaml") && error.contains("no letter"), "{error}");
+        std::fs::write(dir.path().join("b.yaml"), format!("#{}", "x".repeat(MAX_BYTES))).unwrap();
+        let error = WordLists::open(Some(dir.path().to_owned())).unwrap_err().to_string();
+        assert!(error.contains("the limit"), "{error}");
         assert!(WordLists::open(Some(dir.path().join("none"))).is_err());
         assert!(WordLists::open(None).unwrap().current().is_empty());
     }
