@@ -46,7 +46,7 @@ enum Command {
     /// Works on scripts, without a server.
     #[command(subcommand)]
     Script(script::Command),
-    /// Measures what this machine hears and carries.
+    /// Measures what this machine hears and carries, and brings other models to it.
     #[command(subcommand)]
     Speech(speech::Command),
     /// Works on word lists: what the robot must not say, and what is noticed.

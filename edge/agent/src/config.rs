@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use trunkline_audio::tone::Country;
 use trunkline_model::BoxId;
+use trunkline_speech::bundle::BundleName;
 
 use crate::call::{AnswerPolicy, Persons};
 use crate::trunk_config::TrunkList;
@@ -168,6 +169,11 @@ pub(crate) struct Speech {
     pub(crate) prompts: Option<PathBuf>,
     /// Recognitions at once; the number of cores by default.
     pub(crate) workers: Option<usize>,
+    /// Folder with bundles of recogniser models; `bundles` below `data_dir` when `bundle` is given, else
+    /// none: the recogniser is then the one among the models.
+    pub(crate) bundles: Option<PathBuf>,
+    /// The bundle to use, as `id@version`, whatever else is in use; the one in use by default.
+    pub(crate) bundle: Option<BundleName>,
 }
 
 /// `[recording]`: two-channel recordings.
@@ -220,7 +226,12 @@ impl Config {
 
     fn resolve(&mut self, base: &Path) {
         let paths = [&mut self.data_dir, &mut self.cloud.ca, &mut self.cloud.cert, &mut self.cloud.key];
-        let optional = [&mut self.speech.models, &mut self.speech.prompts, &mut self.recording.dir];
+        let optional = [
+            &mut self.speech.models,
+            &mut self.speech.prompts,
+            &mut self.speech.bundles,
+            &mut self.recording.dir,
+        ];
         for path in paths.into_iter().chain(optional.into_iter().flatten()) {
             *path = base.join(&path);
         }
@@ -255,6 +266,12 @@ impl Config {
     /// Returns the folder of rendered prompts.
     pub(crate) fn prompts_dir(&self) -> PathBuf {
         self.speech.prompts.clone().unwrap_or_else(|| self.data_dir.join("prompts"))
+    }
+
+    /// Returns the folder of bundles, when any are to be used.
+    pub(crate) fn bundles_dir(&self) -> Option<PathBuf> {
+        let pinned = self.speech.bundle.is_some().then(|| self.data_dir.join("bundles"));
+        self.speech.bundles.clone().or(pinned)
     }
 
     /// Returns the folder of models.
@@ -305,6 +322,25 @@ mod tests {
         let config = Config::load(&write(dir.path(), "", "127.0.0.1:5060")).unwrap();
         assert_eq!(config.data_dir, dir.path().join("data"));
         assert_eq!(config.recording_dir(), dir.path().join("data/recordings"));
+    }
+
+    #[test]
+    fn bundles_are_used_only_when_they_are_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |speech: &str| {
+            let path = write(dir.path(), "", "127.0.0.1:5060");
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, format!("{text}[speech]\n{speech}\n")).unwrap();
+            Config::load(&path)
+        };
+        assert_eq!(load("").unwrap().bundles_dir(), None);
+        let folder = load("bundles = \"models\"").unwrap();
+        assert_eq!(folder.bundles_dir(), Some(dir.path().join("models")));
+        let pinned = load("bundle = \"sense-voice@2024.7\"").unwrap();
+        assert_eq!(pinned.bundles_dir(), Some(dir.path().join("data/bundles")));
+        assert_eq!(pinned.speech.bundle.unwrap().version(), "2024.7");
+        let error = load("bundle = \"sense-voice\"").unwrap_err();
+        assert!(format!("{error:#}").contains("id@version"), "{error:#}");
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     tls::client(&config.cloud)?;
     config.trunks.setups()?;
-    Speech::load(&config.models_dir(), &config.prompts_dir(), config.speech.workers)?;
+    Speech::load(&speech::Folders::of(&config), config.speech.workers)?;
     if let Some(monitor) = &config.monitor {
         Monitor::open(monitor.device.as_deref(), Layout::Stereo)?;
     }
@@ -137,9 +137,9 @@ async fn run(path: &Path) -> Result<()> {
     let tls = tls::client(&config.cloud)?;
     let monitor = config.monitor.as_ref().map(start_monitor).transpose()?;
     let speech = {
-        let (models, prompts) = (config.models_dir(), config.prompts_dir());
+        let folders = speech::Folders::of(&config);
         let workers = config.speech.workers;
-        tokio::task::spawn_blocking(move || Speech::load(&models, &prompts, workers)).await??
+        tokio::task::spawn_blocking(move || Speech::load(&folders, workers)).await??
     };
     let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
     let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tracing::info;
+use tracing::{error, info};
 use trunkline_dialogue::Script;
 use trunkline_dialogue::action::Variables;
-use trunkline_speech::recognise::{PoolConfig, RecognizerPool, Whisper, WhisperConfig};
+use trunkline_speech::bundle::{BundleName, Bundles, OpenError, Tuning, open_active};
+use trunkline_speech::recognise::{PoolConfig, Recognizer, RecognizerPool, Whisper, WhisperConfig};
 use trunkline_speech::synth::{Locale, Prompt, PromptStore, SpeechRequest, Style, open_synthesizer};
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::SileroModel;
+
+use crate::config::Config;
 
 /// Most promises and new appointments lie within so many days.
 const LIKELY_DAYS: usize = 14;
@@ -63,21 +66,20 @@ impl VoiceOf {
 
 impl Speech {
     /// Loads every model; each is checked against its known hash first.
-    pub(crate) fn load(models_dir: &Path, prompts_dir: &Path, workers: Option<usize>) -> Result<Self> {
+    pub(crate) fn load(folders: &Folders, workers: Option<usize>) -> Result<Self> {
+        let models_dir = folders.models.as_path();
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let workers = workers.unwrap_or(cores).max(1);
         let silero = SileroModel::load(&checked(models_dir, "silero-vad.onnx")?)?;
         let end_of_turn = EndOfTurn::load(&checked(models_dir, "smart-turn-v3.2.onnx")?)?;
-        let whisper_path = checked(models_dir, "whisper-base-q8_0.bin")?;
-        let config = WhisperConfig { states: workers, ..WhisperConfig::default() };
-        let whisper = Whisper::load(&whisper_path, config)
-            .with_context(|| format!("cannot load the recogniser from {}", whisper_path.display()))?;
-        let pool = RecognizerPool::new(Arc::new(whisper), PoolConfig { workers, ..PoolConfig::default() })
-            .context("cannot start the recogniser's threads")?;
+        let config = PoolConfig { workers, ..PoolConfig::default() };
+        let recognizer = recognizer(folders, Tuning { states: workers, threads: config.threads })?;
+        let pool =
+            RecognizerPool::new(recognizer, config).context("cannot start the recogniser's threads")?;
         checked(models_dir, "kokoro-v1.0-int8.onnx")?;
         let synthesizer = open_synthesizer(models_dir).context("cannot load the synthesiser")?;
-        let prompts = PromptStore::open(prompts_dir, synthesizer, PROMPT_MEMORY)
-            .with_context(|| format!("cannot use {} for prompts", prompts_dir.display()))?;
+        let prompts = PromptStore::open(&folders.prompts, synthesizer, PROMPT_MEMORY)
+            .with_context(|| format!("cannot use {} for prompts", folders.prompts.display()))?;
         info!(workers, "Models are loaded");
         Ok(Self {
             pool: Arc::new(pool),
@@ -85,6 +87,66 @@ impl Speech {
             end_of_turn: Arc::new(end_of_turn),
             prompts: Arc::new(prompts),
         })
+    }
+}
+
+/// Where the models lie.
+pub(crate) struct Folders {
+    models: PathBuf,
+    prompts: PathBuf,
+    bundles: Option<PathBuf>,
+    bundle: Option<BundleName>,
+}
+
+impl Folders {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            models: config.models_dir(),
+            prompts: config.prompts_dir(),
+            bundles: config.bundles_dir(),
+            bundle: config.speech.bundle.clone(),
+        }
+    }
+}
+
+/// Loads the recogniser: that of the bundle in use, else of the one before it, else the one among the
+/// models. A box that hears with an older model is better than one that does not start, but somebody has
+/// to know.
+fn recognizer(folders: &Folders, tuning: Tuning) -> Result<Arc<dyn Recognizer>> {
+    if let Some(dir) = &folders.bundles {
+        match open_active(&Bundles::at(dir), folders.bundle.as_ref(), tuning) {
+            Ok(Some(opened)) => {
+                shout(&opened.failed, &format!("bundle {}", opened.name));
+                info!(bundle = %opened.name, "The recogniser is that of bundle {}", opened.name);
+                return Ok(opened.recognizer);
+            }
+            Ok(None) => {
+                info!(dir = %dir.display(), "No bundle is in use, the recogniser is the one among the models")
+            }
+            Err(failed) => shout(&failed, "the one among the models"),
+        }
+    }
+    let path = checked(&folders.models, "whisper-base-q8_0.bin")?;
+    let config = WhisperConfig { states: tuning.states, ..WhisperConfig::default() };
+    let whisper = Whisper::load(&path, config)
+        .with_context(|| format!("cannot load the recogniser from {}", path.display()))?;
+    Ok(Arc::new(whisper))
+}
+
+/// Says of every bundle that should have been used why it is not, and what is used instead.
+fn shout(failed: &[(BundleName, OpenError)], instead: &str) {
+    for (bundle, error) in failed {
+        let mut reason = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            reason = format!("{reason}: {error}");
+            cause = error.source();
+        }
+        error!(
+            %bundle,
+            reason,
+            "RECOGNISER NOT AS CONFIGURED: bundle {bundle} cannot be used, the box hears with {instead} instead: {reason}"
+        );
     }
 }
 
@@ -162,6 +224,27 @@ pub(crate) fn samples(prompts: &[Arc<Prompt>]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bundle_that_does_not_load_costs_its_use_and_not_the_box() {
+        let models = models::model_dir();
+        if !models.join("whisper-base-q8_0.bin").is_file() {
+            println!("skipped: model whisper-base-q8_0.bin missing, run deploy/models");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let folders = |bundle: Option<&str>| Folders {
+            models: models.clone(),
+            prompts: dir.path().join("prompts"),
+            bundles: Some(dir.path().join("bundles")),
+            bundle: bundle.map(|name| name.parse().unwrap()),
+        };
+        let tuning = Tuning { states: 1, threads: 1 };
+        assert!(recognizer(&folders(None), tuning).is_ok(), "nothing is in use");
+        assert!(recognizer(&folders(Some("gone@1")), tuning).is_ok(), "it is not installed");
+        let nothing = Folders { models: dir.path().to_owned(), ..folders(None) };
+        assert!(recognizer(&nothing, tuning).is_err(), "there is no model at all");
+    }
 
     #[test]
     fn a_text_is_split_at_the_ends_of_sentences_only() {

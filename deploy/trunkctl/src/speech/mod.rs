@@ -1,5 +1,7 @@
-//! `trunkctl speech bench`: what this machine hears, how soon it answers, and how much it carries.
+//! `trunkctl speech bench`: what this machine hears, how soon it answers, and how much it carries; and
+//! `trunkctl speech bundle`: other models for it.
 
+mod bundle;
 mod carry;
 mod closed;
 mod sound;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use trunkline_nlu::Engine;
+use trunkline_speech::bundle::{Bundle, Tuning};
 use trunkline_speech::ear::Endpoint;
 use trunkline_speech::recognise::{Language, PoolConfig, Recognizer, RecognizerPool, Whisper, WhisperConfig};
 use trunkline_speech::synth::{Locale, PromptStore, open_synthesizer};
@@ -37,8 +40,12 @@ pub(crate) enum Command {
     /// says so. A run of all parts takes some fifteen minutes on two cores.
     #[command(after_help = "Examples:\n  trunkctl speech bench --data ./recordings\n  \
         trunkctl speech bench latency carry --lang en --data ./recordings\n  \
+        trunkctl speech bench words --bundle ./sense-voice --data ./recordings\n  \
         trunkctl speech bench words --count 60 --data ./recordings --markdown edge/speech/BENCHMARKS.md")]
     Bench(Options),
+    /// Makes, installs and switches bundles of recogniser models, on files alone.
+    #[command(subcommand)]
+    Bundle(bundle::Command),
 }
 
 #[derive(Args)]
@@ -55,6 +62,9 @@ pub(crate) struct Options {
     /// Model file of the recogniser.
     #[arg(long, default_value = "whisper-base-q8_0.bin", value_name = "FILE")]
     whisper: String,
+    /// Folder of a bundle whose recogniser is measured instead.
+    #[arg(long, value_name = "DIR", conflicts_with = "whisper")]
+    bundle: Option<PathBuf>,
     /// Language of the callers.
     #[arg(long, value_enum, default_value_t = Lang::Zh)]
     lang: Lang,
@@ -119,9 +129,12 @@ enum Kind {
 
 /// Runs the command.
 pub(crate) fn run(command: Command) -> Result<()> {
-    trunkline_speech::openmp::settle().context("cannot set OpenMP up as on the box")?;
     match command {
-        Command::Bench(options) => bench(&options),
+        Command::Bench(options) => {
+            trunkline_speech::openmp::settle().context("cannot set OpenMP up as on the box")?;
+            bench(&options)
+        }
+        Command::Bundle(command) => bundle::run(command),
     }
 }
 
@@ -145,11 +158,8 @@ fn bench(options: &Options) -> Result<()> {
     };
     let clips = sound::clips(&options.data)?;
     let mut report = Report { text: String::new() };
-    report.line(&format!("Machine: {}. Model: {}.", machine(), options.whisper));
-    let whisper: Arc<dyn Recognizer> = Arc::new(
-        Whisper::load(&dir.join(&options.whisper), WhisperConfig::default())
-            .context("fetch the models with `trunkline-models fetch`")?,
-    );
+    let (whisper, model) = recognizer(&dir, options)?;
+    report.line(&format!("Machine: {}. Model: {model}.", machine()));
     let noises: Vec<Vec<i16>> =
         clips.iter().filter(|clip| clip.kind == "noise").map(Clip::narrow).collect::<Result<_>>()?;
     let models = models(&dir, &whisper, options)?;
@@ -181,6 +191,21 @@ fn bench(options: &Options) -> Result<()> {
         println!("\nwritten to {}", path.display());
     }
     Ok(())
+}
+
+/// Opens the recogniser that is measured. Returns it with its name.
+fn recognizer(dir: &Path, options: &Options) -> Result<(Arc<dyn Recognizer>, String)> {
+    if let Some(bundle) = &options.bundle {
+        let bundle = Bundle::read(bundle)?;
+        let pool = PoolConfig::default();
+        let threads = if options.threads > 0 { options.threads } else { pool.threads };
+        let states = std::thread::available_parallelism().map_or(1, usize::from);
+        let recognizer = trunkline_speech::bundle::open(&bundle, Tuning { states, threads })?;
+        return Ok((recognizer, format!("bundle {}", bundle.manifest.name())));
+    }
+    let whisper = Whisper::load(&dir.join(&options.whisper), WhisperConfig::default())
+        .context("fetch the models with `trunkline-models fetch`")?;
+    Ok((Arc::new(whisper), options.whisper.clone()))
 }
 
 fn models(dir: &Path, whisper: &Arc<dyn Recognizer>, options: &Options) -> Result<Models> {
