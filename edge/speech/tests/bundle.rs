@@ -7,12 +7,14 @@ mod tiny;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trunkline_speech::bundle::{
     Bundle, BundleError, BundleName, Bundles, Engine, MANIFEST, Manifest, Role, Tuning, open, open_active,
 };
-use trunkline_speech::recognise::{Language, RecognizeOptions, Recognizer, Utterance};
+use trunkline_speech::recognise::{
+    Language, RecognizeOptions, Recognizer, Utterance, Whisper, WhisperConfig,
+};
 
 const TUNING: Tuning = Tuning { states: 1, threads: 1 };
 
@@ -275,4 +277,29 @@ fn any_whisper_makes_a_bundle() {
     let silence = Utterance::new(vec![0.0; 16_000]);
     let found = opened.recognizer.recognize(&silence, &RecognizeOptions::new(Language::EN)).unwrap();
     assert_eq!(found.text, "");
+}
+
+#[test]
+fn whisper_goes_on_with_the_states_it_has_where_memory_must_stay_free() {
+    let model = trunkline_speech::ort_rt::model_dir().join("whisper-tiny.en-q8_0.bin");
+    if !model.is_file() {
+        println!("skipped: {} missing, run deploy/models", model.display());
+        return;
+    }
+    let config = WhisperConfig { states: 2, keep_free: u64::MAX / 2, ..WhisperConfig::default() };
+    let whisper = Whisper::load(&model, config).unwrap();
+    assert_eq!(whisper.at_once(), 2);
+    let audio = Utterance::new(tiny::sound(&[Some(0), None], 300));
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while whisper.at_once() > 1 && started.elapsed() < Duration::from_secs(60) {
+                    whisper.recognize(&audio, &RecognizeOptions::new(Language::EN)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(whisper.at_once(), 1, "a second state was wanted and not made");
+    whisper.recognize(&audio, &RecognizeOptions::new(Language::EN)).unwrap();
 }
