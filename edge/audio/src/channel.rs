@@ -42,14 +42,14 @@ pub fn mix_at_snr(samples: &mut [i16], noise: &[i16], rate: u32, snr_db: f32) {
 /// Makes noise that is equally strong at all frequencies; the same for the same seed.
 #[must_use]
 pub fn white_noise(len: usize, dbfs: f32, seed: u64) -> Vec<i16> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     to_level((0..len).map(|_| random.next()).collect(), dbfs)
 }
 
 /// Makes noise that falls by 3 dB an octave, like that of rooms; the same for the same seed.
 #[must_use]
 pub fn pink_noise(len: usize, dbfs: f32, seed: u64) -> Vec<i16> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     // Sums of noise held for 1, 2, 4 … samples (Voss and McCartney).
     let mut held = [0.0f32; 12];
     let pink = (0..len)
@@ -64,7 +64,7 @@ pub fn pink_noise(len: usize, dbfs: f32, seed: u64) -> Vec<i16> {
     to_level(pink, dbfs)
 }
 
-fn to_level(mut noise: Vec<f32>, dbfs: f32) -> Vec<i16> {
+pub(crate) fn to_level(mut noise: Vec<f32>, dbfs: f32) -> Vec<i16> {
     let mean = noise.iter().sum::<f32>() / noise.len().max(1) as f32;
     noise.iter_mut().for_each(|sample| *sample -= mean);
     let power = noise.iter().map(|sample| sample * sample).sum::<f32>() / noise.len().max(1) as f32;
@@ -73,11 +73,15 @@ fn to_level(mut noise: Vec<f32>, dbfs: f32) -> Vec<i16> {
 }
 
 /// SplitMix64: enough for noise, and the same on every machine.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Between -1 and 1.
-    fn next(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

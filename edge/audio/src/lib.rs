@@ -3,7 +3,8 @@
 //! - [`Codec`]: G.711 in both laws. [`g722`]: twice its bandwidth in as many octets.
 //! - [`plc`]: conceals lost frames. [`resample`]: any ratio of rates, streaming or whole.
 //! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
-//!   and heard. [`noise`]: comfort noise. [`channel`]: what a telephone line does to speech, for tests.
+//!   and heard. [`noise`]: comfort noise. [`channel`], [`music`]: what a telephone line does to speech, and
+//!   music on hold, for tests.
 //! - [`AnswererDetector`]: who or what answered a call, by its sound.
 //! - [`record`]: the two-channel recording. [`wav`]: reading and writing of whole files.
 //! - [`latency`]: how fast the robot answers, measured from a recording.
@@ -22,6 +23,7 @@ mod g711;
 pub mod g722;
 pub mod latency;
 pub mod level;
+pub mod music;
 pub mod noise;
 pub mod plc;
 pub mod record;
