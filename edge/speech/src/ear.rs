@@ -19,8 +19,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 mod endpoint;
+mod front;
 
 pub use endpoint::{Endpoint, Verdict, silence_needed};
+
+use front::Front;
 
 use crate::recognise::Utterance;
 use crate::vad::{DetectorConfig, SileroModel, SpeechDetector, SpeechEvent, TELEPHONE_RATE};
@@ -158,6 +161,9 @@ enum State {
 pub struct Ear {
     config: EarConfig,
     node: NodeEar,
+    front: Front,
+    /// The piece that is judged now, without its offset; kept to allocate once.
+    piece: Vec<i16>,
     detector: SpeechDetector,
     state: State,
     last_turn: Option<Turn>,
@@ -178,6 +184,8 @@ impl Ear {
         Self {
             config,
             node: NodeEar::default(),
+            front: Front::default(),
+            piece: Vec::with_capacity(crate::vad::FRAME),
             detector,
             state: State::Idle,
             last_turn: None,
@@ -217,10 +225,12 @@ impl Ear {
     pub fn push(&mut self, pcm: &[i16]) {
         // Frame by frame, so that a long piece gives the same events as many short ones.
         for piece in pcm.chunks(crate::vad::FRAME) {
-            self.sound.extend(piece);
+            self.piece.clear();
+            self.front.clean(piece, &mut self.piece);
+            self.sound.extend(&self.piece);
             let mut changes = [None; 2];
             let mut count = 0;
-            self.detector.push(piece, |event| {
+            self.detector.push(&self.piece, |event| {
                 if let Some(slot) = changes.get_mut(count) {
                     *slot = Some(event);
                     count += 1;
@@ -266,7 +276,8 @@ impl Ear {
             return None;
         }
         let index = |at: u64| usize::try_from(at - self.sound_at).unwrap_or(usize::MAX).min(self.sound.len());
-        let pcm: Vec<i16> = self.sound.range(index(from)..index(end)).copied().collect();
+        let mut pcm: Vec<i16> = self.sound.range(index(from)..index(end)).copied().collect();
+        front::bring_up(&mut pcm);
         let voiced = if open { self.detector.voiced() - turn.voiced_before } else { turn.voiced };
         let voiced = Duration::from_millis(voiced / PER_MS);
         Some(Utterance::from_telephone(&pcm).with_voiced(voiced).of_turn(from))

@@ -34,6 +34,8 @@ pub enum Rejection {
     KnownInvention,
     /// Written in letters that the language does not have.
     WrongScript,
+    /// The engine is sure that a language was spoken that nobody expects here.
+    OtherLanguage,
 }
 
 impl Rejection {
@@ -49,6 +51,7 @@ impl Rejection {
             Self::TooMuchText => "too_much_text",
             Self::KnownInvention => "known_invention",
             Self::WrongScript => "wrong_script",
+            Self::OtherLanguage => "other_language",
         }
     }
 }

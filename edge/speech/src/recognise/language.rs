@@ -1,6 +1,9 @@
 //! Languages by the codes that whisper knows.
 
 use std::fmt;
+use std::time::Duration;
+
+use super::{Rejection, Transcript};
 
 /// A spoken language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +51,58 @@ impl fmt::Display for Language {
     }
 }
 
+/// Languages that the engine takes for another: what is spoken in the second counts as the first.
+const KIN: &[(&str, &str)] = &[("zh", "yue"), ("en", "cy")];
+/// A text is doubted from here on, unless the engine was sure of its words. Of Mandarin and English over
+/// the telephone this stays below 0.35, in noise and clipped too.
+const FOREIGN: f32 = 0.4;
+/// Mean log-probability that words need when the language is certain to be another; it falls to
+/// [`DOUBTED`] as that becomes uncertain.
+const SURE: f32 = -0.35;
+/// The same at [`FOREIGN`].
+const DOUBTED: f32 = -0.8;
+/// Speech that tells the language; a word or two do not.
+const LONG_ENOUGH: Duration = Duration::from_millis(1_200);
+
+/// Returns the probability, 0 to 1, that none of the allowed languages was spoken, by the decoder's scores
+/// of the languages' numbers.
+pub(super) fn foreign(allowed: &[Language], score: impl Fn(i32) -> f32) -> f32 {
+    let scores: Vec<f32> = (0..=whisper_rs::get_lang_max_id()).map(score).collect();
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if !highest.is_finite() {
+        return 0.0;
+    }
+    let weight = |number: i32| {
+        let score = usize::try_from(number).ok().and_then(|n| scores.get(n));
+        score.map_or(0.0, |score| (score - highest).exp())
+    };
+    let all: f32 = scores.iter().map(|score| (score - highest).exp()).sum();
+    let own: f32 = allowed
+        .iter()
+        .map(|language| {
+            let kin = KIN.iter().filter(|(of, _)| *of == language.code());
+            let kin = kin.filter_map(|(_, kin)| whisper_rs::get_lang_id(kin)).map(weight).sum::<f32>();
+            weight(language.engine_id()) + kin
+        })
+        .sum();
+    (1.0 - own / all).clamp(0.0, 1.0)
+}
+
+/// Throws away text of speech that was surely in a language which nobody expects here.
+pub(super) fn doubt(transcript: &mut Transcript, foreign: f32, voiced: Option<Duration>) {
+    let long_enough = voiced.unwrap_or(transcript.audio) >= LONG_ENOUGH;
+    let unsure = transcript.avg_logprob < least_logprob(foreign);
+    if transcript.rejected.is_none() && foreign > FOREIGN && long_enough && unsure {
+        transcript.text.clear();
+        transcript.draft = None;
+        transcript.rejected = Some(Rejection::OtherLanguage);
+    }
+}
+
+fn least_logprob(foreign: f32) -> f32 {
+    DOUBTED + (SURE - DOUBTED) * (foreign - FOREIGN) / (1.0 - FOREIGN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +114,26 @@ mod tests {
         {
             assert_eq!(Language::from_tag(tag).map(Language::code), Some(code), "{tag}");
         }
+    }
+
+    #[test]
+    fn what_is_spoken_elsewhere_is_what_neither_the_allowed_nor_their_kin_explain() {
+        let only = |code: &str| {
+            let id = whisper_rs::get_lang_id(code).unwrap();
+            move |number: i32| if number == id { 20.0 } else { 0.0 }
+        };
+        assert!(foreign(&[Language::ZH], only("zh")) < 0.01);
+        assert!(foreign(&[Language::ZH], only("yue")) < 0.01);
+        assert!(foreign(&[Language::ZH], only("fr")) > 0.99);
+        assert!(foreign(&[Language::ZH, Language::EN], only("en")) < 0.01);
+        assert_eq!(foreign(&[Language::ZH], |_| f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn the_surer_the_engine_is_of_another_language_the_surer_it_must_be_of_its_words() {
+        assert!((least_logprob(FOREIGN) - DOUBTED).abs() < 1e-6);
+        assert!((least_logprob(1.0) - SURE).abs() < 1e-6);
+        assert!(least_logprob(0.6) < least_logprob(0.9));
     }
 
     #[test]

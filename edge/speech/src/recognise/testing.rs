@@ -27,6 +27,7 @@ impl Clip {
     }
 
     /// Reads it as the telephone would bring it: 8 kHz, 300 to 3400 Hz, A-law.
+    #[allow(dead_code, reason = "as above")]
     pub(crate) fn telephone(&self) -> Vec<i16> {
         let (rate, pcm) = self.read();
         through_telephone(rate, &pcm)

@@ -29,7 +29,7 @@ use super::phrases::{self, Choice, ChoiceRule, NextToken, TokenId, Trie};
 use super::stop::Stop;
 use super::{
     AudioContext, Draft, Language, MODEL_RATE, RecognizeError, RecognizeOptions, Recognizer, Token,
-    Transcript, Utterance, text,
+    Transcript, Utterance, language, text,
 };
 
 /// Encoder units of 20 ms in the whole window of 30 s.
@@ -114,6 +114,14 @@ pub struct Whisper {
     states: OnceLock<Lanes<WhisperState>>,
     // Setting a language leaks a few bytes in whisper-rs, so it is done once for each.
     templates: Mutex<BTreeMap<Language, FullParams<'static, 'static>>>,
+}
+
+/// What the decoder's first step tells.
+struct First {
+    found: Language,
+    no_speech_prob: f32,
+    /// Probability that another language was spoken than any that is allowed.
+    foreign: f32,
 }
 
 /// The decoder over sound that is encoded already.
@@ -232,29 +240,31 @@ impl Whisper {
         if self.is_multilingual() { Language::ZH } else { Language::EN }
     }
 
-    /// Finds the language among those allowed, and its text.
+    /// Finds the language among those allowed, the probability that it was another, and the text.
     fn transcribe(
         &self,
         state: &mut WhisperState,
         audio: &Utterance,
         options: &RecognizeOptions,
-    ) -> Result<(Language, Written), RecognizeError> {
+    ) -> Result<(Language, f32, Written), RecognizeError> {
         let samples: &[f32] = &audio.samples;
         let first = match options.languages.first() {
             Some(language) if self.is_multilingual() => *language,
             _ => self.first_language(),
         };
         let threads = options.threads.max(1);
-        let (found, mut decoded) = if options.beam > 1 || !options.hints.is_empty() {
+        let (found, foreign, mut decoded) = if options.beam > 1 || !options.hints.is_empty() {
             let decoded = self.decode(state, samples, first, options)?;
-            let (found, no_speech_prob) = self.first_step(state, first, &options.languages, threads)?;
+            let First { found, no_speech_prob, foreign } =
+                self.first_step(state, first, &options.languages, threads)?;
             let decoded = if found == first { decoded } else { self.decode(state, samples, found, options)? };
-            (found, Written { no_speech_prob, ..decoded })
+            (found, foreign, Written { no_speech_prob, ..decoded })
         } else {
             self.encode(state, samples, first, options)?;
-            let (found, no_speech_prob) = self.first_step(state, first, &options.languages, threads)?;
+            let First { found, no_speech_prob, foreign } =
+                self.first_step(state, first, &options.languages, threads)?;
             let decoded = self.decode_greedily(state, audio, found, options, None)?;
-            (found, Written { no_speech_prob, ..decoded })
+            (found, foreign, Written { no_speech_prob, ..decoded })
         };
         if let Some(lexicon) = options.lexicon
             && !self.is_number(&decoded, found, lexicon)
@@ -264,13 +274,13 @@ impl Whisper {
             let free = (!decoded.raw.is_empty()).then_some(decoded.avg_logprob);
             if !number.tokens.is_empty() && self.lexicon.prefers(number.avg_logprob, free) {
                 decoded = Written { no_speech_prob: decoded.no_speech_prob, ..number };
-                return Ok((found, decoded));
+                return Ok((found, foreign, decoded));
             }
         }
         if !self.judge.is_settled(&decoded, found, options) {
             decoded.choice = self.choose(state, samples.len(), found, options)?;
         }
-        Ok((found, decoded))
+        Ok((found, foreign, decoded))
     }
 
     /// Encodes the sound into the state, and nothing else. It cannot be stopped half-way.
@@ -418,15 +428,16 @@ impl Whisper {
     }
 
     /// Asks the decoder for its very first token. The encoder's work is still in the state, so this
-    /// costs one step. It tells the likeliest of the allowed languages and the probability that
-    /// nobody spoke (whisper.cpp's own figure comes from a row that it did not compute).
+    /// costs one step. It tells the likeliest of the allowed languages and the probabilities that it
+    /// was another and that nobody spoke (whisper.cpp's own figure comes from a row that it did not
+    /// compute).
     fn first_step(
         &self,
         state: &mut WhisperState,
         first: Language,
         allowed: &[Language],
         threads: usize,
-    ) -> Result<(Language, f32), RecognizeError> {
+    ) -> Result<First, RecognizeError> {
         state.decode(&[self.context.token_sot()], 0, threads).map_err(engine)?;
         let logits = state.get_logits().map_err(engine)?;
         let at = |token: c_int| {
@@ -441,7 +452,13 @@ impl Whisper {
         } else {
             first
         };
-        Ok((found, no_speech as f32))
+        let foreign = if self.is_multilingual() {
+            let allowed = if allowed.is_empty() { std::slice::from_ref(&first) } else { allowed };
+            language::foreign(allowed, |number| at(self.context.token_lang(number)))
+        } else {
+            0.0
+        };
+        Ok(First { found, no_speech_prob: no_speech as f32, foreign })
     }
 
     fn decode(
@@ -551,12 +568,13 @@ impl Recognizer for Whisper {
         if let Some(states) = self.states.get()
             && self.judge.may_hold_speech(audio, SHORTEST)
         {
-            let (language, written) = states.run(
+            let (language, foreign, written) = states.run(
                 || self.context.create_state().map_err(engine),
                 || stop.check(),
                 |state| self.transcribe(state, audio, options),
             )?;
             transcript = self.judge.transcript(audio, options, language, written);
+            language::doubt(&mut transcript, foreign, audio.voiced);
         }
         transcript.took = started.elapsed();
         Ok(transcript)
