@@ -14,9 +14,11 @@ pub(crate) enum Over {
 /// Share of a prompt after which a word of agreement answers it.
 const ANSWERED_AT: f32 = 0.7;
 
+/// As they are said, and as a recogniser likes to write them.
 const FILLERS: &[&str] = &[
-    "嗯", "哦", "噢", "呃", "额", "唉", "哎", "啊", "哈", "呵", "喔", "唔", "诶", "uh", "um", "hmm", "mm",
-    "mhm", "mm-hmm", "uh-huh", "ah", "oh", "er", "erm", "huh",
+    "嗯", "恩", "嗯哼", "哼", "哦", "噢", "呃", "额", "唉", "哎", "诶", "欸", "啊", "呀", "哈", "呵", "喔",
+    "唔", "uh", "uhm", "um", "hm", "hmm", "mm", "mmm", "mhm", "mm-hm", "mm-hmm", "mhmm", "uh-huh", "aha",
+    "ah", "oh", "er", "erm", "huh",
 ];
 const AGREEMENT: &[&str] = &[
     "对",
@@ -33,15 +35,22 @@ const AGREEMENT: &[&str] = &[
     "明白",
     "明白了",
     "清楚",
+    "了解",
+    "没错",
+    "好啊",
+    "好嘞",
     "yes",
     "yeah",
     "yep",
+    "yup",
     "ok",
     "okay",
     "right",
     "sure",
     "i see",
     "got it",
+    "i understand",
+    "that's right",
     "alright",
     "all right",
     "fine",
