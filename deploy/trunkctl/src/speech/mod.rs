@@ -1,47 +1,56 @@
 //! `trunkctl speech bench`: what this machine hears, how soon it answers, and how much it carries; and
 //! `trunkctl speech bundle`: other models for it.
 
+mod barge_in;
 mod bundle;
 mod carry;
 mod closed;
+mod nothing;
+mod peer;
+mod replies;
 mod sound;
 mod turns;
+mod voices;
 mod words;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use trunkline_nlu::Engine;
 use trunkline_speech::bundle::{Bundle, Tuning};
-use trunkline_speech::ear::Endpoint;
-use trunkline_speech::recognise::{Language, PoolConfig, Recognizer, RecognizerPool, Whisper, WhisperConfig};
+use trunkline_speech::recognise::{PoolConfig, Recognizer, RecognizerPool, Whisper, WhisperConfig};
 use trunkline_speech::synth::{Locale, PromptStore, open_synthesizer};
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::SileroModel;
 
-use carry::{Measured, Models, World};
-use sound::{Clip, Spoken};
+use carry::Models;
+use peer::Peer;
+use sound::Clip;
 
 /// What is kept in memory of the phrases that the bench says.
 const PROMPT_MEMORY: usize = 16 * 1024 * 1024;
-/// The promise: an answer within this.
-const PROMISED_MS: f64 = 800.0;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Measures recognition, reply latency and capacity on this machine, and prints tables.
+    /// Measures what this machine hears, how soon it answers and what it carries, and prints tables.
     ///
-    /// Callers are recordings from --data; where none fit, sentences in synthetic voices, and the table
-    /// says so. A run of all parts takes some fifteen minutes on two cores.
+    /// The parts run one after the other and take some half an hour on two cores, less with a smaller
+    /// --count; at the end stands what this box can carry. Callers are recordings from --data; where none
+    /// fit, sentences in synthetic voices, and the table says so. Times of other programs' work are in
+    /// the figures of latency, carry and barge-in: run them on a quiet box, or with real-time priority.
     #[command(after_help = "Examples:\n  trunkctl speech bench --data ./recordings\n  \
+        trunkctl speech bench all --data ./recordings --count 20 --markdown bench.md\n  \
         trunkctl speech bench latency carry --lang en --data ./recordings\n  \
         trunkctl speech bench words --bundle ./sense-voice --data ./recordings\n  \
-        trunkctl speech bench words --count 60 --data ./recordings --markdown edge/speech/BENCHMARKS.md")]
+        trunkctl speech bench barge-in --count 200 --data ./recordings\n  \
+        trunkctl speech bench nothing --count 200 --data ./recordings\n  \
+        trunkctl speech bench peer --count 30 --data ./recordings   (installs faster-whisper, 400 MB)\n  \
+        chrt -f 5 trunkctl speech bench latency --data ./recordings")]
     Bench(Options),
     /// Makes, installs and switches bundles of recogniser models, on files alone.
     #[command(subcommand)]
@@ -50,7 +59,7 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// What to measure; all of it when none is named.
+    /// What to measure; all of it when none is named. `peer` runs when it is named, or was installed.
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Folder with recordings and their manifest.tsv.
@@ -83,9 +92,12 @@ pub(crate) struct Options {
     /// Most calls to try.
     #[arg(long, default_value_t = 24)]
     calls: usize,
-    /// Recordings of each kind.
-    #[arg(long, default_value_t = 40)]
-    count: usize,
+    /// Recordings of each kind; by default 40, and 200 sounds of each side for barge-in.
+    #[arg(long)]
+    count: Option<usize>,
+    /// Only the rows of words, peer and voices whose name holds this, such as `zh` or `10 dB`.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    only: String,
     /// What kind of answer the ear expects.
     #[arg(long, value_enum, default_value_t = Kind::Normal)]
     expect: Kind,
@@ -102,17 +114,40 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// Every part, one after the other.
+    All,
+    /// Error rates of free transcription.
+    Words,
+    /// The same beside faster-whisper, which is installed when it is missing.
+    Peer,
+    /// Closed questions.
+    Closed,
+    /// Sound without speech, and speech that is lost.
+    Nothing,
+    /// Noises, signs of listening and real interruptions while the robot speaks.
+    BargeIn,
+    /// Turns that are cut off, against the time that one waits at their end.
+    Turns,
+    /// What the voices cost and whether they are understood.
+    Voices,
     /// Reply latency of one call, stage by stage.
     Latency,
     /// How many conversations the machine carries.
     Carry,
-    /// Turns that are cut off, against the time that one waits at their end.
-    Turns,
-    /// Error rates of free transcription.
-    Words,
-    /// Closed questions.
-    Closed,
 }
+
+/// In which order they run: what takes no notice of time first, so that it warms the machine up.
+const ORDER: [Part; 9] = [
+    Part::Words,
+    Part::Peer,
+    Part::Closed,
+    Part::Nothing,
+    Part::BargeIn,
+    Part::Turns,
+    Part::Voices,
+    Part::Latency,
+    Part::Carry,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Lang {
@@ -141,6 +176,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
 /// The tables as they grow: printed at once, and kept for the file.
 struct Report {
     text: String,
+    /// What each part came to, in a sentence.
+    conclusions: Vec<String>,
 }
 
 impl Report {
@@ -148,44 +185,66 @@ impl Report {
         println!("{line}");
         let _ = writeln!(self.text, "{line}");
     }
+
+    fn conclude(&mut self, sentence: String) {
+        self.conclusions.push(sentence);
+    }
+
+    /// Prints what this box can carry.
+    fn finish(&mut self) {
+        let conclusions = std::mem::take(&mut self.conclusions);
+        if conclusions.is_empty() {
+            return;
+        }
+        self.line("\n## What this box can carry\n");
+        for sentence in conclusions {
+            self.line(&format!("- {sentence}"));
+        }
+    }
+}
+
+/// Shows what is being done while somebody watches.
+fn show_progress(what: &str) {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        let _ = write!(terminal, "\r\x1b[K{what}");
+        let _ = terminal.flush();
+    }
+}
+
+/// The parts to run, in order.
+fn wanted(named: &[Part], is_peer_installed: bool) -> Vec<Part> {
+    let all = named.is_empty() || named.contains(&Part::All);
+    ORDER
+        .into_iter()
+        .filter(|part| named.contains(part) || all && (*part != Part::Peer || is_peer_installed))
+        .collect()
 }
 
 fn bench(options: &Options) -> Result<()> {
-    let wanted = |part| options.parts.is_empty() || options.parts.contains(&part);
     let dir = match &options.models {
         Some(dir) => dir.clone(),
         None => default_models()?,
     };
+    let cache = dir.parent().unwrap_or(&dir).to_owned();
     let clips = sound::clips(&options.data)?;
-    let mut report = Report { text: String::new() };
+    let mut report = Report { text: String::new(), conclusions: Vec::new() };
     let (whisper, model) = recognizer(&dir, options)?;
-    report.line(&format!("Machine: {}. Model: {model}.", machine()));
+    report.line(&format!("Machine: {}; {}. Model: {model}.", machine(), load()));
     let noises: Vec<Vec<i16>> =
         clips.iter().filter(|clip| clip.kind == "noise").map(Clip::narrow).collect::<Result<_>>()?;
     let models = models(&dir, &whisper, options)?;
-    if wanted(Part::Turns) {
-        let language = match options.lang {
-            Lang::Zh => "zh",
-            Lang::En => "en",
-        };
-        let mut tell = |line: &str| report.line(line);
-        turns::run(&models.silero, &models.end_of_turn, &clips, language, options.count, &mut tell)?;
-    }
-    if wanted(Part::Latency) || wanted(Part::Carry) {
-        let callers = callers(&clips, options)?;
-        if wanted(Part::Latency) {
-            latency(&mut report, &models, &callers, options)?;
+    let parts = wanted(&options.parts, Peer::find(&cache).is_some());
+    let begun = Instant::now();
+    for (n, part) in parts.iter().enumerate() {
+        if std::io::stderr().is_terminal() {
+            let minutes = begun.elapsed().as_secs() / 60;
+            eprintln!("\n[{} of {}] {part:?}, after {minutes} min", n + 1, parts.len());
         }
-        if wanted(Part::Carry) {
-            carry(&mut report, &models, &callers, options)?;
-        }
+        let subject = Subject { dir: &dir, cache: &cache, whisper: whisper.as_ref(), models: &models };
+        run_part(*part, &subject, (&clips[..], &noises[..]), options, &mut report)?;
     }
-    if wanted(Part::Words) {
-        words::run(whisper.as_ref(), &clips, &noises, options.count, &mut |line| report.line(line))?;
-    }
-    if wanted(Part::Closed) {
-        closed(&mut report, &dir, whisper.as_ref(), &clips, &noises, options)?;
-    }
+    report.finish();
     if let Some(path) = &options.markdown {
         std::fs::write(path, &report.text).with_context(|| format!("cannot write {}", path.display()))?;
         println!("\nwritten to {}", path.display());
@@ -208,6 +267,85 @@ fn recognizer(dir: &Path, options: &Options) -> Result<(Arc<dyn Recognizer>, Str
     Ok((Arc::new(whisper), options.whisper.clone()))
 }
 
+/// What is measured.
+struct Subject<'a> {
+    dir: &'a Path,
+    cache: &'a Path,
+    whisper: &'a dyn Recognizer,
+    models: &'a Models,
+}
+
+fn run_part(
+    part: Part,
+    of: &Subject<'_>,
+    (clips, noises): (&[Clip], &[Vec<i16>]),
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
+    let count = options.count.unwrap_or(40);
+    let (whisper, models) = (of.whisper, of.models);
+    let mut tell = |line: &str| report.line(line);
+    let mut progress = show_progress;
+    let sentence = match part {
+        Part::All => return Ok(()),
+        Part::Words => {
+            let cases = words::cases(clips, noises, count, &options.only)?;
+            words::run(whisper, &cases, count, &mut progress, &mut tell)?
+        }
+        Part::Peer => {
+            let peer = match Peer::find(of.cache) {
+                Some(peer) => peer,
+                None => Peer::install(of.cache, &mut progress)?,
+            };
+            let cases = words::cases(clips, noises, count, &options.only)?;
+            words::beside(whisper, &peer, &cases, count, &mut progress, &mut tell)?
+        }
+        Part::Closed => return closed(report, of, clips, noises, options),
+        Part::Nothing => {
+            let counts = (options.count.unwrap_or(100), options.count.unwrap_or(200));
+            nothing::run(whisper, &models.silero, clips, counts, &mut progress, &mut tell)?
+        }
+        Part::BargeIn => {
+            let count = options.count.unwrap_or(200);
+            let engine = Engine::load(of.dir)?;
+            let mut sounds = barge_in::no_turns(clips, &prompts(of)?, count)?;
+            sounds.extend(barge_in::turns(clips, count)?);
+            let bench = barge_in::Bench {
+                recognizer: whisper,
+                silero: &models.silero,
+                end_of_turn: &models.end_of_turn,
+                engine: &engine,
+                cloud: Duration::from_millis(options.cloud),
+                jitter: Duration::from_millis(options.jitter),
+            };
+            barge_in::run(&bench, &sounds, &mut progress, &mut tell)?
+        }
+        Part::Turns => {
+            let language = match options.lang {
+                Lang::Zh => "zh",
+                Lang::En => "en",
+            };
+            return turns::run(&models.silero, &models.end_of_turn, clips, language, count, &mut tell);
+        }
+        Part::Voices => {
+            let what = (&*options.only, options.count.unwrap_or(8));
+            voices::run(whisper, of.dir, what, &mut progress, &mut tell)?
+        }
+        Part::Latency => {
+            return replies::latency(report, models, &replies::callers(clips, options)?, options);
+        }
+        Part::Carry => return replies::carry(report, models, &replies::callers(clips, options)?, options),
+    };
+    report.conclude(sentence);
+    Ok(())
+}
+
+fn prompts(of: &Subject<'_>) -> Result<PromptStore> {
+    let folder = of.cache.join("bench-prompts");
+    PromptStore::open(&folder, open_synthesizer(of.dir)?, PROMPT_MEMORY)
+        .with_context(|| format!("cannot use {}", folder.display()))
+}
+
 fn models(dir: &Path, whisper: &Arc<dyn Recognizer>, options: &Options) -> Result<Models> {
     let mut config = PoolConfig::default();
     if options.threads > 0 {
@@ -221,153 +359,25 @@ fn models(dir: &Path, whisper: &Arc<dyn Recognizer>, options: &Options) -> Resul
     })
 }
 
-fn world(options: &Options) -> World {
-    World {
-        cloud: Duration::from_millis(options.cloud),
-        jitter: Duration::from_millis(options.jitter),
-        prompt: Duration::from_millis(options.prompt),
-        endpoint: match options.expect {
-            Kind::Short => Endpoint::Short,
-            Kind::Normal => Endpoint::Normal,
-            Kind::Long => Endpoint::Long,
-        },
-        eager: !options.patient,
-    }
-}
-
-/// Real speech of the language that is about as long as answers are.
-fn callers(clips: &[Clip], options: &Options) -> Result<Vec<Spoken>> {
-    let language = match options.lang {
-        Lang::Zh => "zh",
-        Lang::En => "en",
-    };
-    let mut callers = Vec::new();
-    for clip in clips {
-        let fits = clip.language == language && (clip.kind == "asr" || clip.path.contains("/complete/"));
-        if !fits {
-            continue;
-        }
-        let sound = clip.telephone()?;
-        if let Some(spoken) = Spoken::new(sound, &format!("{language} {}", clip.kind))
-            && spoken.speech_end < 8_000 * 6
-        {
-            callers.push(spoken);
-        }
-    }
-    if callers.is_empty() {
-        bail!("{} holds no speech in `{language}` of up to six seconds", options.data.display());
-    }
-    Ok(callers)
-}
-
-fn language(options: &Options) -> Language {
-    match options.lang {
-        Lang::Zh => Language::ZH,
-        Lang::En => Language::EN,
-    }
-}
-
-fn latency(report: &mut Report, models: &Models, callers: &[Spoken], options: &Options) -> Result<()> {
-    report.line(&format!(
-        "\n## Reply latency, one call\n\nReal recordings as the caller ({}), {} ms to the cloud and back, jitter buffer {} ms, ms after the last sound of speech:\n",
-        carry::kinds(callers),
-        options.cloud,
-        options.jitter
-    ));
-    let length = Duration::from_secs(options.seconds * 3);
-    let found = carry::measure(models, callers, language(options), 1, length, world(options))?;
-    report.line("| stage | median | p95 |\n| --- | ---: | ---: |");
-    type Stage = fn(&carry::Waterfall) -> f64;
-    let stages: [(&str, Stage); 6] = [
-        ("pause seen, recogniser starts", |w| w.seen),
-        ("end-of-turn model", |w| w.judged),
-        ("recognised", |w| w.recognised),
-        ("cloud answered", |w| w.replied),
-        ("silence long enough, turn over", |w| w.over),
-        ("**reply**", |w| w.answered),
-    ];
-    for (name, of) in stages {
-        let figure = |percent| found.percentile(percent, of).map_or("-".to_owned(), |ms| format!("{ms:.0}"));
-        report.line(&format!("| {name} | {} | {} |", figure(50), figure(95)));
-    }
-    report.line(&format!("\n{}", summary(&found)));
-    Ok(())
-}
-
-fn summary(found: &Measured) -> String {
-    let heard = found.turns.len() + found.empty + found.cut_off;
-    let share = 100.0 * found.cut_off as f64 / heard.max(1) as f64;
-    format!(
-        "{} turns answered, {} cut off ({share:.1} %), {} not understood, {} missed; {} guesses thrown away; {:.2} cores in use.",
-        found.turns.len(),
-        found.cut_off,
-        found.empty,
-        found.missed,
-        found.dropped,
-        found.cores
-    )
-}
-
-fn carry(report: &mut Report, models: &Models, callers: &[Spoken], options: &Options) -> Result<()> {
-    report.line(&format!(
-        "\n## Conversations at the same time\n\nThe robot speaks {:.1} s between turns; {} s for each row:\n\n| calls | median | p95 | cut off | missed | cores |\n| ---: | ---: | ---: | ---: | ---: | ---: |",
-        options.prompt as f64 / 1_000.0,
-        options.seconds
-    ));
-    let mut carried = 0;
-    let mut calls = 2;
-    while calls <= options.calls {
-        let length = Duration::from_secs(options.seconds);
-        let found = carry::measure(models, callers, language(options), calls, length, world(options))?;
-        let figure = |percent| found.percentile(percent, |w| w.answered);
-        let shown = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.0}"));
-        report.line(&format!(
-            "| {calls} | {} | {} | {} of {} | {} | {:.2} |",
-            shown(figure(50)),
-            shown(figure(95)),
-            found.cut_off,
-            found.turns.len() + found.cut_off + found.empty,
-            found.missed,
-            found.cores
-        ));
-        if figure(95).is_none_or(|ms| ms > PROMISED_MS) {
-            break;
-        }
-        carried = calls;
-        calls += if calls < 8 { 2 } else { 4 };
-    }
-    report.line(&format!("\nCarried within {PROMISED_MS:.0} ms at the 95th percentile: **{carried}**."));
-    Ok(())
-}
-
 fn closed(
     report: &mut Report,
-    dir: &Path,
-    whisper: &dyn Recognizer,
+    of: &Subject<'_>,
     clips: &[Clip],
     noises: &[Vec<i16>],
     options: &Options,
 ) -> Result<()> {
-    let engine = Engine::load(dir)?;
-    let cache = dir.parent().unwrap_or(dir).join("bench-prompts");
-    let prompts = PromptStore::open(&cache, open_synthesizer(dir)?, PROMPT_MEMORY)
-        .with_context(|| format!("cannot use {}", cache.display()))?;
-    let bench = closed::Bench { recognizer: whisper, prompts: &prompts, engine: &engine, noises };
+    let engine = Engine::load(of.dir)?;
+    let prompts = prompts(of)?;
+    let bench = closed::Bench { recognizer: of.whisper, prompts: &prompts, engine: &engine, noises };
     let locale = match options.lang {
         Lang::Zh => Locale::ZhCn,
         Lang::En => Locale::EnUs,
     };
-    let live = std::io::stderr().is_terminal();
-    let mut progress = |what: &str| {
-        if live {
-            eprint!("\r\x1b[K{what}");
-            let _ = std::io::stderr().flush();
-        }
-    };
+    let mut progress = show_progress;
     let mut rows = bench.run(locale, &mut progress)?;
     if options.lang == Lang::En {
         let digits: Vec<Clip> = clips.iter().filter(|clip| clip.kind == "digits").cloned().collect();
-        rows.extend(bench.digits(&digits, options.count * 3)?);
+        rows.extend(bench.digits(&digits, options.count.unwrap_or(40) * 3)?);
     }
     progress("");
     report.line("\n## Closed questions\n\nUnderstood as meant, by free transcription and with the expected answers weighed; in brackets: nothing understood, the robot asks again.\n\n| question | voices | condition | free | weighed | CPU ms more |\n| --- | --- | --- | ---: | ---: | ---: |");
@@ -391,6 +401,11 @@ fn closed(
         ));
     }
     for ((source, condition), (free, weighed)) in closed::totals(&rows) {
+        report.conclude(format!(
+            "Closed questions, {source} {} answers, {condition}: {} understood.",
+            locale.tag(),
+            cell(weighed)
+        ));
         report.line(&format!("| **all** | {source} | {condition} | {} | {} | |", cell(free), cell(weighed)));
     }
     Ok(())
@@ -417,4 +432,34 @@ fn machine() -> String {
         value("model name").unwrap_or("unknown processor"),
         if wide { ", AVX-512" } else { "" }
     )
+}
+
+/// How busy the machine is, so that a table says what else ran.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!("load average {}", text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_parts_run_in_order_and_the_peer_only_when_it_is_there_or_asked_for() {
+        assert_eq!(wanted(&[], true), ORDER);
+        assert_eq!(wanted(&[Part::All], true), ORDER);
+        assert!(!wanted(&[], false).contains(&Part::Peer));
+        assert_eq!(wanted(&[Part::Carry, Part::Peer], false), [Part::Peer, Part::Carry]);
+        assert!(wanted(&[Part::All, Part::Peer], false).contains(&Part::Peer));
+    }
+
+    #[test]
+    fn a_report_ends_with_what_its_parts_came_to() {
+        let mut report = Report { text: String::new(), conclusions: Vec::new() };
+        report.finish();
+        assert!(report.text.is_empty());
+        report.conclude("Ten calls.".to_owned());
+        report.finish();
+        assert!(report.text.ends_with("## What this box can carry\n\n- Ten calls.\n"), "{}", report.text);
+    }
 }

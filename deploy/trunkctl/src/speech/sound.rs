@@ -7,10 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use trunkline_audio::channel::{mix_at_snr, telephone_channel};
 use trunkline_audio::latency;
-use trunkline_audio::level::trim_silence;
+use trunkline_audio::level::{normalise, rms_dbfs, trim_silence};
 use trunkline_audio::resample::resample;
 use trunkline_audio::{Codec, wav};
+use trunkline_speech::ear::{Ear, EarConfig, EarEvent};
+use trunkline_speech::recognise::Utterance;
 use trunkline_speech::synth::{Locale, PromptStore, SpeechRequest};
+use trunkline_speech::vad::SileroModel;
 
 /// The rate of the telephone, in Hz.
 pub(crate) const RATE: u32 = 8_000;
@@ -126,4 +129,74 @@ pub(crate) fn in_noise(mut samples: Vec<i16>, noise: &[i16], snr_db: f32, seed: 
     let turned: Vec<i16> = noise[start..].iter().chain(&noise[..start]).copied().collect();
     mix_at_snr(&mut samples, &turned, RATE, snr_db);
     samples
+}
+
+/// Where a voice begins, in samples: the first 60 ms that are within 20 dB of the loudest 10 ms, so that a
+/// breath before the first word is not taken for it. `None` in silence.
+pub(crate) fn first_voice(samples: &[i16]) -> Option<usize> {
+    const STEP: usize = RATE as usize / 100;
+    let levels: Vec<f32> = samples.chunks(STEP).map(rms_dbfs).collect();
+    let loudest = levels.iter().copied().fold(-100.0, f32::max);
+    if loudest < -60.0 {
+        return None;
+    }
+    let first = levels.windows(6).position(|six| six.iter().all(|level| *level > loudest - 20.0))?;
+    Some(first * STEP)
+}
+
+/// Cuts `length` samples out of a recording, at the `n`th of `of` places that are evenly spread; all of it
+/// when it is shorter.
+pub(crate) fn cut(samples: &[i16], length: usize, n: usize, of: usize) -> Vec<i16> {
+    let room = samples.len().saturating_sub(length);
+    let from = room * n / of.max(2).saturating_sub(1);
+    samples[from.min(room)..].iter().take(length).copied().collect()
+}
+
+/// Brings the active part of sound to a level; silence stays as it is.
+pub(crate) fn at_level(mut samples: Vec<i16>, dbfs: f32) -> Vec<i16> {
+    normalise(&mut samples, RATE, dbfs);
+    samples
+}
+
+/// Returns the turns that an ear finds in sound with silence around it, as a call would have them
+/// recognised.
+pub(crate) fn turns(silero: &SileroModel, samples: &[i16]) -> Vec<Utterance> {
+    let mut ear = Ear::new(Some(silero), EarConfig::default());
+    let silence = vec![0; 2 * RATE as usize];
+    let mut turns = Vec::new();
+    for frame in [&silence[..], samples, &silence].into_iter().flat_map(|part| part.chunks(160)) {
+        ear.push(frame);
+        while let Some(event) = ear.poll_event() {
+            if matches!(event, EarEvent::TurnEnded { .. }) {
+                turns.extend(ear.utterance());
+            }
+        }
+    }
+    turns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voice_begins_where_it_stays_loud() {
+        let mut sound = vec![0i16; 8_000];
+        sound[2_000] = 20_000;
+        for (n, sample) in sound[4_000..].iter_mut().enumerate() {
+            *sample = if n % 16 < 8 { 9_000 } else { -9_000 };
+        }
+        assert_eq!(first_voice(&sound), Some(4_000));
+        assert_eq!(first_voice(&[0; 8_000]), None);
+        assert_eq!(first_voice(&[]), None);
+    }
+
+    #[test]
+    fn pieces_are_spread_over_the_recording_and_never_longer_than_it() {
+        let sound: Vec<i16> = (0..100).collect();
+        assert_eq!(cut(&sound, 10, 0, 3)[0], 0);
+        assert_eq!(cut(&sound, 10, 2, 3), sound[90..]);
+        assert_eq!(cut(&sound, 10, 0, 1).len(), 10);
+        assert_eq!(cut(&sound, 500, 1, 3), sound);
+    }
 }
