@@ -76,7 +76,7 @@ mod tests {
             let power =
                 |pcm: &[i16]| pcm.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / pcm.len() as f64;
             let change = 10.0 * (power(&out[800..]) / power(&plain[800..])).log10();
-            assert!(change.abs() < 0.1, "{hz} Hz by {change} dB");
+            assert!(change.abs() < 0.15, "{hz} Hz by {change} dB");
             let mean = out[800..].iter().map(|s| f64::from(*s)).sum::<f64>() / 7_200.0;
             assert!(mean.abs() < 20.0, "{mean}");
         }
