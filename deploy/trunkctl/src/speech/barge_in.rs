@@ -296,6 +296,9 @@ impl<'a> World<'a> {
             variables: script.example_variables(),
             before: Timestamp::MAX,
             ring_s: 30,
+            gate: None,
+            arms: BTreeMap::new(),
+            words: Vec::new(),
         };
         let mut world = Self {
             bench,
@@ -420,7 +423,7 @@ impl<'a> World<'a> {
                         .retain(|(_, news)| !matches!(news, News::Text { pause: of, .. } if *of == pause));
                 }
                 Output::Matched { pause, matched } => self.ear.set_hypothesis_matched(pause, matched),
-                Output::Ask(request) => {
+                Output::Ask(request) | Output::TakeTurn(request) => {
                     let reply = Box::new(self.understood(request)?);
                     self.due.push((self.now + self.bench.cloud, News::Reply(reply)));
                 }
@@ -429,6 +432,8 @@ impl<'a> World<'a> {
                 Output::Prepare
                 | Output::Dial
                 | Output::HangUp
+                | Output::Transfer { .. }
+                | Output::TransferOver
                 | Output::Warm { .. }
                 | Output::Progress(..)
                 | Output::Turn(_)
@@ -481,6 +486,7 @@ impl<'a> World<'a> {
             actions: step.actions.iter().map(ActionV1::from).collect(),
             understanding,
             took_us: 0,
+            pending_ms: 0,
             error: String::new(),
         })
     }
