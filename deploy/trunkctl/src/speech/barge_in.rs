@@ -166,8 +166,10 @@ pub(crate) fn run(
     progress: &mut dyn FnMut(&str),
     tell: &mut dyn FnMut(&str),
 ) -> Result<String> {
-    let scripts =
-        [Arc::new(load(include_str!("closed.zh.yaml"))?), Arc::new(load(include_str!("closed.en.yaml"))?)];
+    let scripts = [
+        prepared(bench.engine, include_str!("closed.zh.yaml"), NluLocale::Zh)?,
+        prepared(bench.engine, include_str!("closed.en.yaml"), NluLocale::En)?,
+    ];
     let mut rows: BTreeMap<(bool, &str), Vec<Outcome>> = BTreeMap::new();
     for (n, sound) in sounds.iter().enumerate() {
         progress(&format!("barge-in: {n} of {}", sounds.len()));
