@@ -124,7 +124,8 @@ fn lost(
     tell(
         "\n| real speech | recordings | not heard by the ear | emptied by the guards | lost |\n| --- | ---: | ---: | ---: | ---: |",
     );
-    let kinds: [(&str, fn(&Clip) -> bool, Language); 4] = [
+    type Kind = (&'static str, fn(&Clip) -> bool, Language);
+    let kinds: [Kind; 4] = [
         ("sentences, zh", |c| c.kind == "asr" && c.language == "zh", Language::ZH),
         ("sentences, en", |c| c.kind == "asr" && c.language == "en", Language::EN),
         ("sentences, en by Mandarin speakers", |c| c.kind == "asr" && c.language == "en-l2zh", Language::EN),
