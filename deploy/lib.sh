@@ -18,10 +18,15 @@ need_packages() {
     fi
     say "installing Debian packages: ${missing[*]}"
     $sudo apt-get update -qq || die "apt-get update failed: is there a network?"
-    # Servers among them are started by the tests that need them, not by the system.
+    # (Where there is no systemd, run level 1 keeps the package from starting it.)
     $sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         "${missing[@]}" >/dev/null \
         || die "apt-get install failed: see its message above"
+    # A server that came with them is started by the tests that need it, on a port of its own; its package would
+    # run it from now on. One that was there before is left as it was.
+    if [[ " ${missing[*]} " == *" redis-server "* ]] && [ -d /run/systemd/system ]; then
+        $sudo systemctl disable --quiet --now redis-server
+    fi
 }
 
 # Who has not compiled incrementally in this checkout is no developer at work: keeping what the compiler knows for

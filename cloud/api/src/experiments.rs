@@ -1,6 +1,5 @@
 //! Experiments while they run: what each arm has achieved, and arms that are stopped.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use trunkline_db::Tally;
 use trunkline_dialogue::document::CONTROL;
 use trunkline_model::ScriptId;
 
@@ -22,16 +22,10 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<
     let mut all = Vec::new();
     for script in api.scripts.all().filter(|script| !script.document().experiments.is_empty()) {
         let stopped = api.db.stopped_arms(script.id()).await?;
-        let mut tallies: BTreeMap<(String, String), (u64, u64, u64)> = BTreeMap::new();
-        for (_, result) in api.db.experiment_results(script.id(), 0).await? {
-            let tally = tallies.entry((result.experiment, result.arm)).or_default();
-            tally.0 += 1;
-            tally.1 += u64::from(result.success);
-            tally.2 += u64::from(result.harmed);
-        }
+        let tallies = api.db.experiment_tallies(script.id()).await?;
         for (name, experiment) in &script.document().experiments {
             let arm = |(arm, weight): (&String, &u32)| {
-                let (calls, successes, harmed) =
+                let Tally { calls, successes, harmed } =
                     tallies.get(&(name.clone(), arm.clone())).copied().unwrap_or_default();
                 let stop = stopped.iter().find(|one| one.experiment == *name && one.arm == *arm);
                 json!({

@@ -1,5 +1,7 @@
 //! Finished calls on their way to be looked at, and what the experiments among them have shown.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::{Row, SqliteConnection};
@@ -20,6 +22,17 @@ pub struct ExperimentResult {
     pub success: bool,
     /// It ended as the experiment must not make frequent.
     pub harmed: bool,
+}
+
+/// What the calls of an arm came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Calls that count.
+    pub calls: u64,
+    /// Those that ended as the experiment hopes.
+    pub successes: u64,
+    /// Those that ended as the experiment must not make frequent.
+    pub harmed: u64,
 }
 
 /// An arm that nobody gets any more.
@@ -148,6 +161,33 @@ impl Db {
                     harmed: row.try_get("harmed")?,
                 };
                 Ok((count(row.try_get("n")?), result))
+            })
+            .collect()
+    }
+
+    /// Returns what the calls of each experiment and arm of a script came to.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn experiment_tallies(
+        &self,
+        script: &ScriptId,
+    ) -> Result<BTreeMap<(String, String), Tally>, DbError> {
+        let rows = sqlx::query(
+            "SELECT experiment, arm, COUNT(*) AS calls, SUM(success) AS successes, SUM(harmed) AS harmed
+             FROM experiment_results WHERE script = ? GROUP BY experiment, arm",
+        )
+        .bind(script.as_str())
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let tally = Tally {
+                    calls: count(row.try_get("calls")?),
+                    successes: count(row.try_get("successes")?),
+                    harmed: count(row.try_get("harmed")?),
+                };
+                Ok(((row.try_get("experiment")?, row.try_get("arm")?), tally))
             })
             .collect()
     }

@@ -37,7 +37,7 @@ pub use boxes::BoxRow;
 pub use calls::{Cancelled, Created, NewCall, Resend};
 pub use campaigns::{CampaignRow, ContactRow, NewContact, Settling};
 pub use events::{Effect, Event, Ingested};
-pub use experiments::{ExperimentResult, StoppedArm};
+pub use experiments::{ExperimentResult, StoppedArm, Tally};
 pub use fleet::{Certificate, FleetEntry, ReportRow};
 pub use imports::{ContactResult, ImportRow};
 pub use keys::{AuditEntry, Holder, KeyRow, NewKey};

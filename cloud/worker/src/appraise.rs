@@ -37,7 +37,7 @@ pub struct Experiments {
 }
 
 /// What the experiments of one script have shown.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Shown {
     /// The last result that is part of it.
     upto: u64,
@@ -50,7 +50,7 @@ impl Shown {
         let Some(experiment) = script.document().experiments.get(&result.experiment) else { return };
         self.learned
             .entry(result.experiment.clone())
-            .or_insert_with(|| Thompson::new(experiment.arms.keys().map(String::as_str), FLOOR))
+            .or_insert_with(|| unlearned(experiment))
             .learn(&result.arm, result.success);
         let Some(guard) = &experiment.guard else { return };
         for arm in experiment.arms.keys().filter(|arm| *arm != CONTROL) {
@@ -65,18 +65,34 @@ impl Shown {
             }
         }
     }
+
+    /// Returns the arms that their guards would stop, with the pairs of calls that show it.
+    fn harmful(&self) -> Vec<(String, String, u64)> {
+        let stopped = self.guards.iter().filter(|(_, guard)| guard.verdict() == Verdict::Stop);
+        stopped.map(|((experiment, arm), guard)| (experiment.clone(), arm.clone(), guard.pairs())).collect()
+    }
 }
 
 impl Experiments {
-    /// Reads what is new.
-    async fn update(&self, db: &Db, script: &Script) -> Result<Shown, DbError> {
-        let mut shown = self.lock().get(script.id()).cloned().unwrap_or_default();
-        for (n, result) in db.experiment_results(script.id(), shown.upto).await? {
-            shown.learn(script, &result);
-            shown.upto = n;
+    /// Learns what is new, and returns what `look` makes of all of it.
+    async fn update<T>(
+        &self,
+        db: &Db,
+        script: &Script,
+        look: impl FnOnce(&Shown) -> T,
+    ) -> Result<T, DbError> {
+        let upto = self.lock().get(script.id()).map_or(0, |shown| shown.upto);
+        let news = db.experiment_results(script.id(), upto).await?;
+        let mut known = self.lock();
+        let shown = known.entry(script.id().clone()).or_default();
+        for (n, result) in news {
+            // Somebody else may have read the same lines meanwhile; each counts once.
+            if n > shown.upto {
+                shown.learn(script, &result);
+                shown.upto = n;
+            }
         }
-        self.lock().insert(script.id().clone(), shown.clone());
-        Ok(shown)
+        Ok(look(shown))
     }
 
     /// Returns the arms that differ from those that the script gives by itself: drawn ones, and `control` for a
@@ -95,7 +111,7 @@ impl Experiments {
         if experiments.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let shown = self.update(db, script).await?;
+        let drawn = self.update(db, script, |shown| drawn(shown, script)).await?;
         let stopped = db.stopped_arms(script.id()).await?;
         let stopped: BTreeSet<(&str, &str)> =
             stopped.iter().map(|one| (one.experiment.as_str(), one.arm.as_str())).collect();
@@ -107,8 +123,8 @@ impl Experiments {
             if experiment.policy == Policy::Adaptive
                 && let Some(who) = variables.get(experiment.by.as_str())
             {
-                let drawn = draw(&shown, name, experiment, given);
-                arm = db.sticky_arm(script.id(), name, &fingerprint(name, who), &drawn, now).await?;
+                let drawn = drawn.get(name).map_or(given, String::as_str);
+                arm = db.sticky_arm(script.id(), name, &fingerprint(name, who), drawn, now).await?;
             }
             if stopped.contains(&(name.as_str(), arm.as_str())) {
                 arm = CONTROL.to_owned();
@@ -125,17 +141,29 @@ impl Experiments {
     }
 }
 
-fn draw(shown: &Shown, name: &str, experiment: &Experiment, given: &str) -> String {
-    let fresh = || Thompson::new(experiment.arms.keys().map(String::as_str), FLOOR);
-    let thompson = shown.learned.get(name).cloned().unwrap_or_else(fresh);
+/// Draws an arm of each adaptive experiment.
+fn drawn(shown: &Shown, script: &Script) -> BTreeMap<String, String> {
     let mut rng = StdRng::from_os_rng();
-    thompson.draw(&mut rng).unwrap_or(given).to_owned()
+    let adaptive = script.document().experiments.iter().filter(|(_, one)| one.policy == Policy::Adaptive);
+    adaptive
+        .filter_map(|(name, experiment)| {
+            let arm = match shown.learned.get(name) {
+                Some(thompson) => thompson.draw(&mut rng)?.to_owned(),
+                None => unlearned(experiment).draw(&mut rng)?.to_owned(),
+            };
+            Some((name.clone(), arm))
+        })
+        .collect()
+}
+
+fn unlearned(experiment: &Experiment) -> Thompson {
+    Thompson::new(experiment.arms.keys().map(String::as_str), FLOOR)
 }
 
 /// A customer by a hash: who is part of an experiment must not be readable from it.
 fn fingerprint(experiment: &str, who: &str) -> String {
     let digest = digest::digest(&digest::SHA256, format!("{experiment}\n{who}").as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest)
 }
 
 /// Returns what a call shows about the experiments of its script. Only answered calls with an outcome count.
@@ -217,13 +245,9 @@ impl Worker {
 
     /// Stops the arms whose guards say so.
     async fn watch(&self, script: &Script, now: Timestamp) -> Result<(), DbError> {
-        let shown = self.experiments.update(&self.db, script).await?;
-        for ((experiment, arm), guard) in &shown.guards {
-            if guard.verdict() == Verdict::GoOn {
-                continue;
-            }
-            let why = format!("after {} pairs of calls it harms more than the guard allows", guard.pairs());
-            if self.db.stop_arm(script.id(), experiment, arm, &why, now).await? {
+        for (experiment, arm, pairs) in self.experiments.update(&self.db, script, Shown::harmful).await? {
+            let why = format!("after {pairs} pairs of calls it harms more than the guard allows");
+            if self.db.stop_arm(script.id(), &experiment, &arm, &why, now).await? {
                 tracing::error!(script = %script.id(), experiment, arm, why, "An arm of an experiment was stopped");
             }
         }
@@ -285,8 +309,8 @@ mod tests {
             let found = results(&record, &script);
             db.keep_appraisal(&record, &json!({}), false, &found, now).await.unwrap();
             // A fresh memory each time, as after a restart.
-            let shown = Experiments::default().update(&db, &script).await.unwrap();
-            if shown.guards.values().any(|guard| guard.verdict() == Verdict::Stop) {
+            let harmful = Experiments::default().update(&db, &script, Shown::harmful).await.unwrap();
+            if !harmful.is_empty() {
                 stopped_at = Some(n);
                 break;
             }

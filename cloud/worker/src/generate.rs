@@ -14,7 +14,7 @@ use serde_json::json;
 use trunkline_dialogue::State;
 use trunkline_model::CallId;
 use trunkline_wire::{ActionV1, GenerateV1, TurnEvent, TurnReply, TurnRequest};
-use trunkline_words::{Action, Filter, WordList};
+use trunkline_words::Action;
 
 use crate::WordLists;
 
@@ -191,13 +191,7 @@ impl Generator {
         {
             return Err("a number that nobody named");
         }
-        let lists: Vec<WordList> = self
-            .words
-            .current()
-            .iter()
-            .filter_map(|hash| WordList::from_yaml(&self.words.text(hash)?).ok())
-            .collect();
-        let found = Filter::new(&lists).map_err(|_| "word lists unusable")?.speakable(&text).found;
+        let found = self.words.filter().speakable(&text).found;
         if found.iter().any(|found| found.action != Action::Note) {
             Err("a word of a word list")
         } else {

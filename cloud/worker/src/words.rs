@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ring::digest;
-use trunkline_words::WordList;
+use trunkline_words::{Filter, WordList};
 
 /// How often the folder is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -32,6 +32,8 @@ struct State {
     seen: Vec<(PathBuf, SystemTime, u64)>,
     /// SHA-256 of each list in force.
     current: Vec<String>,
+    /// The same lists, ready to be held against texts.
+    filter: Arc<Filter>,
     /// Texts by hash, and the order in which they came.
     texts: BTreeMap<String, String>,
     order: Vec<String>,
@@ -51,7 +53,8 @@ impl WordLists {
         let mut state = State::default();
         if let Some(dir) = &dir {
             state.seen = stamps(dir).map_err(|error| WordsError(vec![error]))?;
-            state.take(read(&state.seen)?);
+            let (texts, filter) = read(&state.seen)?;
+            state.take(texts, filter);
             state.looked = Some(Instant::now());
         }
         Ok(Self { dir, state: Mutex::new(state) })
@@ -59,6 +62,20 @@ impl WordLists {
 
     /// Returns the hashes of the lists in force, having looked at the folder again if that was some seconds ago.
     pub fn current(&self) -> Vec<String> {
+        self.looked().current.clone()
+    }
+
+    /// Returns the lists in force as one filter, having looked as [`current`](Self::current) does.
+    pub fn filter(&self) -> Arc<Filter> {
+        Arc::clone(&self.looked().filter)
+    }
+
+    /// Returns the text of a list that is in force, or was not long ago.
+    pub fn text(&self, sha256: &str) -> Option<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).texts.get(sha256).cloned()
+    }
+
+    fn looked(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = &self.dir
             && state.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY)
@@ -66,12 +83,7 @@ impl WordLists {
             state.looked = Some(Instant::now());
             state.look(dir);
         }
-        state.current.clone()
-    }
-
-    /// Returns the text of a list that is in force, or was not long ago.
-    pub fn text(&self, sha256: &str) -> Option<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).texts.get(sha256).cloned()
+        state
     }
 }
 
@@ -85,19 +97,20 @@ impl State {
             return;
         }
         match read(&stamps) {
-            Ok(texts) => {
+            Ok((texts, filter)) => {
                 tracing::info!(lists = texts.len(), "The word lists have changed");
-                self.take(texts);
+                self.take(texts, filter);
             }
             Err(error) => tracing::error!(%error, "A word list is wrong; those before stay in force"),
         }
         self.seen = stamps;
     }
 
-    fn take(&mut self, texts: Vec<String>) {
+    fn take(&mut self, texts: Vec<String>, filter: Filter) {
+        self.filter = Arc::new(filter);
         self.current.clear();
         for text in texts {
-            let hash = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+            let hash = hex::encode(digest::digest(&digest::SHA256, text.as_bytes()));
             self.current.push(hash.clone());
             self.order.retain(|other| *other != hash);
             self.order.push(hash.clone());
@@ -124,7 +137,7 @@ fn stamps(dir: &Path) -> Result<Vec<(PathBuf, SystemTime, u64)>, String> {
     Ok(found)
 }
 
-fn read(stamps: &[(PathBuf, SystemTime, u64)]) -> Result<Vec<String>, WordsError> {
+fn read(stamps: &[(PathBuf, SystemTime, u64)]) -> Result<(Vec<String>, Filter), WordsError> {
     let (mut texts, mut lists, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for (path, ..) in stamps {
         let list = std::fs::read_to_string(path)
@@ -144,16 +157,11 @@ fn read(stamps: &[(PathBuf, SystemTime, u64)]) -> Result<Vec<String>, WordsError
             Err(error) => wrong.push(format!("{}: {error}", path.display())),
         }
     }
-    if wrong.is_empty()
-        && let Err(error) = trunkline_words::Filter::new(&lists)
-    {
-        wrong.push(error.to_string());
+    if !wrong.is_empty() {
+        return Err(WordsError(wrong));
     }
-    if wrong.is_empty() { Ok(texts) } else { Err(WordsError(wrong)) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let filter = Filter::new(&lists).map_err(|error| WordsError(vec![error.to_string()]))?;
+    Ok((texts, filter))
 }
 
 #[cfg(test)]

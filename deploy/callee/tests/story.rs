@@ -9,7 +9,7 @@ use trunkline_callee::Persona;
 use trunkline_callee::persona::{Hear, Heard, Reply, Then};
 use trunkline_dialogue::action::{self, Action, Event};
 use trunkline_dialogue::{Script, expects, start, step};
-use trunkline_nlu::{Engine, IntentExamples, Locale};
+use trunkline_nlu::Engine;
 use trunkline_speech::ort_rt::model_dir;
 
 /// How the recogniser wrote what personas said, where that differs from the text.
@@ -81,7 +81,7 @@ fn talk(name: &str, script: &Script, engine: &Engine, slips: bool) -> (String, u
         println!("{name}: {words}");
         let expected = expects(script, &state);
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-        let understood = engine.understand("v", &words, &expected, now).unwrap();
+        let understood = engine.understand(script.version().as_str(), &words, &expected, now).unwrap();
         let entities = understood.entities.iter().map(|entity| action::Entity {
             kind: entity.kind.as_str().to_owned(),
             value: entity.value.normalised(),
@@ -106,10 +106,7 @@ fn ends(name: &str, script: &str, outcome: &str, at_least: usize) {
     let text = std::fs::read_to_string(root().join(format!("shared/scripts/{script}.yaml"))).unwrap();
     let script = Script::load(&text).unwrap_or_else(|e| panic!("{e}"));
     let engine = Engine::load(&model_dir()).unwrap();
-    let locale: Locale = script.locale().parse().unwrap();
-    let intents: Vec<_> =
-        script.intents().into_iter().map(|(name, examples)| IntentExamples { name, examples }).collect();
-    engine.prepare("v", locale, &intents).unwrap();
+    trunkline_turn::prepare(&engine, &script).unwrap();
     for slips in [false, true] {
         let (found, said) = talk(name, &script, &engine, slips);
         assert_eq!(found, outcome, "{name}, slips: {slips}");

@@ -23,6 +23,7 @@ use trunkline_wire::{
 };
 use trunkline_words::Filter;
 
+use crate::kept::InUse;
 use crate::speech::{VoiceOf, pieces_ahead, samples, sentences};
 use crate::supervisor::{Shared, file, since};
 use handover::{Handover, RINGBACK, news_of, woken};
@@ -56,7 +57,8 @@ pub(crate) enum Message {
 pub(crate) struct Prepared {
     script: Arc<Script>,
     voice: VoiceOf,
-    words: Filter,
+    words: Arc<Filter>,
+    floor: InUse,
 }
 
 /// Runs the call to its end.
@@ -91,6 +93,7 @@ pub(crate) async fn run(
         clock: None,
         voice: None,
         script: None,
+        floor: None,
         playing: None,
         begun: Instant::now(),
     };
@@ -141,6 +144,7 @@ struct Driver {
     clock: Option<EarClock>,
     voice: Option<VoiceOf>,
     script: Option<Arc<Script>>,
+    floor: Option<InUse>,
     dictation: Dictation,
     playing: Option<Playing>,
     begun: Instant,
@@ -242,7 +246,8 @@ impl Driver {
     fn take_turn(&self, request: TurnRequest) {
         let Some(script) = self.script.clone() else { return };
         info!(turn = request.turn, "The cloud is late: the box takes the turn");
-        let (engine, own) = (Arc::clone(&self.shared.floor), self.own.clone());
+        let Some(engine) = self.floor.as_ref().map(InUse::engine) else { return };
+        let own = self.own.clone();
         let variables = self.command.variables.clone();
         tokio::task::spawn_blocking(move || {
             let now = jiff::Zoned::now().datetime();
@@ -257,21 +262,15 @@ impl Driver {
         let task = async move {
             let script = shared.blobs.script(&command.script.version).await.map_err(|e| format!("{e:#}"))?;
             shared.gate.learn(&script);
-            let (floor, learnt) = (Arc::clone(&shared.floor), Arc::clone(&script));
-            let learnt = tokio::task::spawn_blocking(move || trunkline_turn::prepare(&floor, &learnt));
-            learnt
-                .await
-                .map_err(|e| format!("{e:#}"))?
-                .map_err(|e| format!("{:#}", anyhow::Error::new(e)))?;
+            let (all, learnt) = (Arc::clone(&shared), Arc::clone(&script));
+            let learnt = tokio::task::spawn_blocking(move || all.floor.prepare(&learnt));
+            let floor = learnt.await.map_err(|e| format!("{e:#}"))?.map_err(|e| format!("{e:#}"))?;
             for pack in shared.gate.missing(&command) {
                 let text = shared.blobs.policy_pack(&pack.sha256).await.map_err(|e| format!("{e:#}"))?;
                 shared.gate.take_pack(&pack, &text).map_err(|e| format!("{e:#}"))?;
             }
-            let mut lists = Vec::with_capacity(command.words.len());
-            for sha256 in &command.words {
-                lists.push(shared.blobs.word_list(sha256).await.map_err(|e| format!("{e:#}"))?);
-            }
-            let words = Filter::new(&lists).map_err(|e| e.to_string())?;
+            let words =
+                shared.words.filter(&shared.blobs, &command.words).await.map_err(|e| format!("{e:#}"))?;
             let voice = VoiceOf::script(&script).map_err(|e| format!("{e:#}"))?;
             let pieces = pieces_ahead(&script, &command.variables, jiff::Zoned::now().date());
             let missing: Vec<_> = pieces
@@ -299,7 +298,7 @@ impl Driver {
                 done += 1;
                 let _ = own.send(Message::Rendering { done, of });
             }
-            Ok(Box::new(Prepared { script, voice, words }))
+            Ok(Box::new(Prepared { script, voice, words, floor }))
         };
         let own = self.own.clone();
         tokio::spawn(
@@ -440,10 +439,11 @@ impl Driver {
             Message::OwnReply(reply) => self.core.handle_own_reply(now, *reply),
             Message::Cancel => self.core.handle_cancel(now),
             Message::Prepared(Ok(prepared)) => {
-                let Prepared { script, voice, words } = *prepared;
+                let Prepared { script, voice, words, floor } = *prepared;
                 self.voice = Some(voice);
                 self.script = Some(Arc::clone(&script));
-                self.core.set_words(Arc::new(words));
+                self.floor = Some(floor);
+                self.core.set_words(words);
                 self.core.handle_prepared(now, Ok(script));
             }
             Message::Prepared(Err(reason)) => self.core.handle_prepared(now, Err(reason)),

@@ -8,6 +8,7 @@ mod call;
 mod config;
 mod failure;
 mod fleet;
+mod kept;
 mod lines;
 mod speech;
 mod supervisor;
@@ -31,12 +32,12 @@ use trunkline_audio::record::RecordFrame;
 use trunkline_gate::BoxGate;
 use trunkline_line::trunks::Trunks;
 use trunkline_line::{MediaHandle, RecorderHandle};
-use trunkline_nlu::Engine;
 use trunkline_soundcard::{Layout, Monitor};
 use trunkline_store::OutboxStore;
 
 use crate::blobs::Blobs;
 use crate::config::Config;
+use crate::kept::{Floor, Words};
 use crate::speech::Speech;
 use crate::supervisor::Shared;
 use crate::uplink::LinkConfig;
@@ -173,7 +174,8 @@ async fn run(path: &Path) -> Result<()> {
         uplink,
         blobs,
         gate,
-        floor: Arc::new(Engine::floor_only()),
+        floor: Floor::new(),
+        words: Words::default(),
         monitor: Mutex::new(monitor),
     });
     let (stop_tx, stop) = watch::channel(false);

@@ -16,12 +16,12 @@ use trunkline_gate::BoxGate;
 use trunkline_line::trunks::Trunks;
 use trunkline_line::{MediaHandle, RecorderHandle};
 use trunkline_model::{CallId, Callee, Disposition};
-use trunkline_nlu::Engine;
 use trunkline_wire::{CallRecord, DialCommand, DialReply};
 
 use crate::blobs::Blobs;
 use crate::call::{self, Message};
 use crate::config::Config;
+use crate::kept::{Floor, Words};
 use crate::speech::Speech;
 use crate::uplink::{Down, Uplink};
 
@@ -35,8 +35,8 @@ pub(crate) struct Shared {
     pub(crate) uplink: Uplink,
     pub(crate) blobs: Blobs,
     pub(crate) gate: BoxGate,
-    /// What the box understands by itself: rules and n-grams of the scripts in use.
-    pub(crate) floor: Arc<Engine>,
+    pub(crate) floor: Floor,
+    pub(crate) words: Words,
     /// The sound card's end, for the first call that asks.
     pub(crate) monitor: Mutex<Option<mpsc::UnboundedSender<rtrb::Consumer<RecordFrame>>>>,
 }

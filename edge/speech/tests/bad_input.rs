@@ -401,7 +401,7 @@ fn foreign(voice: &str, text: &str) -> Option<Vec<i16>> {
 }
 
 #[test]
-fn a_third_language_is_not_taken_for_mandarin() {
+fn a_third_language_is_not_taken_for_one_that_is_expected() {
     let Some(models) = models() else { return };
     let spoken = [
         (
@@ -430,8 +430,7 @@ fn a_third_language_is_not_taken_for_mandarin() {
         let Some(pcm) = foreign(voice, text) else { return };
         let heard = hear_in(models, &line(&pcm, |_| false), languages);
         println!("{voice} as {languages:?}: {heard:?}");
-        // Where English is expected too, its neighbours are written as English, and often well.
-        if !heard.text.is_empty() && languages == [Language::ZH] {
+        if !heard.text.is_empty() {
             believed.push(format!("{voice} as {languages:?}: {}", heard.text));
         }
     }

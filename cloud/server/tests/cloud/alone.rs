@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use trunkline_call::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
 use trunkline_dialogue::Script;
 use trunkline_nlu::Engine;
-use trunkline_wire::{CallRecord, DialCommand, DialReply, TurnReply, topic};
+use trunkline_wire::{CallRecord, DialCommand, TurnReply, topic};
 
 use crate::harness::{Cloud, FakeBox, Site};
 
@@ -70,9 +70,7 @@ impl Holder {
         });
         let (status, call) = cloud.post("/v1/calls", &request).await;
         assert!(status.is_success(), "{call:#}");
-        let (dial, _) = fake.heard::<DialCommand>(&topic::req_dial(&fake.id.clone())).await;
-        let command = dial.body;
-        fake.reply(&DialReply { call: command.call, accepted: true, reason: String::new() }).await;
+        let command = fake.dialled().await;
         let script = Arc::new(Script::load(SCRIPT).unwrap());
         let floor = Engine::floor_only();
         trunkline_turn::prepare(&floor, &script).unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use trunkline_dialogue::{Script, assign};
-use trunkline_wire::{DialCommand, DialReply, topic};
+use trunkline_wire::DialCommand;
 
 use crate::harness::{Cloud, FakeBox, Site};
 
@@ -22,9 +22,7 @@ async fn dialled(
     });
     let (status, call) = cloud.post("/v1/calls", &request).await;
     assert!(status.is_success(), "{call:#}");
-    let (dial, _) = fake.heard::<DialCommand>(&topic::req_dial(&fake.id.clone())).await;
-    fake.reply(&DialReply { call: dial.body.call, accepted: true, reason: String::new() }).await;
-    dial.body
+    fake.dialled().await
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_json::{Value, json};
-use trunkline_wire::{ActionV1, DialCommand, DialReply, TurnReply, topic};
+use trunkline_wire::{ActionV1, TurnReply, topic};
 
 use crate::harness::{FakeBox, Site};
 
@@ -86,11 +86,10 @@ async fn a_node_is_worded_by_the_model_and_by_the_script_when_that_is_late_or_un
     });
     let (status, call) = cloud.post("/v1/calls", &request).await;
     assert!(status.is_success(), "{call:#}");
-    let (dial, _) = fake.heard::<DialCommand>(&topic::req_dial(&fake.id.clone())).await;
-    fake.reply(&DialReply { call: dial.body.call, accepted: true, reason: String::new() }).await;
+    let dial = fake.dialled().await;
 
     let ask = |turn: u32, rev: u32, mode: &str, event: Value, state: &Value| {
-        let mut body = json!({ "call": dial.body.call, "turn": turn, "rev": rev, "mode": mode, "event": event,
+        let mut body = json!({ "call": dial.call, "turn": turn, "rev": rev, "mode": mode, "event": event,
             "elapsed_s": 3, "budget_ms": 5000 });
         if !state.is_null() {
             body["state"] = state.clone();

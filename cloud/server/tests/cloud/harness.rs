@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use trunkline_model::BoxId;
-use trunkline_wire::{Envelope, WIRE_VERSION, topic};
+use trunkline_wire::{DialCommand, DialReply, Envelope, WIRE_VERSION, topic};
 use uuid::Uuid;
 
 pub(crate) const TOKEN: &str = "a token for tests";
@@ -436,6 +436,13 @@ impl FakeBox {
             json!({"online": true, "sess": sess, "software": "fake 1", "channels": channels, "oldest": 1});
         fake.publish(&topic::conn(&fake.id.clone()), 0, "conn", &birth, QoS::AtLeastOnce, None).await;
         fake
+    }
+
+    /// Takes the next call that the cloud wants dialled.
+    pub(crate) async fn dialled(&mut self) -> DialCommand {
+        let (dial, _) = self.heard::<DialCommand>(&topic::req_dial(&self.id.clone())).await;
+        self.reply(&DialReply { call: dial.body.call, accepted: true, reason: String::new() }).await;
+        dial.body
     }
 
     async fn publish(

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use redis::Commands;
 use serde_json::{Value, json};
-use trunkline_wire::{DialCommand, DialReply, topic};
 
 use crate::harness::{Cloud, FakeBox, Site};
 
@@ -86,9 +85,8 @@ async fn dialled(cloud: &Cloud, fake: &mut FakeBox, callee: &str) -> (String, Du
     });
     let (status, call) = cloud.post("/v1/calls", &request).await;
     assert!(status.is_success(), "{call:#}");
-    let (dial, _) = fake.heard::<DialCommand>(&topic::req_dial(&fake.id.clone())).await;
-    fake.reply(&DialReply { call: dial.body.call, accepted: true, reason: String::new() }).await;
-    (dial.body.call.to_string(), began.elapsed())
+    let call = fake.dialled().await.call;
+    (call.to_string(), began.elapsed())
 }
 
 fn ended(call: &str) -> Value {

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use trunkline_policy::receipt::{Body, Entry, Stage, verify};
 use trunkline_policy::{Change, Fingerprint};
-use trunkline_wire::{Ack, DialCommand, DialReply, SuppressCommand, SuppressReply, topic};
+use trunkline_wire::{Ack, DialCommand, SuppressCommand, SuppressReply, topic};
 
 use crate::harness::{Cloud, FakeBox, Site, TOKEN};
 
@@ -23,12 +23,6 @@ async fn asked_for(cloud: &Cloud, callee: &str) -> String {
     call["id"].as_str().unwrap().to_owned()
 }
 
-async fn dialled(fake: &mut FakeBox) -> DialCommand {
-    let (dial, _) = fake.heard::<DialCommand>(&topic::req_dial(&fake.id.clone())).await;
-    fake.reply(&DialReply { call: dial.body.call, accepted: true, reason: String::new() }).await;
-    dial.body
-}
-
 async fn pushed(fake: &mut FakeBox) -> SuppressCommand {
     fake.heard::<SuppressCommand>(&topic::req_suppress(&fake.id.clone())).await.0.body
 }
@@ -39,7 +33,7 @@ async fn a_spoken_opt_out_reaches_every_connected_box_and_who_has_not_confirmed_
     let cloud = site.start();
     let mut a = FakeBox::connect(&site, &cloud, "tl-a", 1, 1).await;
     asked_for(&cloud, "+15550100201").await;
-    let dial = dialled(&mut a).await;
+    let dial = a.dialled().await;
     let mut b = FakeBox::connect(&site, &cloud, "tl-b", 1, 1).await;
 
     let end = json!({
@@ -67,7 +61,7 @@ async fn a_spoken_opt_out_reaches_every_connected_box_and_who_has_not_confirmed_
     let (_, state) = cloud.get("/v1/suppressions").await;
     assert_eq!((&state["head"], &state["boxes"][1]["upto"]), (&json!(1), &json!(0)), "{state:#}");
     b.suppressed(&SuppressReply { upto: 1 }).await;
-    let lease = dialled(&mut b).await;
+    let lease = b.dialled().await;
     assert_eq!(lease.gate.unwrap().suppressions, 1);
     let (_, state) = cloud.get("/v1/suppressions").await;
     assert_eq!(
@@ -108,7 +102,7 @@ async fn the_lease_brings_what_the_gate_needs_and_the_boxs_receipt_stands_in_the
     let cloud = site.start();
     let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 2).await;
     let id = asked_for(&cloud, "+15550100205").await;
-    let dial = dialled(&mut fake).await;
+    let dial = fake.dialled().await;
     let order = dial.gate.unwrap();
     assert_eq!(order.packs[0].id, "unrestricted-lab");
 

@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use std::time::Duration;
-use trunkline_wire::{DialCommand, DialReply, topic};
 use trunkline_words::WordList;
 
 use crate::harness::{Cloud, FakeBox, Site};
@@ -22,9 +21,8 @@ async fn list_of_a_call(site: &Site, cloud: &Cloud, fake: &mut FakeBox, callee: 
     });
     let (status, call) = cloud.post("/v1/calls", &request).await;
     assert!(status.is_success(), "{call:#}");
-    let (dial, _) = fake.heard::<DialCommand>(&topic::req_dial(&fake.id.clone())).await;
-    fake.reply(&DialReply { call: dial.body.call, accepted: true, reason: String::new() }).await;
-    let [sha256] = dial.body.words.as_slice() else { panic!("{:?}", dial.body.words) };
+    let dial = fake.dialled().await;
+    let [sha256] = dial.words.as_slice() else { panic!("{:?}", dial.words) };
     let the_box = site.http_as(&site.ca.client(Some("tl-a")));
     let blob = the_box.get(cloud.url(&format!("/box/v1/blobs/{sha256}"))).send().await.unwrap();
     WordList::from_yaml(&blob.text().await.unwrap()).unwrap()

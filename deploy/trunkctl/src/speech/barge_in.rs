@@ -16,18 +16,16 @@ use jiff::civil::DateTime;
 use trunkline_audio::Codec;
 use trunkline_audio::channel::telephone_channel;
 use trunkline_call::{Call, CallConfig, Hearing, Line, Media, Numbers, Output, Transcript};
-use trunkline_dialogue::action::{Endpoint as Expected, Event, Heard};
-use trunkline_dialogue::{Script, State};
+use trunkline_dialogue::Script;
+use trunkline_dialogue::action::Endpoint as Expected;
 use trunkline_model::CallId;
-use trunkline_nlu::{Engine, IntentExamples, Locale as NluLocale};
+use trunkline_nlu::Engine;
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint, NodeEar};
 use trunkline_speech::recognise::{Language, Lexicon, RecognizeOptions, Recognizer};
 use trunkline_speech::synth::{Locale, PromptStore};
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::SileroModel;
-use trunkline_wire::{
-    ActionV1, DialCommand, EntityV1, ScriptRef, TurnEvent, TurnReply, TurnRequest, UnderstandingV1,
-};
+use trunkline_wire::{DialCommand, ScriptRef, TurnReply, TurnRequest};
 
 use super::sound::{self, Clip, RATE};
 
@@ -167,8 +165,8 @@ pub(crate) fn run(
     tell: &mut dyn FnMut(&str),
 ) -> Result<String> {
     let scripts = [
-        prepared(bench.engine, include_str!("closed.zh.yaml"), NluLocale::Zh)?,
-        prepared(bench.engine, include_str!("closed.en.yaml"), NluLocale::En)?,
+        prepared(bench.engine, include_str!("closed.zh.yaml"))?,
+        prepared(bench.engine, include_str!("closed.en.yaml"))?,
     ];
     let mut rows: BTreeMap<(bool, &str), Vec<Outcome>> = BTreeMap::new();
     for (n, sound) in sounds.iter().enumerate() {
@@ -218,11 +216,9 @@ pub(crate) fn run(
 }
 
 /// A script whose intents the engine knows.
-fn prepared(engine: &Engine, script: &str, locale: NluLocale) -> Result<Arc<Script>> {
+fn prepared(engine: &Engine, script: &str) -> Result<Arc<Script>> {
     let script = load(script)?;
-    let intents: Vec<IntentExamples> =
-        script.intents().into_iter().map(|(name, examples)| IntentExamples { name, examples }).collect();
-    engine.prepare(&script.version().to_string(), locale, &intents)?;
+    trunkline_turn::prepare(engine, &script)?;
     Ok(Arc::new(script))
 }
 
@@ -448,49 +444,9 @@ impl<'a> World<'a> {
 
     /// What the cloud says to a turn.
     fn understood(&self, request: TurnRequest) -> Result<TurnReply> {
-        let text = match &request.event {
-            TurnEvent::Heard { text, .. } => text.clone(),
-            TurnEvent::Answered
-            | TurnEvent::NoInput
-            | TurnEvent::TransferFailed { .. }
-            | TurnEvent::HungUp => String::new(),
-        };
-        let state: State = serde_json::from_value(request.state.unwrap_or_default())?;
-        let expected = trunkline_dialogue::expects(&self.script, &state);
-        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-        let version = self.script.version().to_string();
-        let found = self.bench.engine.understand(&version, &text, &expected, NOON)?;
-        let understanding = UnderstandingV1 {
-            intent: found.decision.intent.clone(),
-            score: found.decision.score,
-            entities: found
-                .entities
-                .into_iter()
-                .map(|entity| EntityV1 {
-                    kind: entity.kind.as_str().to_owned(),
-                    value: entity.value.normalised(),
-                    text: entity.text,
-                })
-                .collect(),
-            ..UnderstandingV1::default()
-        };
-        let heard =
-            Heard { text, intent: found.decision.intent, score: found.decision.score, entities: Vec::new() };
-        let step = trunkline_dialogue::step(&self.script, &state, &Event::Heard(heard), request.elapsed_s);
-        Ok(TurnReply {
-            call: request.call,
-            turn: request.turn,
-            rev: request.rev,
-            mode: request.mode,
-            state: serde_json::to_value(&step.state)?,
-            node: step.node,
-            because: step.because,
-            actions: step.actions.iter().map(ActionV1::from).collect(),
-            understanding,
-            took_us: 0,
-            pending_ms: 0,
-            error: String::new(),
-        })
+        let reply = trunkline_turn::answer(self.bench.engine, &self.script, &BTreeMap::new(), &request, NOON);
+        anyhow::ensure!(reply.error.is_empty(), "a turn of the bench: {}", reply.error);
+        Ok(reply)
     }
 
     fn hold(&mut self) {

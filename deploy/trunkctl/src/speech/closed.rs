@@ -10,7 +10,7 @@ use jiff::civil::DateTime;
 use trunkline_call::{Numbers, expected_numbers, expected_phrases};
 use trunkline_dialogue::Script;
 use trunkline_dialogue::action::{Endpoint, Listen};
-use trunkline_nlu::{Engine, EntityValue, IntentExamples, Locale as NluLocale, extract};
+use trunkline_nlu::{Engine, EntityValue, Locale as NluLocale, extract};
 use trunkline_speech::recognise::{Language, Lexicon, RecognizeOptions, Recognizer, Utterance};
 use trunkline_speech::synth::{Locale, PromptStore};
 
@@ -95,10 +95,8 @@ impl Bench<'_> {
             Locale::ZhCn => (Language::ZH, NluLocale::Zh),
             Locale::EnUs | Locale::EnGb => (Language::EN, NluLocale::En),
         };
-        let intents: Vec<IntentExamples> =
-            script.intents().into_iter().map(|(name, examples)| IntentExamples { name, examples }).collect();
         let version = script.version().to_string();
-        self.engine.prepare(&version, nlu, &intents)?;
+        trunkline_turn::prepare(self.engine, &script)?;
         let mut rows = Vec::new();
         for question in &set.questions {
             let listen = Listen {
