@@ -5,7 +5,9 @@ use std::path::Path;
 
 fn main() -> std::io::Result<()> {
     println!("cargo::rerun-if-changed=migrations");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .ok_or_else(|| std::io::Error::other("CARGO_MANIFEST_DIR is not set"))?;
+    let folder = Path::new(&here).join("migrations");
     let mut files: Vec<_> =
         std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     files.sort();

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use trunkline_db::{CallFilter, CallStatus, Cancelled, Created, NewCall};
+use trunkline_db::{CallFilter, CallStatus, Cancelled, Created, NewCall, TransferAsked};
 use trunkline_dialogue::VariableError;
 use trunkline_model::{CallId, Callee, E164, ScriptId};
 use trunkline_policy::{Consent, Verdict};
@@ -203,6 +203,53 @@ pub(crate) async fn cancel(
             api.wakers.dispatcher();
             api.wakers.courier();
             Ok((StatusCode::ACCEPTED, Json(call)).into_response())
+        }
+    }
+}
+
+/// How long a box is told of a hand-over: nobody wants one that comes later.
+const TRANSFER_WITHIN: SignedDuration = SignedDuration::from_secs(15);
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferRequest {
+    #[serde(default)]
+    to: Option<String>,
+}
+
+/// Hands a call to a person, whatever its script is at.
+pub(crate) async fn transfer(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let id = call_id(&id)?;
+    let body = body.map_err(|_| Problem::too_large())?;
+    let request: TransferRequest = if body.is_empty() {
+        TransferRequest::default()
+    } else {
+        serde_json::from_slice(&body).map_err(unreadable)?
+    };
+    let to = request.to.as_deref().map(str::trim);
+    if to.is_some_and(|to| to.is_empty() || to.len() > MAX_TEXT || to.chars().any(char::is_control)) {
+        let detail =
+            format!("the name of a line as the box's configuration has it, of 1 to {MAX_TEXT} bytes");
+        return Err(Problem::refused("invalid_to", "to", detail));
+    }
+    let now = (api.clock)();
+    let until = now.saturating_add(TRANSFER_WITHIN).unwrap_or(now);
+    match api.db.ask_transfer(id, to, until, now).await? {
+        TransferAsked::NoSuchCall => Err(no_such_call()),
+        TransferAsked::NotTalking(call) => Err(Problem::conflict(
+            "not_talking",
+            format!("the call is {}: only one that was answered can be handed over", call.status.as_str()),
+        )),
+        TransferAsked::Asked(call) => {
+            api.hub.changed(call.id);
+            api.wakers.dispatcher();
+            let detail = Detail::of(json!({ "call": call.id, "to": to }));
+            Ok((StatusCode::ACCEPTED, detail, Json(call)).into_response())
         }
     }
 }

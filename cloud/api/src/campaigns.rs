@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use trunkline_db::CampaignRow;
+use trunkline_db::{CampaignRow, ContactRow};
 use trunkline_dialer::campaign::{Command, State as CampaignState, apply};
 use trunkline_policy::next_open;
-use trunkline_worker::campaigns::{CampaignSettings, preflight};
+use trunkline_worker::campaigns::{Began, CampaignSettings, Mode, call_contact, preflight};
 use uuid::Uuid;
 
 use crate::audit::Detail;
@@ -40,9 +40,7 @@ pub(crate) async fn create(
     let body = body.map_err(|_| Problem::too_large())?;
     let request: CampaignRequest = serde_json::from_slice(&body).map_err(unreadable)?;
     let settings = &request.settings;
-    if request.name.is_empty() || request.name.chars().count() > 200 {
-        return Err(Problem::refused("bad_name", "name", "1 to 200 characters"));
-    }
+    named(&request.name)?;
     if api.scripts.current(&settings.script_id).is_none() {
         let detail = "there is no script with this id; GET /v1/scripts lists them";
         return Err(Problem::refused("unknown_script", "settings.script_id", detail));
@@ -51,6 +49,9 @@ pub(crate) async fn create(
         callback(&api, url.clone())?;
     }
     opens(&api, settings)?;
+    if let Some(wrong) = settings.release.as_ref().and_then(|release| release.plan.wrong()) {
+        return Err(Problem::refused("bad_release", "settings.release", wrong));
+    }
     let id = format!("cmp_{}", Uuid::now_v7().simple());
     let stored = serde_json::to_value(settings).unwrap_or_default();
     api.db.create_campaign(&id, &request.name, &stored, (api.clock)()).await?;
@@ -58,6 +59,14 @@ pub(crate) async fn create(
     let detail = Detail::of(json!({ "campaign": id, "name": row.name, "settings": row.settings }));
     let location = [(LOCATION, format!("/v1/campaigns/{id}"))];
     Ok((StatusCode::CREATED, detail, location, Json(row)).into_response())
+}
+
+/// Checks a name for people.
+pub(crate) fn named(name: &str) -> Result<&str, Problem> {
+    if name.trim().is_empty() || name.chars().count() > 200 {
+        return Err(Problem::refused("bad_name", "name", "1 to 200 characters"));
+    }
+    Ok(name)
 }
 
 /// Refuses windows that are never open together with the hours of any pack.
@@ -124,6 +133,146 @@ pub(crate) async fn command(
     Ok((StatusCode::ACCEPTED, detail, Json(campaign(&api, &id).await?)).into_response())
 }
 
+/// Lets a gray release go on to the step that waits for somebody's yes.
+pub(crate) async fn widen(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let row = campaign(&api, &id).await?;
+    let release = settings(&row)?.release.filter(|_| row.share_next > row.share);
+    let release = release.ok_or_else(|| {
+        Problem::conflict("nothing_to_widen", "no step of a gray release waits for a yes: see `share_next`")
+    })?;
+    api.db.set_share(&id, row.share_next, &release.value, (api.clock)()).await?;
+    let detail = Detail::of(json!({ "from": row.share, "to": row.share_next }));
+    Ok((StatusCode::ACCEPTED, detail, Json(campaign(&api, &id).await?)).into_response())
+}
+
+fn settings(row: &CampaignRow) -> Result<CampaignSettings, Problem> {
+    serde_json::from_value(row.settings.clone())
+        .map_err(|_| Problem::conflict("wrong_settings", "this build cannot read the campaign's settings"))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Looked {
+    limit: Option<u32>,
+}
+
+/// The contacts that a person looks at before they are called, the most urgent first.
+pub(crate) async fn preview(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+    Query(page): Query<Looked>,
+) -> Result<Json<Value>, Problem> {
+    let row = campaign(&api, &id).await?;
+    by_hand(&row)?;
+    let ready = api.db.ready_contacts(&id, (api.clock)(), page.limit.unwrap_or(20).clamp(1, 200)).await?;
+    let contacts: Vec<Value> = ready
+        .iter()
+        .map(|contact| {
+            json!({
+                "contact": contact.n, "callee": contact.callee, "variables": contact.variables,
+                "external_id": contact.external_id, "attempts": contact.attempts,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "contacts": contacts })))
+}
+
+fn by_hand(row: &CampaignRow) -> Result<CampaignSettings, Problem> {
+    let settings = settings(row)?;
+    if settings.mode != Mode::Preview {
+        return Err(Problem::conflict(
+            "no_preview",
+            "the dialer calls this campaign's contacts (`mode` is `robot`)",
+        ));
+    }
+    Ok(settings)
+}
+
+/// Calls a contact that a person has looked at.
+pub(crate) async fn call(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path((id, n)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let row = campaign(&api, &id).await?;
+    let settings = by_hand(&row)?;
+    let (contact, state) = contact(&api, &id, &n).await?;
+    let n = contact.n;
+    if row.state != "running" || state != "ready" {
+        return Err(not_ready(&row, &state));
+    }
+    let script = api.scripts.current(&settings.script_id);
+    let script =
+        script.ok_or_else(|| Problem::conflict("unknown_script", "the campaign's script is gone"))?;
+    match call_contact(&api.db, &api.gate, (&id, &settings, script), &contact, (api.clock)()).await? {
+        Began::Started(call) => {
+            api.hub.changed(call);
+            api.wakers.dispatcher();
+            let location = [(LOCATION, format!("/v1/calls/{call}"))];
+            let detail = Detail::of(json!({ "campaign": id, "contact": n, "call": call }));
+            Ok((StatusCode::ACCEPTED, detail, location, Json(json!({ "call": call }))).into_response())
+        }
+        Began::Waits(until, reason) => {
+            Err(Problem::refused(reason, "contact", format!("not permitted before {until}")))
+        }
+        Began::Never(reason) => {
+            Err(Problem::refused("not_permitted", "contact", format!("this contact is not called: {reason}")))
+        }
+        Began::Gone => Err(not_ready(&row, "taken by somebody else")),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SkipRequest {
+    #[serde(default)]
+    why: String,
+}
+
+/// Passes a contact over for good.
+pub(crate) async fn skip(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path((id, n)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let row = campaign(&api, &id).await?;
+    by_hand(&row)?;
+    let body = body.map_err(|_| Problem::too_large())?;
+    let request: SkipRequest = if body.is_empty() {
+        SkipRequest::default()
+    } else {
+        serde_json::from_slice(&body).map_err(unreadable)?
+    };
+    let (contact, state) = contact(&api, &id, &n).await?;
+    let n = contact.n;
+    if state != "ready" {
+        return Err(not_ready(&row, &state));
+    }
+    let why = request.why.trim();
+    let why = if why.is_empty() { "passed over" } else { why };
+    api.db.contact_done(n, why).await?;
+    let detail = Detail::of(json!({ "campaign": id, "contact": n, "why": why }));
+    Ok((StatusCode::NO_CONTENT, detail, ()).into_response())
+}
+
+async fn contact(api: &Api, id: &str, n: &str) -> Result<(ContactRow, String), Problem> {
+    let found = match n.parse() {
+        Ok(n) => api.db.contact(id, n).await?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| Problem::not_found("the campaign has no contact of this number"))
+}
+
+fn not_ready(row: &CampaignRow, state: &str) -> Problem {
+    let detail = format!("the campaign is {}, and the contact is {state}", row.state);
+    Problem::conflict("not_ready", detail)
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Pace {
     calls_per_hour: Option<f64>,
@@ -136,8 +285,7 @@ pub(crate) async fn before(
     Query(pace): Query<Pace>,
 ) -> Result<Response, Problem> {
     let row = campaign(&api, &id).await?;
-    let settings: CampaignSettings = serde_json::from_value(row.settings)
-        .map_err(|_| Problem::conflict("wrong_settings", "this build cannot read the campaign's settings"))?;
+    let settings = settings(&row)?;
     let pace = pace.calls_per_hour.unwrap_or(0.0);
     let found = preflight(&api.db, &api.gate, &api.scripts, &id, &settings, pace, (api.clock)()).await?;
     match found {

@@ -47,6 +47,16 @@ pub(crate) async fn import(
     body: Body,
 ) -> Result<Response, Problem> {
     campaign(&api, &campaign_id).await?;
+    import_into(&api, &campaign_id, mapping, body).await
+}
+
+/// Takes contacts in for a campaign or a list.
+pub(crate) async fn import_into(
+    api: &Api,
+    campaign_id: &str,
+    mapping: Mapping,
+    body: Body,
+) -> Result<Response, Problem> {
     let pairs = mapping.map.unwrap_or_default();
     let map = pairs.split(',').filter_map(|pair| pair.split_once(':'));
     let map: BTreeMap<String, String> =
@@ -58,8 +68,8 @@ pub(crate) async fn import(
     };
     let is_xlsx = xlsx::is_xlsx(&head);
     let id = format!("imp_{}", Uuid::now_v7().simple());
-    api.db.begin_import(&id, &campaign_id, if is_xlsx { "xlsx" } else { "csv" }, (api.clock)()).await?;
-    let run = Run { api: &api, id: &id, campaign: &campaign_id };
+    api.db.begin_import(&id, campaign_id, if is_xlsx { "xlsx" } else { "csv" }, (api.clock)()).await?;
+    let run = Run { api, id: &id, campaign: campaign_id };
     let (encoding, fatal) = if is_xlsx {
         ("UTF-8", run.workbook(head, stream, map).await?)
     } else {
@@ -220,6 +230,11 @@ pub(crate) async fn export(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     campaign(&api, &id).await?;
+    Ok(export_of(api, id))
+}
+
+/// The contacts of a campaign or a list as CSV.
+pub(crate) fn export_of(api: Arc<Api>, id: String) -> Response {
     let header = "callee,external_id,state,reason,attempts,disposition,outcome\r\n".to_owned();
     let pages = unfold((api, id, 0, Some(header)), |(api, id, after, header)| async move {
         let mut text = header.unwrap_or_default();
@@ -252,5 +267,5 @@ pub(crate) async fn export(
         (CONTENT_TYPE, "text/csv; charset=utf-8"),
         (CONTENT_DISPOSITION, "attachment; filename=\"contacts.csv\""),
     ];
-    Ok((headers, Body::from_stream(pages)).into_response())
+    (headers, Body::from_stream(pages)).into_response()
 }

@@ -27,11 +27,13 @@ mod experiments;
 mod fleet;
 mod import;
 mod keys;
+mod lists;
 mod metrics;
 mod problem;
 mod query;
 mod rate;
 mod receipts;
+mod records;
 mod repo;
 mod rollouts;
 mod scope;
@@ -114,6 +116,7 @@ impl Api {
             .route("/v1/calls", post(calls::create).get(calls::list))
             .route("/v1/calls/{id}", get(calls::show))
             .route("/v1/calls/{id}/cancel", post(calls::cancel))
+            .route("/v1/calls/{id}/transfer", post(calls::transfer))
             .route("/v1/calls/{id}/events", get(stream::events))
             .route("/v1/calls/{id}/receipt", get(receipts::of_call))
             .route("/v1/receipts", get(receipts::chain))
@@ -126,12 +129,25 @@ impl Api {
             .route("/v1/campaigns", post(campaigns::create).get(campaigns::list))
             .route("/v1/campaigns/{id}", get(campaigns::show))
             .route("/v1/campaigns/{id}/contacts", post(contacts::import))
+            .route("/v1/campaigns/{id}/lists", post(lists::add))
+            .route("/v1/campaigns/{id}/copy", post(lists::copy))
+            .route("/v1/campaigns/{id}/widen", post(campaigns::widen))
+            .route("/v1/campaigns/{id}/preview", get(campaigns::preview))
+            .route("/v1/campaigns/{id}/contacts/{n}/call", post(campaigns::call))
+            .route("/v1/campaigns/{id}/contacts/{n}/skip", post(campaigns::skip))
+            .route("/v1/lists", post(lists::create).get(lists::all))
+            .route("/v1/lists/{id}", get(lists::show).delete(lists::remove))
+            .route("/v1/lists/{id}/contacts", post(lists::import))
+            .route("/v1/lists/{id}/contacts.csv", get(lists::export))
+            .route("/v1/lists/{id}/imports", get(lists::imports))
             .route("/v1/campaigns/{id}/contacts.csv", get(contacts::export))
             .route("/v1/campaigns/{id}/imports", get(contacts::imports))
             .route("/v1/imports/{id}", get(contacts::progress))
             .route("/v1/imports/{id}/errors", get(contacts::import_errors))
             .route("/v1/campaigns/{id}/preflight", get(campaigns::before))
             .route("/v1/campaigns/{id}/{command}", post(campaigns::command))
+            .route("/v1/records", get(records::list))
+            .route("/v1/records.csv", get(records::export))
             .route("/v1/keys", post(keys::create).get(keys::list))
             .route("/v1/keys/{id}", delete(keys::revoke))
             .route("/v1/audit", get(audit::list))

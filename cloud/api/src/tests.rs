@@ -21,6 +21,9 @@ use crate::auth::sha256_hex;
 use super::*;
 
 mod keys;
+mod lists;
+mod previews;
+mod records;
 
 const TOKEN: &str = "secret";
 

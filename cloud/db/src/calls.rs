@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::{BoxId, CallId, Callee, Disposition, E164};
-use trunkline_wire::ScriptRef;
+use trunkline_wire::{ScriptRef, TransferCommand};
 
 use crate::log::append;
 use crate::store::{number, parsed, to_json};
@@ -73,6 +73,17 @@ pub enum Cancelled {
     Asked(Call),
 }
 
+/// What became of a wish to hand a call to a person.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TransferAsked {
+    /// There is no such call.
+    NoSuchCall,
+    /// Nobody talks, yet or any more.
+    NotTalking(Call),
+    /// The box will be told.
+    Asked(Call),
+}
+
 /// A command that a box may not have got.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resend {
@@ -80,6 +91,8 @@ pub enum Resend {
     Dial(Box<Call>, BoxId),
     /// Cancel.
     Cancel(CallId, BoxId),
+    /// Hand the call to a person.
+    Transfer(TransferCommand, BoxId),
 }
 
 impl Db {
@@ -211,7 +224,7 @@ impl Db {
     }
 
     /// The box did not take the call: it waits again, until `retry_at`. Returns how many times it
-    /// was refused by now; `None` when the box's word came too late to matter.
+    /// was refused by now; `None` when the box's word came too late to matter. That a box is `busy` does not count.
     ///
     /// # Errors
     /// [`DbError`].
@@ -220,12 +233,13 @@ impl Db {
         id: CallId,
         by: &BoxId,
         reason: &str,
+        busy: bool,
         retry_at: Timestamp,
         now: Timestamp,
     ) -> Result<Option<u32>, DbError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
-            "UPDATE calls SET status = 'queued', box = NULL, sent_at = NULL, refusals = refusals + 1,
+            "UPDATE calls SET status = 'queued', box = NULL, sent_at = NULL, refusals = refusals + ?6,
                 retry_at = ?4, updated_at = ?5, cause = ?3
              WHERE id = ?1 AND box = ?2 AND status = 'dispatched' AND accepted_at IS NULL",
         )
@@ -234,6 +248,7 @@ impl Db {
         .bind(format!("box {by} refused: {reason}"))
         .bind(retry_at.as_millisecond())
         .bind(now.as_millisecond())
+        .bind(i64::from(!busy))
         .execute(&mut *tx)
         .await?
         .rows_affected();
@@ -288,6 +303,37 @@ impl Db {
         Ok(if ended { Cancelled::Ended(call) } else { Cancelled::Asked(call) })
     }
 
+    /// Notes that a call is to be handed to a person, at `to` or where its script says. The box is told until `until`.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn ask_transfer(
+        &self,
+        id: CallId,
+        to: Option<&str>,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<TransferAsked, DbError> {
+        let mut tx = self.begin().await?;
+        let Some(call) = load(&mut tx, id).await? else { return Ok(TransferAsked::NoSuchCall) };
+        if call.status != CallStatus::Answered {
+            return Ok(TransferAsked::NotTalking(call));
+        }
+        append(&mut tx, id, "call.transfer", json!({ "to": to }), now).await?;
+        sqlx::query(
+            "UPDATE calls SET transfer_wish = transfer_wish + 1, transfer_to = ?2, transfer_until = ?3,
+                transfer_sent_at = 0 WHERE id = ?1",
+        )
+        .bind(id.to_string())
+        .bind(to)
+        .bind(until.as_millisecond())
+        .execute(&mut *tx)
+        .await?;
+        let call = existing(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(TransferAsked::Asked(call))
+    }
+
     /// Returns the commands sent before `sent_before` whose effect nobody has seen, and marks them
     /// as sent now.
     ///
@@ -315,6 +361,16 @@ impl Db {
         .bind(now.as_millisecond())
         .fetch_all(&mut *tx)
         .await?;
+        let transfers = sqlx::query(
+            "UPDATE calls SET transfer_sent_at = ?2 WHERE transfer_until > ?2 AND transfer_sent_at <= ?1
+                AND status = 'answered'
+                AND EXISTS (SELECT 1 FROM boxes WHERE boxes.box = calls.box AND online = 1)
+             RETURNING id, box, transfer_wish, transfer_to",
+        )
+        .bind(sent_before.as_millisecond())
+        .bind(now.as_millisecond())
+        .fetch_all(&mut *tx)
+        .await?;
         tx.commit().await?;
         let mut resends = Vec::new();
         for row in &dials {
@@ -326,6 +382,14 @@ impl Db {
         for row in &cancels {
             let id = parsed("call id", row.try_get("id")?)?;
             resends.push(Resend::Cancel(id, parsed("box id", row.try_get("box")?)?));
+        }
+        for row in &transfers {
+            let command = TransferCommand {
+                call: parsed("call id", row.try_get("id")?)?,
+                wish: row.try_get("transfer_wish")?,
+                to: row.try_get("transfer_to")?,
+            };
+            resends.push(Resend::Transfer(command, parsed("box id", row.try_get("box")?)?));
         }
         Ok(resends)
     }

@@ -25,6 +25,12 @@ pub struct CampaignRow {
     pub why: String,
     /// Its settings.
     pub settings: serde_json::Value,
+    /// The share of its contacts that a gray release has come to, in percent; 0 before its first step, and without one.
+    pub share: u8,
+    /// The share that it could go on to if somebody says so; 0 for none.
+    pub share_next: u8,
+    /// Since when it has that share.
+    pub share_since: Timestamp,
     /// When it was made.
     pub created_at: Timestamp,
     /// When its state last changed.
@@ -223,6 +229,19 @@ impl Db {
         rows.iter().map(read_contact).collect()
     }
 
+    /// Returns a contact of a campaign and its state: `ready`, `held`, `calling` or `done`.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn contact(&self, campaign: &str, n: u64) -> Result<Option<(ContactRow, String)>, DbError> {
+        let row = sqlx::query("SELECT * FROM campaign_contacts WHERE campaign = ? AND n = ?")
+            .bind(campaign)
+            .bind(number(n))
+            .fetch_optional(self.reader())
+            .await?;
+        row.as_ref().map(|row| Ok((read_contact(row)?, row.try_get("state")?))).transpose()
+    }
+
     /// Takes a contact's call in: contact and call change together, or not at all. Returns false when the
     /// contact is not ready any more, or its campaign does not run.
     ///
@@ -397,8 +416,9 @@ pub(crate) async fn insert_contact(
     contact: &NewContact,
 ) -> Result<u64, DbError> {
     let done = sqlx::query(
-        "INSERT OR IGNORE INTO campaign_contacts (campaign, callee, variables, facts, external_id, priority)
-         VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO campaign_contacts (campaign, callee, variables, facts, external_id, priority, state)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, CASE WHEN EXISTS
+            (SELECT 1 FROM campaigns WHERE id = ?1 AND share BETWEEN 1 AND 99) THEN 'held' ELSE 'ready' END)",
     )
     .bind(campaign)
     .bind(contact.callee.reveal())
@@ -418,6 +438,9 @@ fn read(row: &SqliteRow) -> Result<CampaignRow, DbError> {
         state: row.try_get("state")?,
         why: row.try_get("why")?,
         settings: json("settings of a campaign", row.try_get("settings")?)?,
+        share: row.try_get("share")?,
+        share_next: row.try_get("share_next")?,
+        share_since: instant(row.try_get("share_since")?)?,
         created_at: instant(row.try_get("created_at")?)?,
         updated_at: instant(row.try_get("updated_at")?)?,
     })

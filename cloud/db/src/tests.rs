@@ -322,14 +322,18 @@ async fn a_silent_call_is_lost_but_never_given_up() {
 async fn a_refused_call_waits_again_and_a_late_refusal_changes_nothing() {
     let (_dir, db) = open().await;
     let call = carried(&db, 1).await;
-    let refusals = db.refused(call, &the_box(), "no channel", after(5), after(1)).await.unwrap();
+    let refusals = db.refused(call, &the_box(), "no channel", false, after(5), after(1)).await.unwrap();
     assert_eq!(refusals, Some(1));
     assert!(db.queued(after(4), 10).await.unwrap().is_empty());
     assert_eq!(db.queued(after(5), 10).await.unwrap().len(), 1);
 
     assert!(db.assign(call, &the_box(), after(5)).await.unwrap());
+    let refusals = db.refused(call, &the_box(), "full", true, after(6), after(5)).await.unwrap();
+    assert_eq!(refusals, Some(1), "a box that has its hands full is no fault of the call");
+
+    assert!(db.assign(call, &the_box(), after(6)).await.unwrap());
     db.accepted(call, &the_box(), after(6)).await.unwrap();
-    assert_eq!(db.refused(call, &the_box(), "late", after(9), after(7)).await.unwrap(), None);
+    assert_eq!(db.refused(call, &the_box(), "late", false, after(9), after(7)).await.unwrap(), None);
     assert_eq!(db.call(call).await.unwrap().unwrap().status, CallStatus::Dispatched);
 }
 

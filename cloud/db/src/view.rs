@@ -213,6 +213,18 @@ impl Db {
         load(&mut conn, id).await
     }
 
+    /// Says whether a call is over, as far as is known.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn is_over(&self, id: CallId) -> Result<bool, DbError> {
+        let row = sqlx::query("SELECT 1 FROM calls WHERE id = ? AND status = 'ended'")
+            .bind(id.to_string())
+            .fetch_optional(self.reader())
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Returns calls, the newest first.
     ///
     /// # Errors

@@ -30,6 +30,22 @@ pub struct Release {
     pub automatic: bool,
 }
 
+impl Release {
+    /// Says what is wrong with the plan, if anything is.
+    pub fn wrong(&self) -> Option<&'static str> {
+        let shares = [self.gate.good_outcome, self.gate.opt_out, self.gate.complaint, self.gate.no_match];
+        if self.steps.first().is_none_or(|first| *first == 0) || self.steps.last() != Some(&100) {
+            Some("the steps are shares in percent from 1 on, and the last is 100")
+        } else if !self.steps.is_sorted_by(|a, b| a < b) {
+            Some("each step is larger than the one before")
+        } else if !shares.iter().all(|share| (0.0..=1.0).contains(share)) {
+            Some("the shares of a gate are from 0 to 1")
+        } else {
+            None
+        }
+    }
+}
+
 /// What was seen at the present step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -116,6 +132,18 @@ mod tests {
             judge(&release, 5, &Seen { no_match: 61, ..seen }),
             Verdict::Halt("too many turns were not understood")
         );
+    }
+
+    #[test]
+    fn a_plan_that_goes_nowhere_is_wrong() {
+        let gate = Gate { least: 5, good_outcome: 0.2, opt_out: 0.05, complaint: 0.0, no_match: 0.3 };
+        let plan = |steps: &[u8]| Release { steps: steps.to_vec(), gate, automatic: true };
+        assert_eq!(plan(&[100]).wrong(), None);
+        assert_eq!(plan(&[1, 10, 100]).wrong(), None);
+        for steps in [&[][..], &[0, 100], &[10], &[10, 10, 100], &[50, 10, 100], &[50, 101]] {
+            assert!(plan(steps).wrong().is_some(), "{steps:?}");
+        }
+        assert!(Release { gate: Gate { opt_out: 5.0, ..gate }, ..plan(&[100]) }.wrong().is_some());
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Rules {
     pub opt_out_s: f32,
     /// The most turns that were not understood.
     pub dead_ends: u32,
+    /// The mood of the customer's words, from -1 to 1, at which a call that ends in it is remarked on.
+    pub mood: f32,
     /// Words that a robot may not say, in small letters.
     pub forbidden: Vec<String>,
 }
@@ -40,6 +42,7 @@ impl Default for Rules {
             wait_s: 2.0,
             opt_out_s: 10.0,
             dead_ends: 2,
+            mood: -0.5,
             forbidden: Vec::new(),
         }
     }
@@ -71,7 +74,8 @@ impl Severity {
 /// One thing that was wrong with a call.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Remark {
-    /// The rule: `disclosure`, `opt_out`, `forbidden_word`, `listed_word`, `silence`, `talk_over`, `slow_answer`, `dead_end`.
+    /// The rule: `disclosure`, `opt_out`, `forbidden_word`, `listed_word`, `silence`, `talk_over`, `slow_answer`, `dead_end`,
+    /// `upset`.
     pub rule: &'static str,
     /// How bad it is.
     pub severity: Severity,
@@ -96,6 +100,8 @@ pub struct Inspection {
     pub longest_wait_s: f32,
     /// Turns that were not understood, or in which nothing was heard.
     pub dead_ends: u32,
+    /// The mood of the customer's words in the last turn, from -1, furious, over 0, even or unknown, to 1, delighted.
+    pub mood: f32,
     /// Whether what must be told was told and heard out; absent where nobody answered.
     pub disclosed: Option<bool>,
     /// What was wrong.
@@ -114,6 +120,7 @@ pub fn inspect(record: &CallRecord, script: &Script, rules: &Rules) -> Inspectio
         longest_wait_s: speech.longest_wait(),
         dead_ends: u32::try_from(record.turns.iter().filter(|turn| is_dead_end(turn)).count())
             .unwrap_or(u32::MAX),
+        mood: last_mood(record),
         ..Inspection::default()
     };
     let found = &mut inspection.remarks;
@@ -147,6 +154,10 @@ pub fn inspect(record: &CallRecord, script: &Script, rules: &Rules) -> Inspectio
     if inspection.dead_ends > rules.dead_ends {
         let what = format!("{} turns led nowhere; {} are the limit", inspection.dead_ends, rules.dead_ends);
         found.push(Remark { rule: "dead_end", severity: Severity::Major, turn: None, what });
+    }
+    if inspection.mood <= rules.mood {
+        let what = format!("the customer's last words were angry ({:.2})", inspection.mood);
+        found.push(Remark { rule: "upset", severity: Severity::Major, turn: None, what });
     }
     let lost: u32 = inspection.remarks.iter().map(|remark| remark.severity.points()).sum();
     inspection.score = 100_u32.saturating_sub(lost);
@@ -225,6 +236,11 @@ fn estimate(text: &str, chinese: bool) -> f32 {
 fn is_dead_end(turn: &TurnRecord) -> bool {
     let because = turn.decision.because.as_str();
     ["no match", "no input", "limit of", "hand-over rule"].iter().any(|start| because.starts_with(start))
+}
+
+fn last_mood(record: &CallRecord) -> f32 {
+    let last = record.turns.iter().rfind(|turn| turn.customer.is_some());
+    last.map_or(0.0, |turn| turn.decision.understanding.sentiment)
 }
 
 /// Says whether the opening was heard as far as it is protected, or to its end where it is not.

@@ -63,6 +63,19 @@ fn a_call_that_went_well_has_nothing_to_remark_on() {
 }
 
 #[test]
+fn a_customer_who_leaves_in_anger_is_remarked_on_and_one_who_calmed_down_is_not() {
+    let mut record = good();
+    record["turns"][1]["decision"]["understanding"]["sentiment"] = json!(-0.7);
+    assert_eq!(broken(&record, &Rules::default()), ["upset"]);
+    let mut calm = record["turns"][1].clone();
+    calm["decision"]["understanding"]["sentiment"] = json!(0.2);
+    calm["customer"]["start_s"] = json!(9.0);
+    calm["customer"]["end_s"] = json!(9.2);
+    record["turns"].as_array_mut().unwrap().push(calm);
+    assert!(!broken(&record, &Rules::default()).contains(&"upset"));
+}
+
+#[test]
 fn a_call_that_nobody_answered_is_not_inspected() {
     let mut record = good();
     record["answered"] = Value::Null;

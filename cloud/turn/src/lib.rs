@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use serde_json::Value;
 use trunkline_dialogue::action::{Entity, Event, Heard};
-use trunkline_dialogue::{Script, State, expects, start, step};
+use trunkline_dialogue::{Script, State, expects, next_prompts, start, step};
 use trunkline_nlu::{Engine, EngineError, IntentExamples, Locale};
 use trunkline_wire::{ActionV1, EntityV1, TurnEvent, TurnReply, TurnRequest, UnderstandingV1};
 
@@ -73,6 +73,7 @@ pub fn answer(
             reply.node = decision.node;
             reply.because = decision.because;
             reply.actions = decision.actions;
+            reply.next = decision.next;
             reply.understanding = decision.understanding;
         }
         Err(error) => reply.error = error,
@@ -85,6 +86,7 @@ struct Decision {
     node: String,
     because: String,
     actions: Vec<ActionV1>,
+    next: Vec<String>,
     understanding: UnderstandingV1,
 }
 
@@ -114,11 +116,13 @@ fn decide(
                 text: text.clone(),
                 intent: understanding.intent.clone(),
                 score: understanding.score,
+                sentiment: understanding.sentiment,
                 entities: understanding.entities.iter().map(entity).collect(),
             })
         }
     };
     let step = step(script, &state, &event, request.elapsed_s);
+    let next = next_prompts(script, &step.state);
     let state =
         serde_json::to_value(&step.state).map_err(|error| format!("the state cannot be written: {error}"))?;
     Ok(Decision {
@@ -126,6 +130,7 @@ fn decide(
         node: step.node,
         because: step.because,
         actions: step.actions.iter().map(ActionV1::from).collect(),
+        next,
         understanding,
     })
 }
@@ -148,6 +153,7 @@ fn understand(
         score: understood.decision.score,
         layer: layer.as_str().unwrap_or_default().to_owned(),
         top: understood.decision.top,
+        sentiment: understood.sentiment,
         entities: understood
             .entities
             .into_iter()
@@ -175,6 +181,8 @@ fn empty(request: &TurnRequest) -> TurnReply {
         because: String::new(),
         actions: Vec::new(),
         understanding: UnderstandingV1::default(),
+        next: Vec::new(),
+        budget_ms: request.budget_ms,
         took_us: 0,
         pending_ms: 0,
         error: String::new(),

@@ -11,11 +11,12 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use trunkline_db::{CampaignRow, ContactRow, DbError, NewCall, Settling};
+use trunkline_db::{CampaignRow, ContactRow, Db, DbError, EndedAlike, NewCall, Settling};
 use trunkline_dialer::allot::{Demand, Grant, Line, allot};
 use trunkline_dialer::campaign::Fuse;
 use trunkline_dialer::pacing::{Limits, robot_aware};
 use trunkline_dialer::preflight::{Preflight, report};
+use trunkline_dialer::release::{Release, Seen, Verdict as Step, judge};
 use trunkline_dialer::retry::{Cause, Next, Rules, next};
 use trunkline_dialogue::Script;
 use trunkline_model::{CallId, Disposition, E164, ScriptId};
@@ -70,6 +71,133 @@ pub struct CampaignSettings {
     /// Where its calls are reported to.
     #[serde(default)]
     pub callback_url: Option<String>,
+    /// Who says when a contact is called.
+    #[serde(default)]
+    pub mode: Mode,
+    /// How it begins with a few contacts and widens; absent for all at once.
+    #[serde(default)]
+    pub release: Option<ReleaseSettings>,
+}
+
+/// Who says when a contact is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The dialer.
+    #[default]
+    Robot,
+    /// A person, who looks at each contact first.
+    Preview,
+}
+
+/// A gray release of a campaign.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseSettings {
+    /// The steps, and what must hold before the next.
+    pub plan: Release,
+    /// The variable whose number is what a contact is worth: the least comes first. By the order of the contacts
+    /// where there is none.
+    #[serde(default)]
+    pub value: String,
+    /// Codes of good outcomes.
+    pub good: Vec<String>,
+    /// Codes of outcomes that are complaints.
+    #[serde(default)]
+    pub complaints: Vec<String>,
+}
+
+impl ReleaseSettings {
+    fn seen(&self, ended: &[EndedAlike]) -> Seen {
+        let sum = |count: &dyn Fn(&EndedAlike) -> u64| {
+            u32::try_from(ended.iter().map(count).sum::<u64>()).unwrap_or(u32::MAX)
+        };
+        let of = |codes: &[String], alike: &EndedAlike| {
+            if codes.contains(&alike.outcome) { alike.calls } else { 0 }
+        };
+        Seen {
+            conversations: sum(&|alike| alike.calls),
+            good: sum(&|alike| of(&self.good, alike)),
+            opt_outs: sum(&|alike| if alike.suppress { alike.calls } else { 0 }),
+            complaints: sum(&|alike| of(&self.complaints, alike)),
+            turns: sum(&|alike| alike.turns),
+            no_match: sum(&|alike| alike.dead_ends),
+        }
+    }
+}
+
+/// What became of the wish to call a contact.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Began {
+    /// The call is under way.
+    Started(CallId),
+    /// The gate says later.
+    Waits(Timestamp, &'static str),
+    /// The contact is not called at all, for this reason.
+    Never(String),
+    /// It is not ready any more, or its campaign does not run.
+    Gone,
+}
+
+/// Calls a contact of a running campaign, if the gate lets it through. Contact and call change together.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn call_contact(
+    db: &Db,
+    gate: &Gate,
+    (campaign, settings, script): (&str, &CampaignSettings, &Script),
+    contact: &ContactRow,
+    now: Timestamp,
+) -> Result<Began, DbError> {
+    let facts = facts_of(contact, settings);
+    let id = CallId::new(Uuid::now_v7());
+    let ask = Ask {
+        call: id,
+        callee: &contact.callee,
+        caller_id: settings.caller_id.as_ref(),
+        facts: &facts,
+        campaign: Some(campaign),
+    };
+    match gate.judge(db, &ask, script, None, now).await?.verdict {
+        Verdict::Allow => {}
+        Verdict::Defer { until, reason } => {
+            db.contact_waits(contact.n, until, reason.as_str()).await?;
+            return Ok(Began::Waits(until, reason.as_str()));
+        }
+        Verdict::Skip { reason } | Verdict::Block { reason } => {
+            db.contact_done(contact.n, reason.as_str()).await?;
+            return Ok(Began::Never(reason.as_str().to_owned()));
+        }
+    }
+    let mut variables = settings.variables.clone();
+    variables.extend(contact.variables.clone());
+    let Ok(variables) = script.check_variables(&variables) else {
+        let why = "its variables do not fit the script";
+        db.contact_done(contact.n, why).await?;
+        return Ok(Began::Never(why.to_owned()));
+    };
+    let call = NewCall {
+        id,
+        callee: contact.callee.clone(),
+        caller_id: settings.caller_id.clone(),
+        script: ScriptRef { id: script.id().clone(), version: script.version().clone() },
+        variables,
+        external_id: contact.external_id.clone(),
+        callback_url: settings.callback_url.clone(),
+        not_before: now,
+        not_after: now.saturating_add(LEASE).unwrap_or(now),
+        facts: facts.to_json(),
+        priority: 0,
+        campaign: Some((campaign.to_owned(), contact.n)),
+        trace: String::new(),
+        idempotency: None,
+    };
+    Ok(if db.start_contact(campaign, contact.n, &call, now).await? {
+        Began::Started(id)
+    } else {
+        Began::Gone
+    })
 }
 
 fn one() -> u32 {
@@ -202,7 +330,7 @@ impl Worker {
         for row in self.db.campaigns(Some("running")).await? {
             let Some(campaign) = self.usable(row, now).await? else { continue };
             self.settle_all(&campaign, now).await?;
-            if !self.fused(&campaign, now).await? {
+            if !self.fused(&campaign, now).await? && self.released(&campaign, now).await? {
                 running.push(campaign);
             }
         }
@@ -211,7 +339,10 @@ impl Worker {
         }
         let mut ready: Vec<Vec<ContactRow>> = Vec::new();
         for campaign in &running {
-            ready.push(self.db.ready_contacts(&campaign.row.id, now, LOOKED_AT).await?);
+            ready.push(match campaign.settings.mode {
+                Mode::Robot => self.db.ready_contacts(&campaign.row.id, now, LOOKED_AT).await?,
+                Mode::Preview => Vec::new(),
+            });
         }
         for Grant { campaign, calls, .. } in self.shares(&running, &ready).await? {
             let Ok(at) = usize::try_from(campaign) else { continue };
@@ -269,6 +400,44 @@ impl Worker {
         let Some(why) = fuse.blown(&ends, now) else { return Ok(false) };
         tracing::warn!(campaign = campaign.row.id, why, "A campaign's fuse blew: it is paused");
         self.db.move_campaign(&campaign.row.id, "running", "paused", &why, now).await
+    }
+
+    /// Moves a gray release on. Says whether the campaign still runs.
+    async fn released(&self, campaign: &Running, now: Timestamp) -> Result<bool, DbError> {
+        let Some(release) = &campaign.settings.release else { return Ok(true) };
+        let row = &campaign.row;
+        let first = release.plan.steps.first().copied().unwrap_or(100);
+        if row.share == 0 {
+            tracing::info!(campaign = row.id, share = first, "A gray release begins");
+            self.db.set_share(&row.id, first, &release.value, now).await?;
+            return Ok(true);
+        }
+        // Nothing of before the campaign was last started counts.
+        let since = row.share_since.max(row.updated_at);
+        let seen = release.seen(&self.db.ended_alike(&row.id, since).await?);
+        match judge(&release.plan, row.share, &seen) {
+            Step::Wait | Step::Done => Ok(true),
+            Step::Widen(next) => {
+                tracing::info!(campaign = row.id, share = next, ?seen, "A gray release widens");
+                self.db.set_share(&row.id, next, &release.value, now).await?;
+                Ok(true)
+            }
+            Step::Ready(next) => {
+                self.db.share_could_be(&row.id, next).await?;
+                Ok(true)
+            }
+            Step::Halt(why) => {
+                tracing::warn!(
+                    campaign = row.id,
+                    why,
+                    ?seen,
+                    "A gate of a gray release does not hold: it is paused"
+                );
+                let why = format!("gray release at {} %: {why}", row.share);
+                self.db.move_campaign(&row.id, "running", "paused", &why, now).await?;
+                Ok(false)
+            }
+        }
     }
 
     /// Shares the free channels of all boxes out.
@@ -333,53 +502,8 @@ impl Worker {
         let mut started = 0;
         while started < calls && !ready.is_empty() {
             let contact = ready.remove(0);
-            let facts = facts_of(&contact, &campaign.settings);
-            let id = CallId::new(Uuid::now_v7());
-            let ask = Ask {
-                call: id,
-                callee: &contact.callee,
-                caller_id: campaign.settings.caller_id.as_ref(),
-                facts: &facts,
-                campaign: Some(&campaign.row.id),
-            };
-            let decision = self.gate.judge(&self.db, &ask, &campaign.script, None, now).await?;
-            match decision.verdict {
-                Verdict::Allow => {}
-                Verdict::Defer { until, reason } => {
-                    self.db.contact_waits(contact.n, until, reason.as_str()).await?;
-                    continue;
-                }
-                Verdict::Skip { reason } | Verdict::Block { reason } => {
-                    self.db.contact_done(contact.n, reason.as_str()).await?;
-                    continue;
-                }
-            }
-            let mut variables = campaign.settings.variables.clone();
-            variables.extend(contact.variables.clone());
-            let Ok(variables) = campaign.script.check_variables(&variables) else {
-                self.db.contact_done(contact.n, "its variables do not fit the script").await?;
-                continue;
-            };
-            let call = NewCall {
-                id,
-                callee: contact.callee.clone(),
-                caller_id: campaign.settings.caller_id.clone(),
-                script: ScriptRef {
-                    id: campaign.script.id().clone(),
-                    version: campaign.script.version().clone(),
-                },
-                variables,
-                external_id: contact.external_id.clone(),
-                callback_url: campaign.settings.callback_url.clone(),
-                not_before: now,
-                not_after: now.saturating_add(LEASE).unwrap_or(now),
-                facts: facts.to_json(),
-                priority: 0,
-                campaign: Some((campaign.row.id.clone(), contact.n)),
-                trace: String::new(),
-                idempotency: None,
-            };
-            if self.db.start_contact(&campaign.row.id, contact.n, &call, now).await? {
+            let of = (campaign.row.id.as_str(), &campaign.settings, &*campaign.script);
+            if let Began::Started(id) = call_contact(&self.db, &self.gate, of, &contact, now).await? {
                 started += 1;
                 self.hub.changed(id);
                 self.wakers.dispatcher();

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use trunkline_db::{BoxRow, Call, DbError, Resend};
 use trunkline_model::{BoxId, CallId, Callee, Disposition};
 use trunkline_policy::Verdict;
-use trunkline_wire::{CancelCommand, DialCommand, DialReply, topic};
+use trunkline_wire::{CancelCommand, DialCommand, DialReply, TransferCommand, topic};
 
 use crate::broker::envelope;
 use crate::{Ask, BrokerError, ContactFacts, Publication, Qos, Stop, Worker};
@@ -18,6 +18,8 @@ pub const RESEND_AFTER: Duration = Duration::from_secs(5);
 /// After so many refusals the call has failed.
 pub const MAX_REFUSALS: u32 = 5;
 
+/// How long a call waits that a box had no room for.
+const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 const SKIP_PAUSE: SignedDuration = SignedDuration::from_secs(15);
 const IDLE: Duration = Duration::from_millis(500);
 const BATCH: u32 = 200;
@@ -88,6 +90,7 @@ impl Worker {
             match resend {
                 Resend::Dial(call, to) => self.send_dial(&call, &to, now).await?,
                 Resend::Cancel(call, to) => self.send_cancel(call, &to).await?,
+                Resend::Transfer(command, to) => self.send_transfer(command, &to).await?,
             }
         }
 
@@ -219,6 +222,19 @@ impl Worker {
         Ok(())
     }
 
+    async fn send_transfer(&self, command: TransferCommand, to: &BoxId) -> Result<(), DispatchError> {
+        self.broker
+            .publish(Publication {
+                topic: topic::req_transfer(to),
+                payload: envelope(to, 0, "transfer", "", command)?,
+                qos: Qos::AtLeastOnce,
+                expiry: Some(RESEND_AFTER),
+                correlation: None,
+            })
+            .await?;
+        Ok(())
+    }
+
     pub(crate) async fn dial_answered(
         &self,
         by: &BoxId,
@@ -229,8 +245,9 @@ impl Worker {
             return self.db.accepted(reply.call, by, now).await;
         }
         let before = self.db.call(reply.call).await?.map_or(0, |call| call.refusals);
-        let retry_at = now.saturating_add(pause_after(before)).unwrap_or(now);
-        let refusals = self.db.refused(reply.call, by, &reply.reason, retry_at, now).await?;
+        let pause = if reply.busy { BUSY_PAUSE } else { pause_after(before) };
+        let retry_at = now.saturating_add(pause).unwrap_or(now);
+        let refusals = self.db.refused(reply.call, by, &reply.reason, reply.busy, retry_at, now).await?;
         if let Some(refusals) = refusals {
             tracing::warn!(call.id = %reply.call, box.id = %by, refusals, "The box refused the call");
             if refusals >= MAX_REFUSALS {

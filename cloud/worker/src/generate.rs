@@ -78,9 +78,15 @@ impl Generator {
         Ok(Self { config, client, words, made: Mutex::default() })
     }
 
-    /// Returns for how long words have to be waited for; `None` for an answer with fixed words only.
-    pub fn wanted(&self, reply: &TurnReply) -> Option<Duration> {
-        let budgets = reply.actions.iter().filter_map(|action| Some(wish(action)?.1.budget_ms));
+    /// Returns for how long words have to be waited for, which is not at all where they are known from the draft;
+    /// `None` for an answer with fixed words only.
+    pub fn wanted(&self, request: &TurnRequest, reply: &TurnReply) -> Option<Duration> {
+        let made = self.lock();
+        let budgets = reply.actions.iter().enumerate().filter_map(|(at, action)| {
+            let known = made.texts.contains_key(&(request.call, request.turn, request.rev, at));
+            let budget_ms = wish(action)?.1.budget_ms;
+            Some(if known { 0 } else { budget_ms })
+        });
         budgets.max().map(|ms| Duration::from_millis(u64::from(ms)))
     }
 
@@ -305,9 +311,14 @@ mod tests {
             elapsed_s: 3,
             budget_ms: 900,
         };
-        assert_eq!(generator.wanted(&reply), Some(Duration::from_millis(300)));
+        assert_eq!(generator.wanted(&request, &reply), Some(Duration::from_millis(300)));
         generator.fill(&request, &mut reply).await;
         assert!(matches!(&reply.actions[0], ActionV1::Say { text, .. } if text == "我记下了。"));
         assert_eq!(reply.because, "intent yes; fixed wording: not reached");
+        assert_eq!(
+            generator.wanted(&request, &reply),
+            Some(Duration::ZERO),
+            "the final turn asks nobody again"
+        );
     }
 }

@@ -108,9 +108,11 @@ impl TurnService {
         };
         if reply.error.is_empty()
             && let Some(generator) = &self.worker.generator
-            && let Some(wait) = generator.wanted(&reply)
+            && let Some(wait) = generator.wanted(&request, &reply)
         {
-            self.send(&message, envelope.sess, &envelope.trace, &pending(&request, wait)).await;
+            if !wait.is_zero() {
+                self.send(&message, envelope.sess, &envelope.trace, &pending(&request, wait)).await;
+            }
             generator.fill(&request, &mut reply).await;
         }
         // From its arrival, so that waiting for a processor shows in the figures.
@@ -140,6 +142,12 @@ impl TurnService {
             }
         };
         let worker = &self.worker;
+        match worker.db.is_over(request.call).await {
+            Ok(false) => {}
+            Ok(true) => return Some(refusal(request, "this call is over")),
+            // Who was let in a moment ago is not turned away for that.
+            Err(error) => tracing::warn!(error = %Chain(&error), "Whether a call is over could not be read"),
+        }
         let script = match worker.scripts.version(&facts.version, &worker.db, &worker.engine).await {
             Ok(Some(script)) => script,
             Ok(None) => return Some(refusal(request, "unknown script")),

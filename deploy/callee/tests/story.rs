@@ -92,6 +92,7 @@ fn talk(name: &str, script: &Script, engine: &Engine, slips: bool) -> (String, u
             intent: understood.decision.intent,
             score: understood.decision.score,
             entities: entities.collect(),
+            sentiment: understood.sentiment,
         });
     }
     panic!("{name} and the robot talk for ever");

@@ -377,6 +377,9 @@ impl Show {
         print!("           → node {}", decision.node);
         if turn.customer.is_some() {
             print!("  intent {intent} {:.2} ({})", understood.score, understood.layer);
+            if understood.sentiment.abs() >= 0.3 {
+                print!("  mood {:+.1}", understood.sentiment);
+            }
         }
         println!("  [{}]{}", decision.because, if decision.local { "  decided on the box" } else { "" });
         if let Some(latency) = &turn.latency {

@@ -365,6 +365,7 @@ fn understood(
             intent: found.decision.intent,
             score: found.decision.score,
             entities: entities.collect(),
+            sentiment: found.sentiment,
         }
     };
     Ok(testing::run(script, &understand))

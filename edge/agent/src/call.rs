@@ -45,6 +45,7 @@ pub(crate) enum Message {
     Reply(Box<TurnReply>),
     OwnReply(Box<TurnReply>),
     Cancel,
+    HandOver { wish: u32, to: Option<String> },
     Prepared(Result<Box<Prepared>, String>),
     Rendering { done: usize, of: usize },
     Transcript { pause: u32, transcript: Transcript },
@@ -438,6 +439,7 @@ impl Driver {
             Message::Reply(reply) => self.core.handle_reply(now, *reply),
             Message::OwnReply(reply) => self.core.handle_own_reply(now, *reply),
             Message::Cancel => self.core.handle_cancel(now),
+            Message::HandOver { wish, to } => self.core.handle_hand_over(now, wish, to),
             Message::Prepared(Ok(prepared)) => {
                 let Prepared { script, voice, words, floor } = *prepared;
                 self.voice = Some(voice);

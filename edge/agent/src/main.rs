@@ -3,6 +3,7 @@
 //! Everything that decides lives in the crates around this one; here are sockets, threads, files
 //! and the order in which they are started and stopped.
 
+mod admission;
 mod blobs;
 mod call;
 mod config;

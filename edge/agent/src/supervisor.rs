@@ -18,6 +18,7 @@ use trunkline_line::{MediaHandle, RecorderHandle};
 use trunkline_model::{CallId, Callee, Disposition};
 use trunkline_wire::{CallRecord, DialCommand, DialReply};
 
+use crate::admission::too_late;
 use crate::blobs::Blobs;
 use crate::call::{self, Message};
 use crate::config::Config;
@@ -76,6 +77,11 @@ pub(crate) async fn run(
                         let _ = call.send(Message::Cancel);
                     }
                 }
+                Some(Down::Transfer(command)) => {
+                    if let Some(call) = calls.get(&command.call) {
+                        let _ = call.send(Message::HandOver { wish: command.wish, to: command.to });
+                    }
+                }
                 Some(Down::Suppress(command)) => {
                     let upto = tokio::task::block_in_place(|| shared.gate.suppress(&command));
                     shared.uplink.suppressed(upto);
@@ -86,17 +92,22 @@ pub(crate) async fn run(
                         None
                     } else {
                         refusal(&shared, &command, calls.len(), stopping).map_or_else(
-                            || take(&shared, *command, &mut calls, &done_tx).err(),
+                            || take(&shared, *command, &mut calls, &done_tx).err().map(Refusal::Fault),
                             Some,
                         )
                     };
-                    if let Some(reason) = &refused {
-                        warn!(call.id = %id, reason, "Call not taken");
+                    let busy = matches!(&refused, Some(Refusal::Busy(_)));
+                    let reason = refused.as_ref().map(|refusal| refusal.reason().to_owned());
+                    match &refused {
+                        Some(Refusal::Busy(reason)) => info!(call.id = %id, reason, "Call not taken for now"),
+                        Some(Refusal::Fault(reason)) => warn!(call.id = %id, reason, "Call not taken"),
+                        None => {}
                     }
                     shared.uplink.dial_reply(DialReply {
                         call: id,
                         accepted: refused.is_none(),
-                        reason: refused.unwrap_or_default(),
+                        reason: reason.unwrap_or_default(),
+                        busy,
                     });
                 }
             },
@@ -122,17 +133,43 @@ pub(crate) async fn run(
     }
 }
 
+/// Why a call is not taken.
+enum Refusal {
+    /// It will be in a moment.
+    Busy(String),
+    /// Something is in its way.
+    Fault(String),
+}
+
+impl Refusal {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Busy(reason) | Self::Fault(reason) => reason,
+        }
+    }
+}
+
 /// Says why a call cannot be taken now; `None` when it can.
-fn refusal(shared: &Shared, command: &DialCommand, busy: usize, stopping: bool) -> Option<String> {
+fn refusal(shared: &Shared, command: &DialCommand, busy: usize, stopping: bool) -> Option<Refusal> {
+    obstacle(shared, command, stopping).map(Refusal::Fault).or_else(|| full(shared, busy).map(Refusal::Busy))
+}
+
+fn full(shared: &Shared, busy: usize) -> Option<String> {
+    let channels = shared.config.channels;
+    if busy >= channels as usize {
+        return Some(format!("all {channels} channels are in use"));
+    }
+    let expected = too_late(&shared.speech.pool.stats(), busy)?;
+    Some(format!("recognition would take {} ms with one call more", expected.as_millis()))
+}
+
+fn obstacle(shared: &Shared, command: &DialCommand, stopping: bool) -> Option<String> {
     let config = &shared.config;
     if stopping {
         return Some("the box is stopping".to_owned());
     }
     if shared.uplink.with_store(|store| store.was_filed(command.call.as_uuid().as_bytes())).unwrap_or(false) {
         return Some("this call is over and its record was filed".to_owned());
-    }
-    if busy >= config.channels as usize {
-        return Some(format!("all {} channels are in use", config.channels));
     }
     if Timestamp::now() > command.before {
         return Some("the instant by which it had to be dialled has passed".to_owned());

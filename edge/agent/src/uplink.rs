@@ -23,7 +23,7 @@ use trunkline_model::{BoxId, CallId};
 use trunkline_store::OutboxStore;
 use trunkline_wire::{
     Ack, Birth, CancelCommand, DialCommand, DialReply, Envelope, MAX_MESSAGE, SuppressCommand, SuppressReply,
-    TrunkReport, TurnReply, TurnRequest, WIRE_VERSION, parse, topic,
+    TransferCommand, TrunkReport, TurnReply, TurnRequest, WIRE_VERSION, parse, topic,
 };
 use uuid::Uuid;
 
@@ -39,6 +39,7 @@ const REQUESTS: usize = 64;
 pub(crate) enum Down {
     Dial(Box<DialCommand>),
     Cancel(CallId),
+    Transfer(TransferCommand),
     Reply(Box<TurnReply>),
     Suppress(Box<SuppressCommand>),
 }
@@ -324,6 +325,7 @@ async fn connection(
                         topic::turn_res(id),
                         topic::req_dial(id),
                         topic::req_cancel(id),
+                        topic::req_transfer(id),
                         topic::req_suppress(id),
                     ];
                     let filters = filters.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
@@ -488,6 +490,9 @@ fn on_message(uplink: &Uplink, name: &str, payload: &[u8], down: &mpsc::Unbounde
         }
         "req/cancel" => {
             parse::<Envelope<CancelCommand>>(payload).map(|command| Some(Down::Cancel(command.body.call)))
+        }
+        "req/transfer" => {
+            parse::<Envelope<TransferCommand>>(payload).map(|command| Some(Down::Transfer(command.body)))
         }
         "req/suppress" => parse::<Envelope<SuppressCommand>>(payload)
             .map(|command| Some(Down::Suppress(Box::new(command.body)))),

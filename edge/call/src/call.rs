@@ -82,7 +82,11 @@ pub struct Call {
     no_input_at: Option<Instant>,
     transfer: Option<Transfer>,
     transfers: Vec<TransferRecord>,
+    /// The wishes for a hand-over from outside that came so far.
+    wishes: u32,
     speaking: bool,
+    /// When the speech that runs, or was heard last, was noticed.
+    speech_began: Option<Instant>,
     barged_in: bool,
     utterance: Option<Utterance>,
     /// The answer that can still be taken back.
@@ -129,7 +133,9 @@ impl Call {
             no_input_at: None,
             transfer: None,
             transfers: Vec::new(),
+            wishes: 0,
             speaking: false,
+            speech_began: None,
             barged_in: false,
             utterance: None,
             undo: None,
@@ -289,6 +295,7 @@ impl Call {
         match news {
             Hearing::SpeechStarted => {
                 self.speaking = true;
+                self.speech_began = Some(now);
                 self.try_barge_in(now);
             }
             Hearing::Paused { pause, speech_end } => {

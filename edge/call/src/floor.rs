@@ -1,5 +1,9 @@
 //! Does this take the floor? What people say while they listen (嗯, 对对, uh-huh) is no turn.
 
+use std::time::Duration;
+
+use trunkline_wire::UnderstandingV1;
+
 /// What was said over a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Over {
@@ -55,6 +59,15 @@ const AGREEMENT: &[&str] = &[
     "all right",
     "fine",
 ];
+
+/// Speech over a prompt that is shorter than this takes the floor only when it means something here.
+pub(crate) const SHORT: Duration = Duration::from_millis(900);
+
+/// Tells whether an intent or a value was found in the words. There is none in a sign of listening that was written
+/// as other words, in a cough, and in a word from the next room.
+pub(crate) fn is_meant(understood: &UnderstandingV1) -> bool {
+    understood.intent.is_some() || !understood.entities.is_empty()
+}
 
 /// Tells what the words are, whatever was asked.
 pub(crate) fn classify(text: &str) -> Over {
@@ -148,6 +161,14 @@ mod tests {
         ] {
             assert_eq!(classify(turn), Over::Turn, "{turn}");
         }
+    }
+
+    #[test]
+    fn an_intent_or_a_value_is_meant_and_nothing_else_is() {
+        let intent = UnderstandingV1 { intent: Some("no".to_owned()), ..UnderstandingV1::default() };
+        let date = serde_json::json!({ "entities": [{ "kind": "date", "value": "2026-11-27" }] });
+        let date: UnderstandingV1 = serde_json::from_value(date).unwrap();
+        assert!(is_meant(&intent) && is_meant(&date) && !is_meant(&UnderstandingV1::default()));
     }
 
     #[test]

@@ -135,8 +135,7 @@ impl World {
                 Output::Stop => self.orders.push("stop"),
                 Output::ForgetTurn => self.orders.push("forget"),
                 Output::Dial => self.orders.push("dial"),
-                Output::Transfer { to, .. } => {
-                    assert_eq!(to, "branch");
+                Output::Transfer { .. } => {
                     self.orders.push("transfer");
                 }
                 Output::TransferOver => self.orders.push("let go"),
@@ -163,10 +162,15 @@ impl World {
 
     /// The customer says `text`, and her turn ends `silence` after it.
     fn says(&mut self, text: &str) {
+        self.says_for(text, Duration::from_secs(1));
+    }
+
+    /// The same with so much speech.
+    fn says_for(&mut self, text: &str, length: Duration) {
         let start = self.now;
         self.call.handle_hearing(self.now, Hearing::SpeechStarted);
         self.settle();
-        self.now += Duration::from_secs(1);
+        self.now += length;
         self.pauses += 1;
         let (pause, speech_end) = (self.pauses, self.now);
         self.now += Duration::from_millis(120);
@@ -209,9 +213,11 @@ fn answer(script: &Script, request: &TurnRequest, cloud: fn(&str) -> Option<&'st
         Vec::new()
     };
     let intent = cloud(text).map(str::to_owned);
-    let heard = Heard { text: text.clone(), intent: intent.clone(), score: 0.9, entities };
+    let heard = Heard { text: text.clone(), intent: intent.clone(), score: 0.9, entities, sentiment: 0.0 };
     let step = trunkline_dialogue::step(script, &state, &Event::Heard(heard), request.elapsed_s);
     TurnReply {
+        next: trunkline_dialogue::next_prompts(script, &step.state),
+        budget_ms: request.budget_ms,
         call: request.call,
         turn: request.turn,
         rev: request.rev,
@@ -322,6 +328,21 @@ fn a_noise_over_a_prompt_holds_it_and_lets_it_go_on() {
     world.call.handle_hearing(world.now, Hearing::FalseStart);
     world.settle();
     assert_eq!(world.orders[world.orders.len() - 3..], ["pause", "forget", "resume"]);
+}
+
+#[test]
+fn short_words_over_a_prompt_that_mean_nothing_do_not_take_the_floor_and_longer_ones_do() {
+    for (text, ms, is_taken) in [("ramil", 400, false), ("no", 400, true), ("ramil ramil ramil", 1_600, true)]
+    {
+        let mut world = World::answered();
+        world.hear_out();
+        world.says("yes");
+        world.now += Duration::from_secs(1);
+        let (played, orders) = (world.played.len(), world.orders.len());
+        world.says_for(text, Duration::from_millis(ms));
+        assert_eq!(world.played.len() > played, is_taken, "{text}: {:?}", world.orders);
+        assert_eq!(world.orders[orders..].contains(&"resume"), !is_taken, "{text}: {:?}", world.orders);
+    }
 }
 
 #[test]

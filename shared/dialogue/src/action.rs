@@ -19,6 +19,11 @@ pub enum Event {
         /// Why, in the field's words: `busy`, `no_answer`, `declined`, `refused`.
         reason: String,
     },
+    /// Somebody outside the call wants a person to take it over.
+    HandOver {
+        /// Where to, by a name that the box's configuration knows; as the script has it when absent.
+        to: Option<String>,
+    },
     /// The customer hung up. The step that takes it yields the outcome and nothing to say.
     HungUp,
 }
@@ -34,6 +39,8 @@ pub struct Heard {
     pub score: f32,
     /// Values found in the text.
     pub entities: Vec<Entity>,
+    /// The mood of the words, from -1, furious, over 0, even or unknown, to 1, delighted.
+    pub sentiment: f32,
 }
 
 /// A value found in what the customer said.

@@ -6,13 +6,14 @@
 //! plain   = "not" plain | term [ ("==" | "!=" | "<" | "<=" | ">" | ">=") term ]
 //! term    = "(" guard ")" | "true" | "false" | number | "text" | name
 //! name    = "var." id | "slot." id | "intent." id | "heard." id | "visited." id | "arm." id "." id
-//!         | "no_match" | "no_input" | "turns" | "answered_s"
+//!         | "no_match" | "no_input" | "upset" | "turns" | "answered_s"
 //! ```
 //!
 //! A variable or slot by itself asks whether it has a value; compared, it is its value, and one that
 //! has none is equal to nothing and neither less nor more. `intent.x` is what was just heard, `heard.x`
-//! what was heard at any time, `visited.x` a node passed, `arm.x.y` the arm `y` of experiment `x`. `no_match` and `no_input` count how often
-//! that happened since the customer was last understood.
+//! what was heard at any time, `visited.x` a node passed, `arm.x.y` the arm `y` of experiment `x`. `no_match` and
+//! `no_input` count how often that happened since the customer was last understood, `upset` how many turns in a
+//! row were spoken in angry words.
 //!
 //! **Invariant:** names and types are checked when a guard is read, so evaluating one cannot fail; there
 //! are no loops, calls or side effects.
@@ -72,6 +73,7 @@ pub(crate) trait Facts {
 pub(crate) enum Counter {
     NoMatch,
     NoInput,
+    Upset,
     Turns,
     AnsweredSecs,
 }
@@ -485,6 +487,7 @@ impl Parser<'_> {
             "false" => return Ok(Term::Truth(Expr::Const(false))),
             "no_match" => return counter(Counter::NoMatch),
             "no_input" => return counter(Counter::NoInput),
+            "upset" => return counter(Counter::Upset),
             "turns" => return counter(Counter::Turns),
             "answered_s" => return counter(Counter::AnsweredSecs),
             _ => {}
@@ -534,8 +537,8 @@ impl Parser<'_> {
             _ => Err(error(
                 at,
                 format!("`{name}` means nothing in a guard"),
-                "use var.x, slot.x, intent.x, heard.x, visited.x, arm.x.y, no_match, no_input, turns or \
-                 answered_s",
+                "use var.x, slot.x, intent.x, heard.x, visited.x, arm.x.y, no_match, no_input, upset, \
+                 turns or answered_s",
             )),
         }
     }

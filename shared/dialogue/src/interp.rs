@@ -33,6 +33,8 @@ const WAIT: Duration = Duration::from_secs(20);
 const STRONG: f32 = 0.5;
 /// The same where the value is two thirds of the words or more.
 const STRONG_AGAINST_A_BARE_VALUE: f32 = 0.85;
+/// The mood of words from which a turn counts as `upset`, on the scale of [`Heard::sentiment`].
+const ANGRY: f32 = -0.5;
 /// The code of a call that no rule has an outcome for; a script that lints has a last rule.
 const NO_OUTCOME: &str = "no_result";
 
@@ -158,6 +160,7 @@ impl Facts for Run<'_> {
         match counter {
             Counter::NoMatch => self.state.no_match.into(),
             Counter::NoInput => self.state.no_input.into(),
+            Counter::Upset => self.state.upset.into(),
             Counter::Turns => self.state.turns.into(),
             Counter::AnsweredSecs => self.elapsed_s,
         }
@@ -206,7 +209,7 @@ impl<'g> Run<'g> {
                     let outcome = self.transfer_outcome();
                     self.end(Ending::Code(outcome));
                 }
-                Event::Answered | Event::Heard(_) | Event::NoInput => {
+                Event::Answered | Event::Heard(_) | Event::NoInput | Event::HandOver { .. } => {
                     self.because = "a hand-over is under way".to_owned();
                 }
             },
@@ -215,6 +218,7 @@ impl<'g> Run<'g> {
                     self.because = "hung up before the first word".to_owned();
                     self.end(Ending::Auto);
                 }
+                Event::HandOver { to } => self.asked_from_outside(to.as_deref()),
                 // A greeting that comes before the news of the answer is as good as it.
                 Event::Answered | Event::Heard(_) | Event::NoInput | Event::TransferFailed { .. } => {
                     self.because = "answered".to_owned();
@@ -233,9 +237,18 @@ impl<'g> Run<'g> {
                         self.listen(None);
                     }
                 }
+                Event::HandOver { to } => self.asked_from_outside(to.as_deref()),
                 Event::Heard(heard) => self.heard(heard),
                 Event::NoInput => self.silence(),
             },
+        }
+    }
+
+    fn asked_from_outside(&mut self, wanted: Option<&str>) {
+        self.because = "hand-over asked for from outside".to_owned();
+        self.enter(Target::Handoff);
+        if let (Some(wanted), Some(Action::Transfer { to, .. })) = (wanted, self.actions.last_mut()) {
+            wanted.clone_into(to);
         }
     }
 
@@ -285,6 +298,7 @@ impl<'g> Run<'g> {
 
     fn heard(&mut self, heard: &Heard) {
         self.count_turn();
+        self.state.upset = if heard.sentiment <= ANGRY { self.state.upset.saturating_add(1) } else { 0 };
         if let Some(intent) = &heard.intent {
             self.remember(intent);
         }

@@ -44,7 +44,7 @@ pub use graph::UNIVERSAL;
 pub use import::{ImportError, Imported, import};
 pub use interp::{expects, outcome_now, start, start_with_arms, step};
 pub use lint::{Finding, Severity, lint};
-pub use prompts::{goodbye, likely_prompts, prompts};
+pub use prompts::{goodbye, likely_prompts, next_prompts, prompts};
 pub use render::{Spoken, render, spoken};
 pub use scalar::{At, Pause, Pos};
 pub use script::{LoadError, MAX_BYTES, Script, schema};

@@ -7,6 +7,7 @@ use crate::document::{Slot, Type};
 use crate::experiment::assign;
 use crate::graph::{Arm, Graph, Node, Target};
 use crate::script::Script;
+use crate::state::{Phase, State};
 use crate::wording::Template;
 
 /// Lists every text that the robot may say in a call and that needs nothing found out in it, exactly as
@@ -87,6 +88,37 @@ pub fn likely_prompts(
     found
 }
 
+/// Lists texts with values that the call has found out, of all that may be said after the customer's next turn:
+/// with those of [`prompts`] and [`likely_prompts`] that leaves little to be spoken that was not known before.
+pub fn next_prompts(script: &Script, state: &State) -> Vec<String> {
+    let graph = script.graph();
+    let Some(here) = graph.node(&state.node).filter(|_| matches!(state.phase, Phase::Asking)) else {
+        return Vec::new();
+    };
+    let again = arm_of(here, &state.arms).and_then(|arm| arm.again.as_ref()).or(here.again.as_ref());
+    let mut texts: Vec<&Template> = here.edge_texts().chain(here.ladder_texts()).chain(again).collect();
+    let mut seen = BTreeSet::new();
+    let mut todo: VecDeque<Target> = here.targets().into();
+    while let Some(target) = todo.pop_front() {
+        let Target::Node(i) = target else { continue };
+        let Some(node) = graph.nodes.get(i).filter(|_| seen.insert(i)) else { continue };
+        texts.extend(arm_of(node, &state.arms).and_then(|arm| arm.say.as_ref()).or(node.say.as_ref()));
+        // Where nothing is asked, the robot goes on speaking.
+        if node.ask().is_none() {
+            todo.extend(node.targets());
+        }
+    }
+    let mut listed = BTreeSet::new();
+    texts
+        .into_iter()
+        .filter(|text| text.slots().next().is_some())
+        .filter(|text| text.slots().all(|slot| state.slots.contains_key(slot)))
+        .map(|text| text.fill(&state.vars, &state.slots))
+        .filter(|text| !text.trim().is_empty() && listed.insert(text.clone()))
+        .take(MAX_NEXT)
+        .collect()
+}
+
 /// Lists the values of a slot that has but a few; none for one that has many.
 pub(crate) fn few_values(slot: &Slot) -> Vec<String> {
     match (slot.kind, slot.min, slot.max) {
@@ -106,6 +138,8 @@ fn arm_of<'n>(node: &'n Node, arms: &BTreeMap<String, String>) -> Option<&'n Arm
 
 /// How many values are still few.
 const MAX_FEW: usize = 20;
+/// The most texts that are worth rendering for one turn.
+const MAX_NEXT: usize = 16;
 const MAX_FEW_NUMBERS: f64 = 20.0;
 
 /// Returns what the box says by itself before it hangs up when the cloud is lost.
@@ -141,6 +175,8 @@ pub(crate) fn by_distance(graph: &Graph) -> Vec<&Node> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::{Action, Entity, Event, Heard};
+    use crate::interp::{start, step};
 
     #[test]
     fn a_text_with_a_slot_is_listed_once_for_each_likely_value() {
@@ -150,5 +186,30 @@ mod tests {
         let found = likely_prompts(&script, &script.example_variables(), &dates, &[]);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[1].contains("2026-11-28"), "{found:?}");
+    }
+
+    #[test]
+    fn what_comes_next_is_listed_once_its_values_are_known() {
+        let script = Script::load(include_str!("../../scripts/appointment-confirmation-en.yaml")).unwrap();
+        let known = [("new_date", "2026-12-04"), ("new_time", "15:30")];
+        let mut state = start(&script, &script.example_variables()).unwrap().standing_at("new_time");
+        state.slots.extend([known[0]].map(|(slot, value)| (slot.to_owned(), value.to_owned())));
+        assert_eq!(next_prompts(&script, &state), Vec::<String>::new(), "the time is still open");
+        state.slots.extend(known.map(|(slot, value)| (slot.to_owned(), value.to_owned())));
+        let next = next_prompts(&script, &state);
+        assert_eq!(next.len(), 1, "{next:?}");
+        assert!(next[0].contains("2026-12-04") || next[0].contains("December"), "{next:?}");
+        // The text is exactly what is said then.
+        let yes =
+            Heard { text: "half past three".to_owned(), entities: vec![time("15:30")], ..Heard::default() };
+        let mut asked = state.clone();
+        asked.slots.remove("new_time");
+        let said = step(&script, &asked, &Event::Heard(yes), 20).actions;
+        let Some(Action::Say(say)) = said.first() else { panic!("{said:?}") };
+        assert_eq!(say.text, next[0]);
+    }
+
+    fn time(value: &str) -> Entity {
+        Entity { kind: "time".to_owned(), value: value.to_owned(), text: "half past three".to_owned() }
     }
 }

@@ -33,6 +33,9 @@ pub struct State {
     pub(crate) no_match: u16,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) no_input: u16,
+    /// Turns in a row whose words were angry.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) upset: u16,
     /// How far the ladders of this node were climbed.
     #[serde(default, skip_serializing_if = "Rungs::is_zero")]
     pub(crate) rungs: Rungs,
@@ -119,6 +122,7 @@ impl State {
             steps: 0,
             no_match: 0,
             no_input: 0,
+            upset: 0,
             rungs: Rungs::default(),
             stack: Vec::new(),
             arms,

@@ -126,7 +126,8 @@ fn event(
             .collect();
         let intent = given.map(str::to_owned);
         let score = turn.score.unwrap_or(1.0);
-        return Ok(Event::Heard(Heard { text, intent, score, entities }));
+        let sentiment = turn.mood.unwrap_or_default();
+        return Ok(Event::Heard(Heard { text, intent, score, entities, sentiment }));
     };
     let heard = understand(&text, &expects(script, state));
     // A score says "suppose that it was misheard like this"; here it is heard as it is heard.
@@ -150,6 +151,7 @@ impl Watch {
                 self.transcript.push(format!("customer: {}", heard.text));
             }
             Event::NoInput => self.transcript.push("customer: …".to_owned()),
+            Event::HandOver { .. } => self.transcript.push("a person is asked for from outside".to_owned()),
             Event::HungUp => self.transcript.push("customer hangs up".to_owned()),
             Event::TransferFailed { reason } => {
                 self.transcript.push(format!("nobody takes the call: {reason}"));

@@ -35,7 +35,7 @@ fn hear(text: &str, intent: &str, entities: &[(&str, &str)]) -> Event {
         })
         .collect();
     let intent = Some(intent.to_owned()).filter(|i| !i.is_empty());
-    Event::Heard(Heard { text: text.to_owned(), intent, score: 0.9, entities })
+    Event::Heard(Heard { text: text.to_owned(), intent, score: 0.9, entities, sentiment: 0.0 })
 }
 
 fn walk(script: &Script, mut state: State, events: &[Event]) -> Vec<Step<State>> {
@@ -143,7 +143,7 @@ fn a_word_of_the_scripts_own_is_the_answer_unless_something_else_is_nearly_certa
     for (score, because) in [(0.8, "filled colour"), (0.9, "intent later")] {
         let state = start_with_arms(&script, &vars(&[]), &arm("control")).unwrap();
         let text = "well I think I would like the navy one".to_owned();
-        let unsure = Heard { text, intent: Some("later".to_owned()), score, entities: vec![] };
+        let unsure = Heard { text, intent: Some("later".to_owned()), score, ..Heard::default() };
         let steps = walk(&script, state, &[Event::Answered, hear("yes", "yes", &[]), Event::Heard(unsure)]);
         assert_eq!(steps[2].because, because);
     }
@@ -213,4 +213,34 @@ fn what_was_said_in_the_first_turn_still_counts_in_the_twenty_fifth() {
 fn a_variable_out_of_its_range_is_refused() {
     let errors = start(&script(), &vars(&[("fee", "501")])).unwrap_err();
     assert_eq!(errors[0].to_string(), "variable `fee` is no money: it must be from 0 to 500");
+}
+
+#[test]
+fn who_asks_from_outside_gets_the_hand_over_and_may_say_where_to() {
+    let script = script();
+    let begun = step(&script, &start(&script, &vars(&[])).unwrap(), &Event::Answered, 0).state;
+    let expected = &*script.document().handoff.to;
+    for (to, found) in [(None, expected), (Some("night desk".to_owned()), "night desk")] {
+        let taken = step(&script, &begun, &Event::HandOver { to }, 9);
+        let Some(Action::Transfer { to, .. }) = taken.actions.last() else { panic!("{:?}", taken.actions) };
+        assert_eq!((to.as_str(), taken.state.is_transferring()), (found, true));
+        let again = step(&script, &taken.state, &Event::HandOver { to: None }, 10);
+        assert_eq!(again.actions, [], "it is under way");
+    }
+}
+
+#[test]
+fn angry_words_count_in_a_row_only() {
+    let text = RICH.replacen("handoff:\n", "handoff:\n  when: upset >= 2\n", 1);
+    let script = Script::load(&text).unwrap();
+    let said = |text: &str, sentiment: f32| {
+        Event::Heard(Heard { text: text.to_owned(), sentiment, ..Heard::default() })
+    };
+    let walked = |moods: &[f32]| {
+        let events: Vec<Event> =
+            std::iter::once(Event::Answered).chain(moods.iter().map(|mood| said("well", *mood))).collect();
+        walk(&script, start(&script, &vars(&[])).unwrap(), &events).last().unwrap().state.is_transferring()
+    };
+    assert!(walked(&[-0.7, -0.8]));
+    assert!(!walked(&[-0.7, 0.0]) && !walked(&[-0.7]) && !walked(&[-0.3, -0.3]));
 }

@@ -152,7 +152,13 @@ fn event(script: &Script, (kind, which, score): (u8, usize, f32)) -> Event {
     let words: Vec<&str> =
         script.entities().flat_map(|(_, values)| values.keys().map(String::as_str)).collect();
     let heard = |text: &str, intent: Option<&str>, entities: Vec<Entity>| {
-        Event::Heard(Heard { text: text.to_owned(), intent: intent.map(str::to_owned), score, entities })
+        Event::Heard(Heard {
+            text: text.to_owned(),
+            intent: intent.map(str::to_owned),
+            score,
+            entities,
+            sentiment: 0.0,
+        })
     };
     let entity = |kind: &str, value: &str| Entity {
         kind: kind.to_owned(),
@@ -170,6 +176,9 @@ fn event(script: &Script, (kind, which, score): (u8, usize, f32)) -> Event {
         12 => Event::NoInput,
         13 => Event::TransferFailed { reason: "busy".to_owned() },
         14 if which % 5 == 0 => heard("stop calling", Some("opt_out"), vec![]),
+        14 if which % 5 == 1 => {
+            Event::HandOver { to: Some("elsewhere".to_owned()).filter(|_| which % 2 == 0) }
+        }
         15 if which % 7 == 0 => Event::HungUp,
         _ => Event::Answered,
     }

@@ -62,6 +62,21 @@ pub struct DialReply {
     /// Why not, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Nothing is wrong: the box has its hands full for the moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub busy: bool,
+}
+
+/// `req/transfer`: hand the call to a person now, whatever the script is at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferCommand {
+    /// The call.
+    pub call: CallId,
+    /// Counts the wishes for this call from 1: each is followed once, however often it comes.
+    pub wish: u32,
+    /// Where to, by a name that the box's configuration knows; as the script has it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
 }
 
 /// `req/cancel`: give the call up if it has not been answered, else hang up politely.

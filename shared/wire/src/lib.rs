@@ -16,7 +16,9 @@ mod suppress;
 pub mod topic;
 mod turn;
 
-pub use dial::{CallProgress, CancelCommand, DialCommand, DialReply, ProgressStage, ScriptRef};
+pub use dial::{
+    CallProgress, CancelCommand, DialCommand, DialReply, ProgressStage, ScriptRef, TransferCommand,
+};
 pub use envelope::{Ack, Birth, Envelope, TrunkReport, WIRE_VERSION, WireError, parse};
 pub use fleet::{Desired, EnrolReply, EnrolRequest, JobNext, NotApplied, RenewRequest, Reported};
 pub use record::{

@@ -34,6 +34,8 @@ topic! {
     req_dial = "req/dial";
     /// Cloud to box, QoS 1 with expiry: cancel a call.
     req_cancel = "req/cancel";
+    /// Cloud to box, QoS 1 with expiry: hand a call to a person.
+    req_transfer = "req/transfer";
     /// Cloud to box, QoS 1: opt-outs and list entries to keep.
     req_suppress = "req/suppress";
     /// Box to cloud, QoS 1: the answer to a request.

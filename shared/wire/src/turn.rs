@@ -86,6 +86,9 @@ pub struct UnderstandingV1 {
     /// Values found.
     #[serde(default)]
     pub entities: Vec<EntityV1>,
+    /// The mood of the words, from -1, furious, over 0, even or unknown, to 1, delighted.
+    #[serde(default)]
+    pub sentiment: f32,
 }
 
 /// A value found in the text.
@@ -123,6 +126,13 @@ pub struct TurnReply {
     /// How the text was understood.
     #[serde(default)]
     pub understanding: UnderstandingV1,
+    /// Texts that may be said after the customer's next turn, with values that this call has found out, so that
+    /// the box can render them meanwhile. Personal data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<String>,
+    /// The budget that this answer was made for, copied from the request.
+    #[serde(default)]
+    pub budget_ms: u32,
     /// Microseconds that the cloud took.
     #[serde(default)]
     pub took_us: u64,

@@ -7,7 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use serde_json::{Value, json};
-use trunkline_wire::{Ack, ActionV1, CancelCommand, DialCommand, DialReply, TurnReply, topic};
+use trunkline_wire::{
+    Ack, ActionV1, CancelCommand, DialCommand, DialReply, TransferCommand, TurnReply, topic,
+};
 
 use crate::harness::{Crm, FakeBox, Received, SECRET, Site, TOKEN};
 
@@ -64,7 +66,7 @@ async fn a_call_survives_a_kill_of_the_cloud_and_is_counted_once() {
     let dial = dial.body;
     assert_eq!(dial.call.to_string(), id);
     assert_eq!(dial.callee.reveal(), "+15550100199");
-    fake.reply(&DialReply { call: dial.call, accepted: true, reason: String::new() }).await;
+    fake.reply(&DialReply { call: dial.call, accepted: true, reason: String::new(), busy: false }).await;
     fake.event(1, "call.progress", &json!({"call": id, "stage": "ringing"})).await;
     fake.event(2, "call.progress", &json!({"call": id, "stage": "answered"})).await;
     let (ack, _) = fake.heard::<Ack>(&topic::ack(&fake.id.clone())).await;
@@ -184,7 +186,13 @@ async fn a_command_is_repeated_and_a_box_that_refuses_is_asked_again() {
     let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 1).await;
     let dial = topic::req_dial(&fake.id.clone());
     let (first, _) = fake.heard::<DialCommand>(&dial).await;
-    fake.reply(&DialReply { call: first.body.call, accepted: false, reason: "no disk space".into() }).await;
+    fake.reply(&DialReply {
+        call: first.body.call,
+        accepted: false,
+        reason: "no disk space".into(),
+        busy: false,
+    })
+    .await;
     let (second, _) = fake.heard::<DialCommand>(&dial).await;
     assert_eq!(second.body, first.body);
     // No answer: the same command comes again.
@@ -194,7 +202,8 @@ async fn a_command_is_repeated_and_a_box_that_refuses_is_asked_again() {
     assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
 
     // With the only channel taken, a second call waits.
-    fake.reply(&DialReply { call: first.body.call, accepted: true, reason: String::new() }).await;
+    fake.reply(&DialReply { call: first.body.call, accepted: true, reason: String::new(), busy: false })
+        .await;
     let waiting = asked_for(&cloud, None).await;
     assert!(fake.heard_within::<DialCommand>(&dial, Duration::from_secs(2)).await.is_none());
 
@@ -407,4 +416,43 @@ async fn many_events_are_filed_and_acknowledged_without_a_gap() {
         }
     }
     println!("2,000 events filed and acknowledged in {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_call_that_talks_is_handed_over_when_somebody_asks_and_no_other() {
+    let site = Site::new();
+    let cloud = site.start();
+    let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 1).await;
+    let id = asked_for(&cloud, None).await;
+    let dial = fake.dialled().await;
+    let path = format!("/v1/calls/{id}/transfer");
+    let (status, problem) = cloud.post(&path, &json!({})).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("not_talking")), "{problem:#}");
+
+    fake.event(1, "call.progress", &json!({"call": id, "stage": "answered"})).await;
+    cloud.call_when(&id, "answered", |call| call["status"] == "answered").await;
+    let (status, problem) = cloud.post(&path, &json!({"to": "a\nb"})).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("invalid_to")));
+    let (status, _) = cloud.post(&path, &json!({"to": "night desk"})).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let on = topic::req_transfer(&fake.id.clone());
+    let (wish, _) = fake.heard::<TransferCommand>(&on).await;
+    assert_eq!((wish.body.wish, wish.body.to.as_deref()), (1, Some("night desk")));
+    assert_eq!(wish.body.call, dial.call);
+    let (status, _) = cloud.post(&path, &json!({})).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let second = loop {
+        let (wish, _) = fake.heard::<TransferCommand>(&on).await;
+        if wish.body.wish == 2 {
+            break wish.body;
+        }
+    };
+    assert_eq!(second.to, None);
+
+    fake.event(2, "call.ended", &record(&dial)).await;
+    cloud.call_when(&id, "ended", |call| call["status"] == "ended").await;
+    let (status, problem) = cloud.post(&path, &json!({})).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("not_talking")));
+    let (status, _) = cloud.post("/v1/calls/00000000-0000-0000-0000-000000000001/transfer", &json!({})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }

@@ -48,7 +48,8 @@ impl Journal {
             let heard = fake.heard_within::<DialCommand>(&on, Duration::from_secs(2)).await;
             let Some((command, _)) = heard else { continue };
             let dial = command.body;
-            fake.reply(&DialReply { call: dial.call, accepted: true, reason: String::new() }).await;
+            fake.reply(&DialReply { call: dial.call, accepted: true, reason: String::new(), busy: false })
+                .await;
             let calls = self.dialled.entry(dial.callee.reveal().to_owned()).or_default();
             // A command that comes again is answered again; the call itself is held once.
             if calls.insert(dial.call.to_string()) {
@@ -133,4 +134,68 @@ async fn a_campaign_calls_everybody_once_though_the_cloud_is_killed_twice_and_it
         .filter_map(|one| one["body"]["stage"].as_str())
         .collect();
     assert_eq!(stages, ["request", "lease"]);
+}
+
+#[tokio::test]
+async fn a_gray_release_begins_with_the_contacts_of_least_value_widens_and_halts_when_people_opt_out() {
+    let site = Site::new();
+    let cloud = site.start();
+    let variables = json!({
+        "org": "Riverside Clinic", "name": "Alex Morgan", "doctor": "Doctor Patel",
+        "date": "2026-11-27", "time": "15:00",
+    });
+    let gate = json!({ "least": 4, "good_outcome": 0.5, "opt_out": 0.3, "complaint": 0.0, "no_match": 0.5 });
+    let release = json!({
+        "plan": { "steps": [20, 50, 100], "gate": gate, "automatic": true }, "value": "prep", "good": ["agreed"],
+    });
+    let settings =
+        json!({ "script_id": "appointment-confirmation-en", "variables": variables, "release": release });
+    let (status, made) = cloud.post("/v1/campaigns", &json!({ "name": "Gray", "settings": settings })).await;
+    assert_eq!(status, StatusCode::CREATED, "{made:#}");
+    let path = format!("/v1/campaigns/{}", made["id"].as_str().unwrap());
+    // The last of the file are worth least.
+    let mut csv = String::from("callee,prep\n");
+    for n in 0..20 {
+        csv += &format!("+15550100{n:03},{}\n", 100 - n);
+    }
+    let upload = cloud.http.post(cloud.url(&format!("{path}/contacts"))).bearer_auth(TOKEN).body(csv);
+    assert!(upload.send().await.unwrap().status().is_success());
+    cloud.post(&format!("{path}/start"), &json!({})).await;
+
+    let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 8).await;
+    let (mut seq, mut dialled) = (0, Vec::new());
+    let begun = Instant::now();
+    // The first fifth agrees; of those after it, who is called does not want to be called again.
+    let halted = loop {
+        let (_, shown) = cloud.get(&path).await;
+        if shown["state"] == "paused" {
+            break shown;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{dialled:?}: {shown:#}");
+        let on = topic::req_dial(&fake.id.clone());
+        let heard = fake.heard_within::<DialCommand>(&on, Duration::from_secs(1)).await;
+        let Some((dial, _)) = heard else { continue };
+        let dial = dial.body;
+        fake.reply(&DialReply { call: dial.call, accepted: true, reason: String::new(), busy: false }).await;
+        dialled.push(dial.callee.reveal().to_owned());
+        let refuses = dialled.len() > 4;
+        let now = jiff::Timestamp::now();
+        let code = if refuses { "opt_out" } else { "agreed" };
+        let end = json!({
+            "call": dial.call, "script": dial.script, "started": now, "answered": now, "ended": now,
+            "disposition": "completed", "outcome": { "code": code, "label": "" }, "suppress": refuses,
+            "turns": [{ "turn": 1, "customer": { "text": "yes", "start_s": 1.0, "end_s": 1.5 },
+                "decision": { "node": "open", "because": "intent yes" }, "robot": [] }],
+        });
+        seq += 1;
+        fake.event(seq, "call.ended", &end).await;
+        if dialled.len() == 4 {
+            let first: BTreeSet<&str> = dialled.iter().map(String::as_str).collect();
+            let least: Vec<String> = (16..20).map(|n| format!("+15550100{n:03}")).collect();
+            assert_eq!(first, least.iter().map(String::as_str).collect(), "the fifth that is worth least");
+        }
+    };
+    assert_eq!(halted["share"], 50, "{halted:#}");
+    assert!(halted["why"].as_str().unwrap().contains("opted out"), "{halted:#}");
+    assert_eq!(halted["contacts"]["held"], 10, "{halted:#}");
 }

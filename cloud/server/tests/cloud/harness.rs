@@ -441,7 +441,8 @@ impl FakeBox {
     /// Takes the next call that the cloud wants dialled.
     pub(crate) async fn dialled(&mut self) -> DialCommand {
         let (dial, _) = self.heard::<DialCommand>(&topic::req_dial(&self.id.clone())).await;
-        self.reply(&DialReply { call: dial.body.call, accepted: true, reason: String::new() }).await;
+        self.reply(&DialReply { call: dial.body.call, accepted: true, reason: String::new(), busy: false })
+            .await;
         dial.body
     }
 
@@ -487,6 +488,12 @@ impl FakeBox {
 
     pub(crate) async fn ask(&self, correlation: &str, body: &impl Serialize) {
         self.publish(&topic::turn(&self.id), 0, "turn", body, QoS::AtMostOnce, Some(correlation)).await;
+    }
+
+    /// Sends what is no turn where turns are sent.
+    pub(crate) async fn ask_raw(&self, payload: &[u8]) {
+        let topic = topic::turn(&self.id);
+        self.link.client.publish(topic, QoS::AtMostOnce, false, payload.to_vec()).await.unwrap();
     }
 
     /// Returns the next message on a topic, and its correlation data.

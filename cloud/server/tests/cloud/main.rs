@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
 mod alone;
+mod bad_turns;
 mod broker;
 mod call;
 mod campaign;

@@ -143,6 +143,7 @@ fn event(turn: &TurnRecord) -> Event {
         intent: understanding.intent.clone(),
         score: understanding.score,
         entities,
+        sentiment: understanding.sentiment,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+use trunkline_dialogue::State;
 use trunkline_dialogue::action::Event;
 use trunkline_model::Disposition;
 use trunkline_wire::TransferRecord;
@@ -126,6 +128,20 @@ impl Call {
                 self.step_here(now, &Event::TransferFailed { reason: reason.as_str().to_owned() });
             }
         }
+    }
+
+    /// Somebody outside wants a person to take the call over. Each wish is followed once; one for a call that is
+    /// not talking, or is on its way to a person or to its end, comes to nothing.
+    pub fn handle_hand_over(&mut self, now: Instant, wish: u32, to: Option<String>) {
+        let ends = self.state.as_ref().is_none_or(State::is_ended) || self.disposition.is_some();
+        if self.phase != Phase::Talking || self.transfer.is_some() || ends || wish <= self.wishes {
+            return debug!(wish, "A hand-over was asked for that is not possible now");
+        }
+        self.wishes = wish;
+        self.drop_utterance();
+        self.speaking = false;
+        self.out.push_back(Output::ForgetTurn);
+        self.step_here(now, &Event::HandOver { to });
     }
 
     pub(super) fn begin_transfer(&mut self, now: Instant, to: String, timeout: Duration) {

@@ -129,10 +129,20 @@ impl Call {
         }
         if self.playing.as_ref().is_some_and(|playing| playing.paused) {
             let heard = self.turn.robot.last().map_or(0.0, |robot| robot.heard);
-            if !floor::is_taken(&transcript.text, heard) {
+            // Who goes on with what was answered too early says something, however short.
+            let short = !self.goes_on
+                && self.speech_began.is_some_and(|began| {
+                    utterance.speech_end.saturating_duration_since(began) < floor::SHORT
+                });
+            let meaning = utterance.reply.as_ref().map(|answer| floor::is_meant(&answer.reply.understanding));
+            if !floor::is_taken(&transcript.text, heard) || (short && meaning == Some(false)) {
                 debug!("A sign of listening; the prompt goes on");
                 self.drop_utterance();
                 return self.not_heard(now);
+            }
+            // A turn that may turn out to be none is not confirmed before it is understood.
+            if short && meaning.is_none() && utterance.asked.is_some() && has_ended {
+                return;
             }
             if self.goes_on {
                 self.take_back();
@@ -271,6 +281,8 @@ impl Call {
         self.cloud_is_silent |= local;
         self.speech_end = Some(utterance.speech_end);
         self.state = Some(state);
+        let next = reply.next.iter().map(|text| Output::Warm { text: self.words.speakable(text).text });
+        self.out.extend(next);
         self.perform(now, reply.actions.into_iter().filter_map(ActionV1::into_action).collect());
         if self.playing.is_some() {
             self.undo = before.map(|state| Undo { state, listen, phrases, said, until: None });

@@ -134,3 +134,27 @@ fn a_call_that_is_cancelled_during_a_hand_over_says_goodbye() {
     assert_eq!(record.disposition, Disposition::Cancelled);
     assert_eq!(record.transfers[0].fate, "cancelled");
 }
+
+#[test]
+fn somebody_outside_hands_the_call_over_once_whatever_the_robot_is_at() {
+    let mut world = World::answered();
+    world.hear_out();
+    world.says("yes");
+    world.call.handle_hand_over(world.now, 1, Some("night desk".to_owned()));
+    world.settle();
+    assert!(world.orders.contains(&"stop"), "what was being said is broken off: {:?}", world.orders);
+    world.hear_out();
+    let transfers = world.orders.iter().filter(|order| **order == "transfer").count();
+    assert_eq!(transfers, 1, "{:?}", world.orders);
+    // The same wish again is no new one, and another waits for nothing while this one is under way.
+    for wish in [1, 2] {
+        world.call.handle_hand_over(world.now, wish, None);
+        world.settle();
+        world.hear_out();
+    }
+    assert_eq!(world.orders.iter().filter(|order| **order == "transfer").count(), 1, "{:?}", world.orders);
+    world.transfer(TransferNews::Done { sip_code: Some(200) });
+    let record = world.record.unwrap();
+    let to: Vec<&str> = record.transfers.iter().map(|transfer| transfer.to.as_str()).collect();
+    assert_eq!((to.as_slice(), record.disposition), (&["night desk"][..], Disposition::Transferred));
+}

@@ -41,6 +41,10 @@ pub struct TestTurn {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub score: Option<f32>,
+    /// Their mood, from -1, furious, to 1, delighted; 0 when no one says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub mood: Option<f32>,
     /// The values in them, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub entities: BTreeMap<String, String>,

@@ -31,7 +31,7 @@ impl Facts for World {
     fn counter(&self, counter: Counter) -> u32 {
         match counter {
             Counter::NoMatch => 2,
-            Counter::NoInput => 0,
+            Counter::NoInput | Counter::Upset => 0,
             Counter::Turns => 5,
             Counter::AnsweredSecs => 16,
         }
