@@ -52,6 +52,10 @@ pub(crate) async fn create(
     if let Some(wrong) = settings.release.as_ref().and_then(|release| release.plan.wrong()) {
         return Err(Problem::refused("bad_release", "settings.release", wrong));
     }
+    let value = settings.release.as_ref().map_or("", |release| release.value.as_str());
+    if !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err(Problem::refused("bad_release", "settings.release.value", "the name of a variable"));
+    }
     let id = format!("cmp_{}", Uuid::now_v7().simple());
     let stored = serde_json::to_value(settings).unwrap_or_default();
     api.db.create_campaign(&id, &request.name, &stored, (api.clock)()).await?;

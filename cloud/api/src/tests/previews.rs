@@ -78,6 +78,13 @@ async fn a_release_whose_steps_lead_nowhere_is_refused_and_a_step_waits_for_a_ye
     };
     let (status, problem) = campaign(&api, release(json!([10, 5]))).await;
     assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("bad_release")));
+    let mut quoted = release(json!([10, 100]));
+    quoted["release"]["value"] = "a\"b".into();
+    let (status, problem) = campaign(&api, quoted).await;
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("settings.release.value"))
+    );
     let (status, made) = campaign(&api, release(json!([10, 100]))).await;
     assert_eq!((status, &made["share"]), (StatusCode::CREATED, &json!(0)), "{made:#}");
     let id = made["id"].as_str().unwrap().to_owned();
