@@ -106,8 +106,9 @@ pub fn outcome_now(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
 /// A word of the script's own for what the node asks for is as good as a bare value.
 pub(crate) fn is_strong(heard: &Heard, own_word: bool) -> bool {
     let length = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
-    let (all, value) =
-        (length(&heard.text), heard.entities.iter().map(|e| length(&e.text)).max().unwrap_or(0));
+    // A name is no value that a question is answered by unless it asks for one, and "I'm Alex" is a yes.
+    let values = heard.entities.iter().filter(|e| e.kind != "person");
+    let (all, value) = (length(&heard.text), values.map(|e| length(&e.text)).max().unwrap_or(0));
     let bare = value > 0 && value * 3 >= all * 2;
     heard.score >= if bare || own_word { STRONG_AGAINST_A_BARE_VALUE } else { STRONG }
 }

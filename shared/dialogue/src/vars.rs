@@ -76,6 +76,7 @@ pub(crate) fn check(type_: Type, values: &[String], text: &str) -> Result<String
 pub(crate) fn from_entity(type_: Type, values: &[String], entity: &Entity) -> Option<String> {
     let value = match (entity.kind.as_str(), type_) {
         // The words themselves are what a text slot keeps.
+        ("person", Type::Text | Type::Person) => &entity.value,
         (_, Type::Text | Type::Person) => &entity.text,
         _ => &entity.value,
     };
@@ -109,7 +110,7 @@ pub(crate) type Range = (Option<f64>, Option<f64>);
 pub(crate) fn suits(kind: &str, type_: Type) -> Option<bool> {
     let always = matches!(type_, Type::Text);
     let fits = match kind {
-        "text" => matches!(type_, Type::Person),
+        "text" | "person" => matches!(type_, Type::Person),
         "date" => matches!(type_, Type::Date),
         "time" => matches!(type_, Type::Time),
         "money" => matches!(type_, Type::Money | Type::Number),
@@ -123,8 +124,8 @@ pub(crate) fn suits(kind: &str, type_: Type) -> Option<bool> {
 }
 
 /// The kinds of value that an answer can be searched for.
-pub(crate) const ENTITY_KINDS: [&str; 9] =
-    ["text", "date", "time", "money", "number", "digits", "phone", "percent", "duration"];
+pub(crate) const ENTITY_KINDS: [&str; 10] =
+    ["text", "person", "date", "time", "money", "number", "digits", "phone", "percent", "duration"];
 
 /// Returns a value of the type for tests, where the author gave none.
 pub(crate) fn sample(type_: Type, values: &[String], chinese: bool) -> String {

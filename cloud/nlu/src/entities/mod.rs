@@ -11,6 +11,7 @@ mod calendar;
 mod en;
 mod en_number;
 mod en_words;
+mod person;
 mod zh;
 mod zh_number;
 mod zh_words;
@@ -43,6 +44,8 @@ pub enum EntityKind {
     Digits,
     /// A quantity.
     Number,
+    /// A person's name, with a title where one was said.
+    Person,
     /// Yes or no at the head of the turn, with how firmly it is said.
     Agreement,
     /// A time that cannot be put on a calendar: after payday, some day next week.
@@ -62,6 +65,7 @@ impl EntityKind {
             Self::Phone => "phone",
             Self::Digits => "digits",
             Self::Number => "number",
+            Self::Person => "person",
             Self::Agreement => "agreement",
             Self::Vague => "vague",
         }
@@ -79,7 +83,8 @@ impl EntityKind {
             Self::Money => 6,
             Self::Digits => 7,
             Self::Number => 8,
-            Self::Agreement => 9,
+            Self::Person => 9,
+            Self::Agreement => 10,
         }
     }
 }
@@ -137,6 +142,8 @@ pub enum EntityValue {
     Digits(String),
     /// A quantity.
     Number(f64),
+    /// A name as it was said.
+    Person(String),
     /// Yes or no.
     Agreement {
         /// Yes.
@@ -169,7 +176,9 @@ impl fmt::Display for EntityValue {
             }
             Self::Percent(value) => write!(f, "{}%", round(*value)),
             Self::Number(value) => write!(f, "{}", round(*value)),
-            Self::Phone(text) | Self::Digits(text) | Self::Vague(text) => f.write_str(text),
+            Self::Phone(text) | Self::Digits(text) | Self::Vague(text) | Self::Person(text) => {
+                f.write_str(text)
+            }
             Self::Agreement { yes, .. } => f.write_str(if *yes { "yes" } else { "no" }),
         }
     }
@@ -248,6 +257,7 @@ impl EntityValue {
             Self::Phone(_) => EntityKind::Phone,
             Self::Digits(_) => EntityKind::Digits,
             Self::Number(_) => EntityKind::Number,
+            Self::Person(_) => EntityKind::Person,
             Self::Agreement { .. } => EntityKind::Agreement,
             Self::Vague(_) => EntityKind::Vague,
         }

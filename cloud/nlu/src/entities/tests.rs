@@ -337,7 +337,8 @@ fn agreement_carries_how_firmly_it_was_said() {
             | EntityValue::Phone(_)
             | EntityValue::Digits(_)
             | EntityValue::Number(_)
-            | EntityValue::Vague(_) => None,
+            | EntityValue::Vague(_)
+            | EntityValue::Person(_) => None,
         })
     };
     let zh = |text| answer(text, Locale::Zh);
@@ -403,4 +404,81 @@ fn ten_thousand_characters_are_read_in_good_time() {
         let _ = extract(&long, Locale::Zh, now());
         let _ = extract(&long, Locale::En, now());
     }
+}
+
+#[test]
+fn mandarin_names() {
+    check(
+        Locale::Zh,
+        EntityKind::Person,
+        &[
+            ("我叫王小明", "王小明"),
+            ("我是王芳。", "王芳"),
+            ("对，我就是李建国本人", "李建国"),
+            ("我姓欧阳", "欧阳"),
+            ("免贵姓陈", "陈"),
+            ("我的名字是司马光", "司马光"),
+            ("你找张伟啊", "张伟"),
+            ("我是王芳的爱人", "王芳"),
+            ("请刘女士接电话", "刘女士"),
+            ("让张经理跟我说", "张经理"),
+            ("叫我诸葛先生就行", "诸葛先生"),
+        ],
+    );
+    check_absent(
+        Locale::Zh,
+        EntityKind::Person,
+        &[
+            "我是方便的",
+            "是高兴还是不高兴",
+            "我是说明天",
+            "这是周五的事",
+            "我是常常迟到",
+            "找马上能办的",
+            "是的",
+            "对，是我",
+            "我不是本人",
+            "是任何时候都行",
+            "是钱还没到",
+            "我叫什么你不知道吗",
+            "就是金额不对",
+            "姓名不方便说",
+            "我是在开会",
+        ],
+    );
+}
+
+#[test]
+fn english_names() {
+    check(
+        Locale::En,
+        EntityKind::Person,
+        &[
+            ("My name is Alex Morgan.", "Alex Morgan"),
+            ("yes, this is Alex", "Alex"),
+            ("I'm John Smith-Jones", "John Smith-Jones"),
+            ("my name is peter parker", "peter parker"),
+            ("Alex Morgan speaking.", "Alex Morgan"),
+            ("You can call me Bob, thanks", "Bob"),
+            ("ask Dr. Patel about it", "Dr. Patel"),
+            ("it's Mrs Miller here", "Mrs Miller"),
+        ],
+    );
+    check_absent(
+        Locale::En,
+        EntityKind::Person,
+        &[
+            "I'm busy",
+            "I'm Busy right now",
+            "this is not a good time",
+            "It's Monday.",
+            "this is she",
+            "I am fine, thanks",
+            "my name is not on the list",
+            "it's OK",
+            "Speaking.",
+            "Yes, speaking",
+            "I'm sorry, wrong number",
+        ],
+    );
 }

@@ -6,7 +6,7 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use super::calendar;
 use super::zh_number::{Chars, decimal, digit, number};
 use super::zh_words::{ANSWERS, DAYS, HEDGES, MARKS, PARTS, Part, UNITS, Unit, VAGUE, WEEK, WEEKDAYS, WHICH};
-use super::{Candidate, Currency, EntityValue, is_phone, money};
+use super::{Candidate, Currency, EntityValue, is_phone, money, person};
 
 /// Proposes everything that may be an entity.
 pub(super) fn candidates(text: &str, now: DateTime) -> Vec<Candidate> {
@@ -32,6 +32,7 @@ pub(super) fn candidates(text: &str, now: DateTime) -> Vec<Candidate> {
         }
         at = reader.quantity(at, &mut found).unwrap_or(at) + 1;
     }
+    found.extend(person::mandarin(&reader.text));
     found.extend(reader.agreement().map(|(from, reading)| reader.candidate(from, reading)));
     found
 }
