@@ -146,6 +146,7 @@ fn waiting(wait: &Value) -> String {
         }
         Some("retry") => format!("to try again for the {}. time ({})", number("tries"), text("after")),
         Some("window") => format!("for its hours, {} to {}", clock(number("from")), clock(number("to"))),
+        Some("calls") if number("count") == 1 => "for a call to end".into(),
         Some("calls") => format!("for {} calls to end", number("count")),
         Some("lock") => "for somebody on site to release it".into(),
         Some("other_component") => "for another component".into(),

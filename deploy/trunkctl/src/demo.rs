@@ -27,7 +27,8 @@ pub(crate) struct Options {
     /// Who the customer is: `agrees`, `declines`, `optout`, `interrupts`, or a persona file.
     #[arg(long, default_value = "agrees")]
     persona: String,
-    /// Show a fleet instead of a call: so many boxes join, are configured and updated, and one falls back.
+    /// Show a fleet instead: so many boxes join, are configured and updated, one while it carries a call, and one
+    /// falls back.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3")]
     fleet: Option<usize>,
     /// Call this softphone instead of the simulated customer.
@@ -130,6 +131,7 @@ async fn demo_fleet(options: &Options, boxes: usize) -> Result<()> {
         dir: options.dir.clone().unwrap_or_else(fleet::usual_dir),
         programs: fleet::programs_beside()?,
         scripts: fleet::scripts_in(&options.scripts)?,
+        personas: options.personas.clone(),
         boxes,
     };
     println!("A fleet of {boxes} boxes on this machine. Logs: {}", plan.dir.join("logs").display());

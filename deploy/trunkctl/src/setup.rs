@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<()> {
     make_keys(&options.dir, &options.box_id, &options.hosts)?;
     let scripts = fs::canonicalize(&options.scripts)
         .with_context(|| format!("there is no folder {}", options.scripts.display()))?;
-    let cloud = cloud_toml(&scripts, "127.0.0.1:8443", "127.0.0.1:8883", "cloud", false);
+    let cloud = cloud_toml(&scripts, "127.0.0.1:8443", "127.0.0.1:8883", "cloud", None);
     keep(&options.dir.join("cloud.toml"), &cloud, 0o644)?;
     let edge = edge_toml(&Edge {
         box_id: &options.box_id,
@@ -216,24 +216,25 @@ pub fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 }
 
 /// Returns a configuration of the cloud; the keys lie beside it.
-pub(crate) fn cloud_toml(scripts: &Path, api: &str, mqtt: &str, data: &str, allow_private: bool) -> String {
+/// Returns a configuration of the cloud; `lab` names the box of a laboratory, which may call numbers kept for tests.
+pub(crate) fn cloud_toml(scripts: &Path, api: &str, mqtt: &str, data: &str, lab: Option<&str>) -> String {
+    let policy = lab.map_or_else(|| OPERATOR.to_owned(), lab_policy);
     format!(
         "data_dir = \"{data}\"\n\n[api]\nlisten = \"{api}\"\ncert = \"server.pem\"\nkey = \"server.key\"\n\
          client_ca = \"ca.pem\"\n\n[mqtt]\nlisten = \"{mqtt}\"\ncert = \"server.pem\"\nkey = \"server.key\"\n\
          client_ca = \"ca.pem\"\n\n[scripts]\ndir = \"{}\"\n\n[tokens]\nfile = \"tokens\"\n\n[callbacks]\n\
-         secret_file = \"callback.secret\"\nallow_private = {allow_private}\n{}",
+         secret_file = \"callback.secret\"\nallow_private = {}\n{policy}",
         scripts.display(),
-        if allow_private { LAB } else { OPERATOR }
+        lab.is_some()
     )
 }
 
 /// The stage: its box's trunk is a simulated customer on a loopback, under numbers kept for tests.
-const LAB: &str = "
-[policy.lab]
-numbers = [\"+861380013\", \"+120255501\"]
-boxes = [\"tl-demo\"]
-sip = true
-";
+fn lab_policy(box_id: &str) -> String {
+    format!(
+        "\n[policy.lab]\nnumbers = [\"+861380013\", \"+120255501\"]\nboxes = [\"{box_id}\"]\nsip = true\n"
+    )
+}
 
 /// What an operator has to declare before real numbers are called; as written here nobody is.
 const OPERATOR: &str = "

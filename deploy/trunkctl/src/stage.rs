@@ -111,12 +111,12 @@ impl Stage {
         let callbacks = Callbacks::start(&plan.dir.join("callback.secret")).await?;
 
         told("starting the cloud");
-        let config = setup::cloud_toml(&plan.scripts, "127.0.0.1:0", "127.0.0.1:0", "cloud", true);
+        let config = setup::cloud_toml(&plan.scripts, "127.0.0.1:0", "127.0.0.1:0", "cloud", Some("tl-demo"));
         setup::write(&plan.dir.join("cloud.toml"), &format!("{config}\n{}", plan.cloud_extra), 0o644)?;
         let (cloud, ready) = start_cloud(&plan)?;
         let addresses = addresses_of(&ready)?;
         // From now on at the same ports, so that it can be killed and come back.
-        let config = setup::cloud_toml(&plan.scripts, &addresses.0, &addresses.1, "cloud", true);
+        let config = setup::cloud_toml(&plan.scripts, &addresses.0, &addresses.1, "cloud", Some("tl-demo"));
         setup::write(&plan.dir.join("cloud.toml"), &format!("{config}\n{}", plan.cloud_extra), 0o644)?;
         let api = Api::new(&format!("https://{}", addresses.0), &plan.dir.join("ca.pem"), &made.token)?;
         let mut stage = Self {
@@ -147,15 +147,9 @@ impl Stage {
     pub fn start_callee(&mut self, args: &[&str]) -> Result<()> {
         let listen =
             self.callee_address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
-        let prompts = self.prompts_dir();
-        let prompts = prompts.display().to_string();
-        let mut all = vec!["--listen", listen.as_str(), "--events", "--prompts", prompts.as_str()];
-        all.extend_from_slice(args);
-        let (program, log) =
-            (self.plan.programs.join("trunkline-callee"), self.plan.dir.join("logs/callee.log"));
-        let (callee, ready) = Process::start("the customer", &program, &all, &log, CALLEE_READY)?;
-        let address = ready.split_whitespace().find_map(|word| word.strip_prefix("sip=")?.parse().ok());
-        self.callee_address = Some(address.with_context(|| format!("`{ready}` names no address"))?);
+        let log = self.plan.dir.join("logs/callee.log");
+        let (callee, address) = start_callee(&self.plan.programs, &log, &listen, &self.prompts_dir(), args)?;
+        self.callee_address = Some(address);
         self.callee = Some(callee);
         Ok(())
     }
@@ -239,14 +233,30 @@ impl Stage {
 
     /// Rendered prompts outlive a run: they are named by what they say and sound like.
     fn prompts_dir(&self) -> PathBuf {
-        if let Some(dir) = &self.plan.prompts {
-            return dir.clone();
-        }
-        match std::env::var_os("TRUNKLINE_PROMPTS") {
-            Some(dir) => PathBuf::from(dir),
-            None => cache_dir().join("prompts"),
-        }
+        self.plan.prompts.clone().unwrap_or_else(prompts_dir)
     }
+}
+
+/// Returns the folder of rendered prompts that are kept from one run to the next.
+pub(crate) fn prompts_dir() -> PathBuf {
+    std::env::var_os("TRUNKLINE_PROMPTS").map_or_else(|| cache_dir().join("prompts"), PathBuf::from)
+}
+
+/// Starts a customer; returns her and the address of her line.
+pub(crate) fn start_callee(
+    programs: &Path,
+    log: &Path,
+    listen: &str,
+    prompts: &Path,
+    args: &[&str],
+) -> Result<(Process, SocketAddr)> {
+    let prompts = prompts.display().to_string();
+    let mut all = vec!["--listen", listen, "--events", "--prompts", prompts.as_str()];
+    all.extend_from_slice(args);
+    let program = programs.join("trunkline-callee");
+    let (callee, ready) = Process::start("the customer", &program, &all, log, CALLEE_READY)?;
+    let address = ready.split_whitespace().find_map(|word| word.strip_prefix("sip=")?.parse().ok());
+    Ok((callee, address.with_context(|| format!("`{ready}` names no address"))?))
 }
 
 fn start_cloud(plan: &Plan) -> Result<(Process, String)> {

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use trunkline_audio::tone::Country;
 use trunkline_model::BoxId;
 use trunkline_speech::bundle::BundleName;
 
 use crate::call::{AnswerPolicy, Persons};
+use crate::overlay;
 use crate::trunk_config::TrunkList;
 
 /// The whole file.
@@ -216,8 +218,28 @@ impl Config {
     /// Reads and checks the file; relative paths are taken from where it lies.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut config: Self = toml::from_str(&text)
+        let config: Self = toml::from_str(&text)
             .with_context(|| format!("{} is not a valid configuration", path.display()))?;
+        config.at_home(path)
+    }
+
+    /// The same with what headquarters says laid over it.
+    pub(crate) fn load_under(path: &Path, headquarters: &Map<String, Value>) -> Result<Self> {
+        if headquarters.is_empty() {
+            return Self::load(path);
+        }
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut table: toml::Table = toml::from_str(&text)
+            .with_context(|| format!("{} is not a valid configuration", path.display()))?;
+        overlay::lay(&mut table, headquarters)?;
+        let config: Self =
+            table.try_into().context("with what headquarters says it is not a valid configuration")?;
+        config.at_home(path)
+    }
+
+    /// Takes relative paths from where the file lies, and checks what types cannot.
+    fn at_home(self, path: &Path) -> Result<Self> {
+        let mut config = self;
         let base = path.parent().unwrap_or(Path::new(".")).to_owned();
         config.resolve(&base);
         config.check()?;

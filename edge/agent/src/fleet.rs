@@ -6,10 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
 use trunkline_keeper::{
-    Clock, Config, End, Identity, Launcher, Running, SLOT_VARIABLE, SWITCH, Settings, VERSION_VARIABLE,
+    CALLS, Carrier, Clock, Config, End, Identity, Launcher, Running, SLOT_VARIABLE, SWITCH, Settings,
+    VERSION_VARIABLE,
 };
 use trunkline_update::Slot;
 use trunkline_wire::NotApplied;
+
+use crate::overlay;
 
 const PROGRAM: &str = "bin/trunkline-edge";
 const USUAL_LOG: &str = "info,rumqttc=warn";
@@ -37,9 +40,18 @@ pub(crate) async fn keep(path: &Path) -> Result<ExitCode> {
     let running = running();
     let version = running.as_ref().map_or(env!("CARGO_PKG_VERSION"), |running| running.version.as_str());
     println!("ready box={id} version={version}");
+    let carrier = carrier(&config)?;
     let mut log_was_set = false;
-    let apply = |settings: &Settings| apply(settings, &mut log_was_set);
-    let end = trunkline_keeper::keep(&config, &Clock::of_the_machine(), running, stop(), apply).await?;
+    let apply = |settings: &mut Settings| {
+        let mut problems = apply_log(settings, &mut log_was_set);
+        if let Some(calls) = &config.calls {
+            problems.extend(overlay::settle(&calls.config, &mut settings.calls));
+        }
+        tracing::info!(name = settings.name, "Settings are in force");
+        problems
+    };
+    let clock = Clock::of_the_machine();
+    let end = trunkline_keeper::keep(&config, &clock, running, carrier, stop(), apply).await?;
     Ok(match end {
         End::Stopped => ExitCode::SUCCESS,
         End::Switch => ExitCode::from(SWITCH),
@@ -53,18 +65,29 @@ pub(crate) fn claim(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts in force what this process can; returns what it cannot. The log stays as it was started until
+/// Returns how the calls of this box are started: by this very program, so that they are of the keeper's version.
+fn carrier(config: &Config) -> Result<Option<Carrier>> {
+    let Some(calls) = &config.calls else { return Ok(None) };
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let (edge, with) = (calls.config.display(), config.data_dir.join(CALLS));
+    let args = ["run", "--kept", "--config", &edge.to_string(), "--with", &with.display().to_string()];
+    Ok(Some(Carrier { program, args: args.map(str::to_owned).to_vec() }))
+}
+
+/// Puts in force what is logged; returns what cannot be, and takes it out. The log stays as it was started until
 /// headquarters says something about it.
-fn apply(settings: &Settings, log_was_set: &mut bool) -> Vec<NotApplied> {
+fn apply_log(settings: &mut Settings, log_was_set: &mut bool) -> Vec<NotApplied> {
     let mut problems = Vec::new();
     if settings.log.is_some() || *log_was_set {
         let done = trunkline_telemetry::set_filter(settings.log.as_deref().unwrap_or(USUAL_LOG));
         match done {
             Ok(()) => *log_was_set = true,
-            Err(reason) => problems.push(NotApplied { path: "/log".to_owned(), reason }),
+            Err(reason) => {
+                settings.log = None;
+                problems.push(NotApplied { path: "/log".to_owned(), reason });
+            }
         }
     }
-    tracing::info!(name = settings.name, "Settings are in force");
     problems
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn report(shared: Arc<Shared>) {
     }
 }
 
-fn of_status(status: &TrunkStatus) -> TrunkReport {
+pub(crate) fn of_status(status: &TrunkStatus) -> TrunkReport {
     TrunkReport {
         name: status.name.clone(),
         up: status.up,

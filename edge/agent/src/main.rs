@@ -6,11 +6,13 @@
 mod admission;
 mod blobs;
 mod call;
+mod child;
 mod config;
 mod failure;
 mod fleet;
 mod kept;
 mod lines;
+mod overlay;
 mod speech;
 mod supervisor;
 mod tls;
@@ -37,6 +39,7 @@ use trunkline_soundcard::{Layout, Monitor};
 use trunkline_store::OutboxStore;
 
 use crate::blobs::Blobs;
+use crate::child::Keeper;
 use crate::config::Config;
 use crate::kept::{Floor, Words};
 use crate::speech::Speech;
@@ -64,6 +67,12 @@ enum Command {
         /// The configuration.
         #[arg(long, short)]
         config: PathBuf,
+        /// What headquarters lays over it, as the keeper keeps it.
+        #[arg(long, value_name = "FILE")]
+        with: Option<PathBuf>,
+        /// As a child of the keeper, which talks over standard input and output.
+        #[arg(long)]
+        kept: bool,
     },
     /// Checks the configuration, the certificates and the models, and says what is wrong.
     Check {
@@ -111,7 +120,9 @@ fn start(args: Args) -> Result<ExitCode> {
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     match args.command {
-        Command::Run { config } => runtime.block_on(run(&config)).map(|()| ExitCode::SUCCESS),
+        Command::Run { config, with, kept } => {
+            runtime.block_on(run(&config, with.as_deref(), kept)).map(|()| ExitCode::SUCCESS)
+        }
         Command::Check { config } => check(&config).map(|()| ExitCode::SUCCESS),
         Command::Keep { config } => runtime.block_on(fleet::keep(&config)),
         Command::Launch { config } => runtime.block_on(fleet::launch(&config)).map(|()| ExitCode::SUCCESS),
@@ -131,12 +142,23 @@ fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn run(path: &Path) -> Result<()> {
-    let config = Config::load(path)?;
+async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
+    let config = Config::load_under(path, &overlay::read(with)?)?;
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
-    let _lock = lock(&config.data_dir)?;
-    let tls = tls::client(&config.cloud)?;
+    if kept {
+        child::say_starting();
+    }
+    let _lock = match lock(&config.data_dir) {
+        // The one before us lets its last call end.
+        Err(_) if kept => lock_when_free(&config.data_dir).await?,
+        lock => lock?,
+    };
+    let (tls, certificate) = tls::client(&config.cloud)?;
+    let (wish_tx, wish) = watch::channel(Keeper::Serve);
+    if kept {
+        child::listen(wish_tx, certificate)?;
+    }
     let monitor = config.monitor.as_ref().map(start_monitor).transpose()?;
     let speech = {
         let folders = speech::Folders::of(&config);
@@ -164,7 +186,9 @@ async fn run(path: &Path) -> Result<()> {
     };
     let uplink = uplink::start(link, store, down_tx);
     let blobs = Blobs::new(&tls, &config.cloud.api, config.data_dir.join("blobs"))?;
-    println!("ready box={} sip={} channels={}", config.box_id, trunks.local(), config.channels);
+    if !kept {
+        println!("ready box={} sip={} channels={}", config.box_id, trunks.local(), config.channels);
+    }
 
     let shared = Arc::new(Shared {
         config,
@@ -177,6 +201,8 @@ async fn run(path: &Path) -> Result<()> {
         gate,
         floor: Floor::new(),
         words: Words::default(),
+        wish,
+        load: watch::Sender::new(supervisor::Load::default()),
         monitor: Mutex::new(monitor),
     });
     let (stop_tx, stop) = watch::channel(false);
@@ -186,6 +212,9 @@ async fn run(path: &Path) -> Result<()> {
     });
     tokio::spawn(report(Arc::clone(&shared)));
     tokio::spawn(lines::report(Arc::clone(&shared)));
+    if kept {
+        tokio::spawn(child::tell(Arc::clone(&shared)));
+    }
     supervisor::run(Arc::clone(&shared), down, stop).await;
     shared.trunks.leave().await;
     wait_for_outbox(&shared).await;
@@ -199,6 +228,16 @@ fn lock(dir: &Path) -> Result<Flock<File>> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err(_) => bail!("{} is in use by another trunkline-edge; stop it first", dir.display()),
+    }
+}
+
+async fn lock_when_free(dir: &Path) -> Result<Flock<File>> {
+    info!("Waiting until the program before this one has ended");
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if let Ok(lock) = lock(dir) {
+            return Ok(lock);
+        }
     }
 }
 

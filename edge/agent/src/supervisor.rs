@@ -9,7 +9,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 use rtrb::Producer;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{info, warn};
 use trunkline_audio::record::RecordFrame;
 use trunkline_gate::BoxGate;
@@ -21,10 +21,20 @@ use trunkline_wire::{CallRecord, DialCommand, DialReply};
 use crate::admission::too_late;
 use crate::blobs::Blobs;
 use crate::call::{self, Message};
+use crate::child::Keeper;
 use crate::config::Config;
 use crate::kept::{Floor, Words};
 use crate::speech::Speech;
 use crate::uplink::{Down, Uplink};
+
+/// What the supervisor has at hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Calls that have not ended.
+    pub(crate) calls: u32,
+    /// No call is taken from now on.
+    pub(crate) draining: bool,
+}
 
 /// What every call needs.
 pub(crate) struct Shared {
@@ -38,6 +48,10 @@ pub(crate) struct Shared {
     pub(crate) gate: BoxGate,
     pub(crate) floor: Floor,
     pub(crate) words: Words,
+    /// What the keeper wants; a box without one serves.
+    pub(crate) wish: watch::Receiver<Keeper>,
+    /// What the supervisor has at hand, for the keeper.
+    pub(crate) load: watch::Sender<Load>,
     /// The sound card's end, for the first call that asks.
     pub(crate) monitor: Mutex<Option<mpsc::UnboundedSender<rtrb::Consumer<RecordFrame>>>>,
 }
@@ -57,13 +71,23 @@ impl Shared {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut down: mpsc::UnboundedReceiver<Down>,
-    mut stop: tokio::sync::watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
     file_what_a_restart_left(&shared.uplink);
     let mut calls: HashMap<CallId, mpsc::UnboundedSender<Message>> = HashMap::new();
     let (done_tx, mut done) = mpsc::unbounded_channel::<CallId>();
-    let mut stopping = false;
+    let (mut stopping, mut wish) = (false, shared.wish.clone());
     loop {
+        // Said and seen in one place: whoever hears that no call is taken any more hears of every call that was.
+        let keeper = *wish.borrow_and_update();
+        let load = Load {
+            calls: u32::try_from(calls.len()).unwrap_or(u32::MAX),
+            draining: stopping || keeper != Keeper::Serve,
+        };
+        shared.load.send_if_modified(|known| std::mem::replace(known, load) != load);
+        if calls.is_empty() && (stopping || keeper == Keeper::Gone) {
+            return;
+        }
         tokio::select! {
             news = down.recv() => match news {
                 None => return,
@@ -91,7 +115,7 @@ pub(crate) async fn run(
                     let refused = if calls.contains_key(&id) {
                         None
                     } else {
-                        refusal(&shared, &command, calls.len(), stopping).map_or_else(
+                        refusal(&shared, &command, load, stopping).map_or_else(
                             || take(&shared, *command, &mut calls, &done_tx).err().map(Refusal::Fault),
                             Some,
                         )
@@ -113,16 +137,11 @@ pub(crate) async fn run(
             },
             Some(id) = done.recv() => {
                 calls.remove(&id);
-                if stopping && calls.is_empty() {
-                    return;
-                }
             }
+            Ok(()) = wish.changed() => {}
             changed = stop.changed(), if !stopping => {
                 if changed.is_err() || *stop.borrow() {
                     stopping = true;
-                    if calls.is_empty() {
-                        return;
-                    }
                     info!(calls = calls.len(), "Stopping once the calls under way are over");
                     for call in calls.values() {
                         let _ = call.send(Message::Cancel);
@@ -150,16 +169,19 @@ impl Refusal {
 }
 
 /// Says why a call cannot be taken now; `None` when it can.
-fn refusal(shared: &Shared, command: &DialCommand, busy: usize, stopping: bool) -> Option<Refusal> {
-    obstacle(shared, command, stopping).map(Refusal::Fault).or_else(|| full(shared, busy).map(Refusal::Busy))
+fn refusal(shared: &Shared, command: &DialCommand, load: Load, stopping: bool) -> Option<Refusal> {
+    obstacle(shared, command, stopping).map(Refusal::Fault).or_else(|| full(shared, load).map(Refusal::Busy))
 }
 
-fn full(shared: &Shared, busy: usize) -> Option<String> {
+fn full(shared: &Shared, load: Load) -> Option<String> {
+    if load.draining {
+        return Some("the box takes no calls for a moment: another version or other settings".to_owned());
+    }
     let channels = shared.config.channels;
-    if busy >= channels as usize {
+    if load.calls >= channels {
         return Some(format!("all {channels} channels are in use"));
     }
-    let expected = too_late(&shared.speech.pool.stats(), busy)?;
+    let expected = too_late(&shared.speech.pool.stats(), load.calls as usize)?;
     Some(format!("recognition would take {} ms with one call more", expected.as_millis()))
 }
 

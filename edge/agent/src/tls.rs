@@ -1,42 +1,93 @@
 //! TLS: mutual towards the cloud, the same for MQTT and for blobs; and towards trunks.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result, bail};
+use rustls::client::{ResolvesClientCert, WantsClientCert};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SignatureScheme};
 
 use crate::config::Cloud;
 
 /// Builds the client side: trusts only the cloud's own authority and shows the box's certificate.
-pub(crate) fn client(cloud: &Cloud) -> Result<Arc<ClientConfig>> {
-    client_of(&cloud.ca, Some((cloud.cert.as_path(), cloud.key.as_path())))
+pub(crate) fn client(cloud: &Cloud) -> Result<(Arc<ClientConfig>, Arc<BoxCertificate>)> {
+    let own = Arc::new(BoxCertificate::load(&cloud.cert, &cloud.key)?);
+    let config = trusting(&cloud.ca)?.with_client_cert_resolver(Arc::clone(&own) as _);
+    Ok((Arc::new(config), own))
+}
+
+/// The box's certificate, which its keeper renews while calls go on.
+#[derive(Debug)]
+pub(crate) struct BoxCertificate {
+    cert: PathBuf,
+    key: PathBuf,
+    shown: RwLock<Arc<CertifiedKey>>,
+}
+
+impl BoxCertificate {
+    fn load(cert: &Path, key: &Path) -> Result<Self> {
+        let shown = RwLock::new(read(cert, key)?);
+        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), shown })
+    }
+
+    /// Reads the files again; the next connection shows what they hold. Files that cannot be used change nothing.
+    pub(crate) fn reload(&self) -> Result<()> {
+        let new = read(&self.cert, &self.key)?;
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+impl ResolvesClientCert for BoxCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+fn read(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>> {
+    let certified = CertifiedKey::from_der(certificates(cert)?, private_key(key)?, &provider())
+        .with_context(|| format!("{} and its key do not fit", cert.display()))?;
+    Ok(Arc::new(certified))
 }
 
 /// Builds a client that trusts the authority in `ca` only, and shows the certificate and key of `own` where asked.
 pub(crate) fn client_of(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>> {
+    let builder = trusting(ca)?;
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => builder
+            .with_client_auth_cert(certificates(cert)?, private_key(key)?)
+            .with_context(|| format!("{} and its key do not fit", cert.display()))?,
+    };
+    Ok(Arc::new(config))
+}
+
+fn trusting(ca: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
     let mut roots = RootCertStore::empty();
     for cert in certificates(ca)? {
         roots.add(cert).with_context(|| format!("{} holds no usable authority", ca.display()))?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
-        .context("no version of TLS is left")?
-        .with_root_certificates(roots);
-    let config = match own {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => {
-            let private = PrivateKeyDer::from_pem_file(key)
-                .with_context(|| format!("{} holds no private key in PEM", key.display()))?;
-            builder
-                .with_client_auth_cert(certificates(cert)?, private)
-                .with_context(|| format!("{} and its key do not fit", cert.display()))?
-        }
-    };
-    Ok(Arc::new(config))
+        .context("no version of TLS is left")?;
+    Ok(builder.with_root_certificates(roots))
+}
+
+fn provider() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(path)
+        .with_context(|| format!("{} holds no private key in PEM", path.display()))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

@@ -41,6 +41,9 @@ pub struct Config {
     /// Where versions come from and lie; without it the box is not updated over the air.
     #[serde(default)]
     pub updates: Option<UpdatesConfig>,
+    /// The program that carries calls; without it the box carries none.
+    #[serde(default)]
+    pub calls: Option<CallsConfig>,
 }
 
 /// `[cloud]`.
@@ -68,6 +71,14 @@ pub struct UpdatesConfig {
     pub platform: String,
 }
 
+/// `[calls]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallsConfig {
+    /// `edge.toml`: the lines and the speech of this box, over which the desired document's section `calls` is laid.
+    pub config: PathBuf,
+}
+
 fn default_platform() -> String {
     std::env::consts::ARCH.replace('_', "-")
 }
@@ -89,6 +100,9 @@ impl Config {
         if let Some(updates) = &mut config.updates {
             updates.root = base.join(&updates.root);
             updates.slots = base.join(&updates.slots);
+        }
+        if let Some(calls) = &mut config.calls {
+            calls.config = base.join(&calls.config);
         }
         if config.cloud.host_port().is_none() {
             let text = format!("[cloud] mqtt = `{}`: write host:port", config.cloud.mqtt);

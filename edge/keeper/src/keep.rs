@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use trunkline_update::{Conditions, Disk as _, RealDisk, Slot, replace};
 use trunkline_wire::{Desired, NotApplied, Reported};
 
+use crate::calls::{Calls, CallsState, Carrier, Standing};
 use crate::clock::Clock;
 use crate::cloud::{Cloud, CloudError};
 use crate::config::Config;
@@ -28,6 +30,10 @@ const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(600);
 const LAST_WORD: Duration = Duration::from_millis(500);
 /// Where the newest desired document is kept, below the data folder.
 const DESIRED: &str = "desired.json";
+/// Where the calls' part of it is kept as it was last found good, below the data folder.
+pub const CALLS: &str = "calls.json";
+/// Which trunks took calls before another version was switched to, below the data folder.
+const TRUNKS_BEFORE: &str = "trunks-before.json";
 
 /// Why the keeper cannot keep the box.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +79,9 @@ pub enum End {
 }
 
 /// Keeps the box until `stop` says so or another version is to start. `running` is what the launcher said;
-/// without it nothing is updated. `on_settings` puts settings in force, at the start and after each change, and
-/// returns what it could not.
+/// without it nothing is updated. `carrier` is the program that carries calls, if this box has one: it finds its part
+/// of the settings in the file [`CALLS`] of the data folder. `on_settings` puts settings in force, at the start and after
+/// each change; it takes out what it cannot, and returns why.
 ///
 /// # Errors
 /// [`KeepError`] for what no waiting mends. The cloud being away is no error.
@@ -82,8 +89,9 @@ pub async fn keep(
     config: &Config,
     clock: &Clock,
     running: Option<Running>,
+    carrier: Option<Carrier>,
     mut stop: watch::Receiver<bool>,
-    mut on_settings: impl FnMut(&Settings) -> Vec<NotApplied>,
+    mut on_settings: impl FnMut(&mut Settings) -> Vec<NotApplied>,
 ) -> Result<End, KeepError> {
     let data = |source| KeepError::Data { path: config.data_dir.clone(), source };
     let mut disk = RealDisk::new(&config.data_dir).map_err(data)?;
@@ -99,8 +107,12 @@ pub async fn keep(
     // Connections of before were made without a certificate.
     let cloud = Cloud::new(&config.cloud.api, &tls)?;
 
-    let mut box_state = BoxState::read(&disk, running.as_ref());
-    box_state.put_in_force(&mut on_settings);
+    let mut box_state = BoxState::read(&disk, running.as_ref(), carrier.is_some());
+    box_state.put_in_force(&mut on_settings, &mut disk);
+    let calls = carrier.map(Calls::start);
+    // A box that carries no calls never hears of any.
+    let (_none, no_calls) = watch::channel(Standing::Up(CallsState::default()));
+    let mut standing = calls.as_ref().map_or(no_calls, Calls::standing);
     let (report, reports) = watch::channel(box_state.report(&Told::default()));
     let (up, linked) = watch::channel(false);
     let (news_tx, mut news) = mpsc::channel(16);
@@ -116,7 +128,6 @@ pub async fn keep(
 
     let (told_tx, mut told) = watch::channel(Told::default());
     let (orders, orders_rx) = mpsc::channel(16);
-    let (_calls, calls_ready) = watch::channel(None);
     // Without a slot nobody tells anything, and nobody waits for it.
     let mut quiet = None;
     match (&config.updates, &running) {
@@ -129,7 +140,8 @@ pub async fn keep(
                 cloud: cloud.clone(),
                 clock: clock.clone(),
                 linked,
-                calls_ready,
+                calls: standing.clone(),
+                trunks_before: read_json(&disk, TRUNKS_BEFORE),
             };
             shell.start(orders_rx, told_tx).map_err(|error| KeepError::Updates(error.to_string()))?;
         }
@@ -138,14 +150,17 @@ pub async fn keep(
     let _ = orders.send(Order::Conditions(box_state.conditions())).await;
 
     let mut renewal = tokio::time::interval(LOOK_AT_CERTIFICATE);
-    loop {
+    let end = loop {
         tokio::select! {
-            () = stopped(&mut stop) => return Ok(End::Stopped),
+            () = stopped(&mut stop) => break End::Stopped,
             message = news.recv() => match message {
-                None => return Ok(End::Stopped),
+                None => break End::Stopped,
                 Some(News::Desired(desired)) => {
                     if box_state.take(desired, &mut disk) {
-                        box_state.put_in_force(&mut on_settings);
+                        let others = box_state.put_in_force(&mut on_settings, &mut disk);
+                        if let (true, Some(calls)) = (others, &calls) {
+                            calls.restart();
+                        }
                         let _ = orders.send(Order::Conditions(box_state.conditions())).await;
                     }
                     let _ = report.send(box_state.report(&told.borrow()));
@@ -166,14 +181,47 @@ pub async fn keep(
                 let now = told.borrow_and_update().clone();
                 let switch = now.switch;
                 let _ = report.send(box_state.report(&now));
+                if let Some(calls) = &calls {
+                    calls.drain(now.draining);
+                }
                 if switch {
+                    note_trunks(&mut disk, &standing.borrow().trunks_up());
                     tokio::time::sleep(LAST_WORD).await;
-                    return Ok(End::Switch);
+                    break End::Switch;
                 }
             }
-            _ = renewal.tick() => renew_when_due(&identity, &cloud, clock, &wallet).await,
+            Ok(()) = standing.changed() => {
+                if box_state.see_calls(&standing.borrow_and_update()) {
+                    let _ = report.send(box_state.report(&told.borrow()));
+                }
+                let _ = orders.send(Order::Conditions(box_state.conditions())).await;
+            }
+            _ = renewal.tick() => {
+                if renew_when_due(&identity, &cloud, clock, &wallet).await
+                    && let Some(calls) = &calls
+                {
+                    calls.new_certificate();
+                }
+            }
         }
+    };
+    if let Some(calls) = calls {
+        // A call that began while the order to drain was on its way is let finish.
+        calls.end(end == End::Stopped).await;
     }
+    Ok(end)
+}
+
+/// A new version is only held to the trunks that worked before it.
+fn note_trunks(disk: &mut RealDisk, up: &[String]) {
+    let noted = serde_json::to_vec(up).map_err(std::io::Error::from);
+    if let Err(error) = noted.and_then(|bytes| replace(disk, TRUNKS_BEFORE, &bytes)) {
+        tracing::warn!(%error, "Which trunks take calls could not be noted");
+    }
+}
+
+fn read_json<T: DeserializeOwned + Default>(disk: &RealDisk, name: &str) -> T {
+    disk.read(name).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Asks for a certificate until there is one; returns it. A box that has one goes on with it.
@@ -211,18 +259,24 @@ async fn join(identity: &Identity, cloud: &Cloud, clock: &Clock) -> Result<Strin
     }
 }
 
-/// Renews the certificate when two thirds of its life are over.
-async fn renew_when_due(identity: &Identity, cloud: &Cloud, clock: &Clock, wallet: &Wallet) {
+/// Renews the certificate when two thirds of its life are over; returns whether there is a new one.
+async fn renew_when_due(identity: &Identity, cloud: &Cloud, clock: &Clock, wallet: &Wallet) -> bool {
     let certificate = match identity.certificate() {
         Ok(certificate) => certificate.unwrap_or_default(),
-        Err(error) => return tracing::error!("The certificate cannot be read: {}", chain(&error)),
+        Err(error) => {
+            tracing::error!("The certificate cannot be read: {}", chain(&error));
+            return false;
+        }
     };
     if life(&certificate).is_none_or(|life| clock.now() < life.renew_at()) {
-        return;
+        return false;
     }
     let request = match identity.new_request() {
         Ok(request) => request,
-        Err(error) => return tracing::error!("The box cannot ask for a certificate: {}", chain(&error)),
+        Err(error) => {
+            tracing::error!("The box cannot ask for a certificate: {}", chain(&error));
+            return false;
+        }
     };
     match cloud.renew(&request).await {
         Ok(reply) => {
@@ -231,12 +285,16 @@ async fn renew_when_due(identity: &Identity, cloud: &Cloud, clock: &Clock, walle
             let kept = identity.save_certificate(&new).map_err(|error| chain(&error));
             let kept =
                 kept.and_then(|()| wallet.put(&new, &identity.key_pem()).map_err(|error| chain(&error)));
-            match kept {
+            match &kept {
                 Ok(()) => tracing::info!("The certificate was renewed"),
                 Err(error) => tracing::error!("The new certificate cannot be used: {error}"),
             }
+            kept.is_ok()
         }
-        Err(error) => tracing::warn!("The certificate could not be renewed: {}", chain(&error)),
+        Err(error) => {
+            tracing::warn!("The certificate could not be renewed: {}", chain(&error));
+            false
+        }
     }
 }
 
@@ -247,23 +305,26 @@ struct BoxState {
     settings: Settings,
     problems: Vec<NotApplied>,
     assignment: u64,
+    carries_calls: bool,
+    calls: u32,
+    /// Why the program that carries calls is down, if it is.
+    down: Option<String>,
 }
 
 impl BoxState {
     /// Goes on with what was wanted before the last stop, also when the cloud is away.
-    fn read(disk: &RealDisk, running: Option<&Running>) -> Self {
-        let desired: Option<Desired> =
-            disk.read(DESIRED).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    fn read(disk: &RealDisk, running: Option<&Running>, carries_calls: bool) -> Self {
+        let desired: Option<Desired> = read_json(disk, DESIRED);
         let body = desired.as_ref().map(|desired| desired.body.clone()).unwrap_or_default();
-        let (settings, problems) = settings::read(&body, false);
+        let (settings, problems) = settings::read(&body, carries_calls);
         let own = env!("CARGO_PKG_VERSION");
         let software = running.map_or_else(|| own.to_owned(), |running| running.version.clone());
-        Self { software, desired, settings, problems, assignment: 0 }
+        Self { software, desired, settings, problems, assignment: 0, carries_calls, calls: 0, down: None }
     }
 
     /// Takes a document; returns whether something else is in force from now on.
     fn take(&mut self, desired: Desired, disk: &mut RealDisk) -> bool {
-        let (settings, mut problems) = settings::read(&desired.body, false);
+        let (settings, mut problems) = settings::read(&desired.body, self.carries_calls);
         let kept = serde_json::to_vec(&desired)
             .map_err(std::io::Error::from)
             .and_then(|bytes| replace(disk, DESIRED, &bytes));
@@ -281,16 +342,48 @@ impl BoxState {
         changed
     }
 
-    fn put_in_force(&mut self, on_settings: &mut impl FnMut(&Settings) -> Vec<NotApplied>) {
-        let refused = on_settings(&self.settings);
-        if refused.iter().any(|problem| problem.path == "/log") {
-            self.settings.log = None;
-        }
+    /// Returns whether the calls' part is another one than before.
+    fn put_in_force(
+        &mut self,
+        on_settings: &mut impl FnMut(&mut Settings) -> Vec<NotApplied>,
+        disk: &mut RealDisk,
+    ) -> bool {
+        let refused = on_settings(&mut self.settings);
+        let keep_old = refused.iter().any(|problem| problem.path == "/calls");
         self.problems.extend(refused);
+        if !self.carries_calls {
+            return false;
+        }
+        let old: Option<Value> = read_json(disk, CALLS);
+        if keep_old || old == self.settings.calls {
+            self.settings.calls = old;
+            return false;
+        }
+        let kept = serde_json::to_vec(&self.settings.calls).map_err(std::io::Error::from);
+        if let Err(error) = kept.and_then(|bytes| replace(disk, CALLS, &bytes)) {
+            self.settings.calls = old;
+            let reason = format!("it cannot be kept: {error}");
+            self.problems.push(NotApplied { path: "/calls".to_owned(), reason });
+            return false;
+        }
+        true
+    }
+
+    /// Takes how the program that carries calls stands; returns whether headquarters is to hear of it.
+    fn see_calls(&mut self, standing: &Standing) -> bool {
+        self.calls = standing.calls();
+        let down = match standing {
+            Standing::Down(why) => Some(why.clone()),
+            // What has just been started may end as it did before.
+            Standing::Starting => self.down.clone(),
+            Standing::Up(_) => None,
+        };
+        std::mem::replace(&mut self.down, down) != self.down
     }
 
     fn conditions(&self) -> Conditions {
         Conditions {
+            calls: self.calls,
             locked: self.settings.locked,
             metered_limit: self.settings.metered_limit,
             ..Conditions::default()
@@ -298,11 +391,16 @@ impl BoxState {
     }
 
     fn report(&self, told: &Told) -> Reported {
+        let mut problems = self.problems.clone();
+        problems.extend(self.down.as_ref().map(|why| NotApplied {
+            path: "/calls".to_owned(),
+            reason: format!("the program that carries calls is down: {why}"),
+        }));
         Reported {
             version: self.desired.as_ref().map_or(0, |desired| desired.version),
             hash: self.desired.as_ref().map(|desired| desired.hash.clone()).unwrap_or_default(),
             body: self.settings.in_force(),
-            problems: self.problems.clone(),
+            problems,
             components: told
                 .components
                 .iter()

@@ -5,6 +5,8 @@
 //!   it all stands. It ends with [`End::Switch`] when another version is to start.
 //! - [`supervise`]: the launcher. It asks `edge/update` which slot starts, starts it, and does so again when it
 //!   ends. It is no part of any version: it comes with the machine.
+//! - [`Carrier`]: how the program that carries calls is started; the keeper's child, which it lets finish its calls
+//!   before another version starts. [`Word`] and [`CallsState`] are what they say to each other.
 //! - [`Clock`]: what time it is on a box whose battery is dead.
 //!
 //! The keeper is a process of its own with a link of its own (client id `{box}:keeper`): a fault in the sound
@@ -16,6 +18,7 @@
 //!
 //! Absent on purpose: what is believed and when to switch (`shared/trust`, `edge/update`).
 
+mod calls;
 mod clock;
 mod cloud;
 mod config;
@@ -27,10 +30,11 @@ mod settings;
 mod tls;
 mod updates;
 
+pub use calls::{CallsState, Carrier, Word};
 pub use clock::{BUILT, Clock};
 pub use cloud::{Cloud, CloudError};
-pub use config::{CloudConfig, Config, ConfigError, UpdatesConfig};
+pub use config::{CallsConfig, CloudConfig, Config, ConfigError, UpdatesConfig};
 pub use identity::{Identity, IdentityError};
-pub use keep::{End, KeepError, Running, keep};
+pub use keep::{CALLS, End, KeepError, Running, keep};
 pub use launcher::{LaunchError, Launcher, SLOT_VARIABLE, SWITCH, VERSION_VARIABLE, supervise};
 pub use settings::{Settings, read as read_settings};

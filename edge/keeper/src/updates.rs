@@ -13,6 +13,7 @@ use trunkline_model::BoxId;
 use trunkline_update::{Check, Conditions, Fetch, Now, RealDisk, Slot, Status, Todo, Updater};
 use trunkline_wire::JobNext;
 
+use crate::calls::Standing;
 use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::config::UpdatesConfig;
@@ -21,6 +22,10 @@ use crate::config::UpdatesConfig;
 pub(crate) const COMPONENT: &str = "app";
 /// The link must stand within this time of a trial's start, unless nobody can reach the cloud.
 const LINK_WITHIN: Duration = Duration::from_secs(60);
+/// The program that carries calls must be ready within this time of a trial's start: models are large.
+const CALLS_WITHIN: Duration = Duration::from_secs(240);
+/// The trunks that took calls before must do so within this time.
+const TRUNKS_WITHIN: Duration = Duration::from_secs(60);
 /// A version's own test must end within this time.
 const OWN_TEST: Duration = Duration::from_secs(120);
 
@@ -53,8 +58,10 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     /// Whether the link stands.
     pub(crate) linked: watch::Receiver<bool>,
-    /// What the calls' program says of itself; `None` where there is none.
-    pub(crate) calls_ready: watch::Receiver<Option<Result<(), String>>>,
+    /// How the program that carries calls stands.
+    pub(crate) calls: watch::Receiver<Standing>,
+    /// The trunks that took calls under the version before.
+    pub(crate) trunks_before: Vec<String>,
 }
 
 impl Shell {
@@ -182,6 +189,7 @@ impl Shell {
             check("disk", self.disk_is_writable().err()),
             check("cloud", self.cloud_is_reached().await.err()),
             check("calls", self.calls_are_ready().await.err()),
+            check("trunks", self.trunks_are_up().await.err()),
             check("own test", self.own_test().await.err()),
         ]
     }
@@ -218,13 +226,38 @@ impl Shell {
         }
     }
 
+    /// Models are loaded and sockets stand.
     async fn calls_are_ready(&self) -> Result<(), String> {
-        let mut ready = self.calls_ready.clone();
-        let answer = ready.wait_for(|state| !matches!(state, Some(Err(why)) if why == STARTING)).await;
-        match answer {
-            Ok(state) => state.clone().unwrap_or(Ok(())),
-            Err(_) => Ok(()),
+        let mut calls = self.calls.clone();
+        let settled = calls.wait_for(|standing| *standing != Standing::Starting);
+        match tokio::time::timeout(CALLS_WITHIN, settled).await {
+            Err(_) => Err(format!("not ready within {} s", CALLS_WITHIN.as_secs())),
+            Ok(standing) => match standing.as_deref() {
+                Ok(Standing::Down(why)) => Err(why.clone()),
+                Ok(_) | Err(_) => Ok(()),
+            },
         }
+    }
+
+    /// Each trunk that took calls under the version before takes them now. While nobody can reach the cloud either, it
+    /// is the network that is down, and not the version's fault.
+    async fn trunks_are_up(&self) -> Result<(), String> {
+        let missing = |standing: &Standing| {
+            let up = standing.trunks_up();
+            let missing = self.trunks_before.iter().filter(|name| !up.contains(*name));
+            missing.cloned().collect::<Vec<_>>()
+        };
+        let mut calls = self.calls.clone();
+        let all_up = calls.wait_for(|standing| missing(standing).is_empty());
+        if tokio::time::timeout(TRUNKS_WITHIN, all_up).await.is_ok() {
+            return Ok(());
+        }
+        let missing = missing(&self.calls.borrow()).join(", ");
+        if !*self.linked.borrow() {
+            tracing::warn!(missing, "Trunks are down and so is the network; the version is not judged by it");
+            return Ok(());
+        }
+        Err(format!("these took calls before and do not now: {missing}"))
     }
 
     /// A version may bring a test of its own, `bin/self-test`; what it prints last is the reason.
@@ -253,9 +286,6 @@ impl Shell {
         Err(if last.is_empty() { output.status.to_string() } else { last })
     }
 }
-
-/// What the calls' program says while it loads its models.
-pub(crate) const STARTING: &str = "starting";
 
 fn take(updater: &mut Updater<RealDisk>, number: &mut u64, order: Order) {
     match order {

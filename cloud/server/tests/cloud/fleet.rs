@@ -151,7 +151,7 @@ impl TestBox {
         let root = site.dir.path().join("repo/metadata/1.root.json");
         let updates = UpdatesConfig { root, slots: home.join("slots"), platform: "x86-64".into() };
         let cloud = CloudConfig { mqtt: cloud.mqtt.to_string(), api: format!("https://{}", cloud.api), ca };
-        let config = Config { data_dir: home.join("data"), cloud, updates: Some(updates) };
+        let config = Config { data_dir: home.join("data"), cloud, updates: Some(updates), calls: None };
         Self { config, clock: Clock::of_the_machine() }
     }
 
@@ -167,7 +167,7 @@ impl TestBox {
         let (stopper, stop) = watch::channel(false);
         let (config, clock) = (self.config.clone(), self.clock.clone());
         let task = tokio::spawn(async move {
-            trunkline_keeper::keep(&config, &clock, running, stop, |_| Vec::new()).await.unwrap()
+            trunkline_keeper::keep(&config, &clock, running, None, stop, |_| Vec::new()).await.unwrap()
         });
         Keeping { stopper, task }
     }

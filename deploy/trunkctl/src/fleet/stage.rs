@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use trunkline_update::{FileSlots, Manifest, RealDisk};
 
 use super::describe;
+use super::line::Line;
 use crate::api::Api;
 use crate::process::Process;
 use crate::setup;
@@ -17,7 +18,7 @@ use crate::setup;
 const CLOUD_READY: Duration = Duration::from_secs(60);
 const BOX_READY: Duration = Duration::from_secs(30);
 /// Each step of the demonstration ends within this time or fails.
-const STEP: Duration = Duration::from_secs(120);
+const STEP: Duration = Duration::from_secs(240);
 
 /// What is shown, and where.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct FleetPlan {
     pub programs: PathBuf,
     /// Folder with the scripts, which the cloud wants.
     pub scripts: PathBuf,
+    /// Folder with the personas: one of them is called.
+    pub personas: PathBuf,
     /// How many boxes; at least 2, so that there is somebody beside the canary.
     pub boxes: usize,
 }
@@ -43,6 +46,10 @@ pub struct Account {
     pub bad: Value,
     /// The box that had the bad version.
     pub canary: String,
+    /// The call that was under way when the good version came.
+    pub call: Value,
+    /// What was said of the box that carried it meanwhile.
+    pub waited: Option<String>,
 }
 
 /// One box: its folder and its launcher.
@@ -63,7 +70,7 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
         bail!("a fleet has at least 2 boxes: one of them is the canary");
     }
     clear(&plan.dir)?;
-    setup::make_keys(&plan.dir, "tl-by-hand", &[])?;
+    let made = setup::make_keys(&plan.dir, "tl-by-hand", &[])?;
     let people = setup::make_fleet_keys(&plan.dir)?;
 
     told("the release keys are made, two of three sign the root; version 1.0.0 is released");
@@ -71,24 +78,19 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
     releases.begin()?;
     releases.publish("1.0.0", PASSES)?;
 
+    told("the boxes are made: each has its key, a label, and the first version; the first is to carry calls");
+    let labels: Vec<Label> = (1..=plan.boxes).map(|number| make(plan, number)).collect::<Result<_>>()?;
+    let line = Line::start(plan)?;
     told("the cloud starts: it signs boxes' certificates and hands the releases out");
-    let mut config = setup::cloud_toml(&plan.scripts, "127.0.0.1:0", "127.0.0.1:0", "cloud", false);
-    config += "\n[models]\ndir = \"no-models\"\noptional = true\n";
-    config += setup::FLEET;
-    setup::write(&plan.dir.join("cloud.toml"), &config, 0o644)?;
-    let file = plan.dir.join("cloud.toml").display().to_string();
-    let log = plan.dir.join("logs/cloud.log");
-    let program = plan.programs.join("trunkline-cloud");
-    let (_cloud, ready) = Process::start("the cloud", &program, &["--config", &file], &log, CLOUD_READY)?;
-    let (api, mqtt) = crate::stage::addresses_of(&ready)?;
+    let (_cloud, api, mqtt) = start_cloud(plan, &labels[0].id)?;
     let base = format!("https://{api}");
     let client = |token: &str| Api::new(&base, &plan.dir.join("ca.pem"), token);
-    let (mei, li) = (client(&people.branch)?, client(&people.admin)?);
+    let (mei, li, crm) = (client(&people.branch)?, client(&people.admin)?, client(&made.token)?);
 
-    told("the boxes are plugged in: each makes its key and asks for a certificate");
+    told("the boxes are plugged in and ask for a certificate");
     let mut boxes = Vec::new();
-    for number in 1..=plan.boxes {
-        boxes.push(plug_in(plan, number, &api, &mqtt)?);
+    for (at, label) in labels.into_iter().enumerate() {
+        boxes.push(plug_in(plan, label, &api, &mqtt, (at == 0).then_some(&line))?);
     }
     for (number, one) in boxes.iter().enumerate() {
         until(&li, &format!("/v1/boxes/{}", one.id), "waiting", |shown| {
@@ -113,6 +115,7 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
             json!({ "name": format!("Branch 045{}", number + 1), "updates": { "metered_mib": 512 } });
         if number == 0 {
             wanted["gsm"] = json!({ "ports": 8 });
+            wanted["calls"] = json!({ "channels": 3 });
         }
         Api::granted(li.put(&format!("/v1/boxes/{}/desired", one.id), &wanted).await?)?;
     }
@@ -127,10 +130,21 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
         }
     }
 
-    told("version 1.1.0 is released and rolled out: a canary first, then the rest");
     releases.publish("1.1.0", PASSES)?;
+    told("a customer is called by the box that carries calls, and answers");
+    let call = line.call(&crm, &boxes[0].id).await?;
+    told("version 1.1.0 is rolled out meanwhile: a canary first, then the rest; the call is let finish");
     let good = begin(&li, "1.1.0", plan.boxes).await?;
-    let good = follow(&li, &good, &mut told, |shown| shown["state"]["phase"] == "finished").await?;
+    let mut waited = None;
+    let mut watch = |said: &str| {
+        if said.contains(&boxes[0].id) && said.contains("to end") {
+            waited = Some(said.trim().to_owned());
+        }
+        told(said);
+    };
+    let good = follow(&li, &good, &mut watch, |shown| shown["state"]["phase"] == "finished").await?;
+    let call = line.over(&crm, &call).await?;
+    told(&format!("  the call of meanwhile ended as it should: outcome {}", call["outcome"]["code"]));
 
     told("version 1.2.0 is released; nobody knows yet that it is bad");
     releases.publish("1.2.0", FAILS)?;
@@ -160,7 +174,7 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
             bail!("{} would start {version}", one.id);
         }
     }
-    Ok(Account { boxes: all, good, bad, canary })
+    Ok(Account { boxes: all, good, bad, canary, call, waited })
 }
 
 /// Empties a folder that an earlier demonstration has filled, and no other.
@@ -245,28 +259,72 @@ impl Releases<'_> {
     }
 }
 
-/// Installs the first version, as the factory does, and switches the box on.
-fn plug_in(plan: &FleetPlan, number: usize, api: &str, mqtt: &str) -> Result<TestBox> {
+/// A box that was made and is in its carton.
+struct Label {
+    dir: PathBuf,
+    id: String,
+    code: String,
+}
+
+/// Installs the first version and makes the box's key, as the factory does.
+fn make(plan: &FleetPlan, number: usize) -> Result<Label> {
     let dir = plan.dir.join(format!("box-{number}"));
     fs::create_dir_all(&dir)?;
     let (manifest, pack) = Releases { plan }.first()?;
     FileSlots::install(RealDisk::new(&dir.join("slots"))?, &manifest, &pack)?;
+    let file = box_toml(&dir, &cloud_section("127.0.0.1:1", "127.0.0.1:1"), false)?;
+    let claim =
+        Command::new(plan.programs.join("trunkline-edge")).args(["claim", "--config", &file]).output()?;
+    let label = String::from_utf8_lossy(&claim.stdout).into_owned();
+    let (id, code) = label.trim().split_once(' ').context("the box has no label")?;
+    Ok(Label { dir, id: id.to_owned(), code: code.to_owned() })
+}
+
+/// Tells the box where its cloud is, and which line it has, and switches it on.
+fn plug_in(plan: &FleetPlan, label: Label, api: &str, mqtt: &str, line: Option<&Line>) -> Result<TestBox> {
+    let Label { dir, id, code } = label;
+    let cloud = cloud_section(api, mqtt);
+    let file = box_toml(&dir, &cloud, line.is_some())?;
+    if let Some(line) = line {
+        setup::write(&dir.join("edge.toml"), &line.edge_toml(&id, &cloud), 0o644)?;
+    }
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (program, log) = (plan.programs.join("trunkline-edge"), plan.dir.join(format!("logs/{name}.log")));
+    let (launcher, _) = Process::start("the box", &program, &["launch", "--config", &file], &log, BOX_READY)?;
+    Ok(TestBox { dir, id, code, _launcher: launcher })
+}
+
+fn cloud_section(api: &str, mqtt: &str) -> String {
     let port = |address: &str| address.rsplit_once(':').map_or("", |(_, port)| port).to_owned();
-    let config = format!(
-        "data_dir = \"data\"\n\n[cloud]\nmqtt = \"localhost:{}\"\napi = \"https://localhost:{}\"\n\
-         ca = \"../ca.pem\"\n\n[updates]\nroot = \"../repo/metadata/1.root.json\"\nslots = \"slots\"\n",
+    format!(
+        "[cloud]\nmqtt = \"localhost:{}\"\napi = \"https://localhost:{}\"\nca = \"../ca.pem\"\n",
         port(mqtt),
         port(api)
+    )
+}
+
+fn box_toml(dir: &Path, cloud: &str, carries_calls: bool) -> Result<String> {
+    let calls = if carries_calls { "\n[calls]\nconfig = \"edge.toml\"\n" } else { "" };
+    let config = format!(
+        "data_dir = \"data\"\n\n{cloud}\n[updates]\nroot = \"../repo/metadata/1.root.json\"\n\
+         slots = \"slots\"\n{calls}"
     );
     setup::write(&dir.join("box.toml"), &config, 0o644)?;
-    let file = dir.join("box.toml").display().to_string();
-    let program = plan.programs.join("trunkline-edge");
-    let label = Command::new(&program).args(["claim", "--config", &file]).output()?;
-    let label = String::from_utf8_lossy(&label.stdout).into_owned();
-    let (id, code) = label.trim().split_once(' ').context("the box has no label")?;
-    let log = plan.dir.join(format!("logs/box-{number}.log"));
-    let (launcher, _) = Process::start("the box", &program, &["launch", "--config", &file], &log, BOX_READY)?;
-    Ok(TestBox { dir, id: id.to_owned(), code: code.to_owned(), _launcher: launcher })
+    Ok(dir.join("box.toml").display().to_string())
+}
+
+/// Starts the cloud; `carries_calls` may call numbers that are kept for tests. Returns the addresses of API and broker.
+fn start_cloud(plan: &FleetPlan, carries_calls: &str) -> Result<(Process, String, String)> {
+    let mut config =
+        setup::cloud_toml(&plan.scripts, "127.0.0.1:0", "127.0.0.1:0", "cloud", Some(carries_calls));
+    config += setup::FLEET;
+    setup::write(&plan.dir.join("cloud.toml"), &config, 0o644)?;
+    let file = plan.dir.join("cloud.toml").display().to_string();
+    let log = plan.dir.join("logs/cloud.log");
+    let program = plan.programs.join("trunkline-cloud");
+    let (cloud, ready) = Process::start("the cloud", &program, &["--config", &file], &log, CLOUD_READY)?;
+    let (api, mqtt) = crate::stage::addresses_of(&ready)?;
+    Ok((cloud, api, mqtt))
 }
 
 /// Asks until an address shows what is waited for.
