@@ -13,6 +13,7 @@
 //!
 //! Absent on purpose: SQL (`cloud/db`), dispatching and callbacks (`cloud/worker`).
 
+mod alerts;
 mod audit;
 mod auth;
 mod authority;
@@ -160,6 +161,8 @@ impl Api {
             .route("/v1/enrolments/{id}/approve", post(fleet::approve))
             .route("/v1/enrolments/{id}/refuse", post(fleet::refuse))
             .route("/v1/fleet", get(fleet::list))
+            .route("/v1/alerts", get(alerts::list))
+            .route("/v1/alerts/{id}/silence", post(alerts::silence))
             .route("/v1/boxes/{id}", get(fleet::show))
             .route("/v1/boxes/{id}/revoke", post(fleet::revoke))
             .route("/v1/boxes/{id}/transfer", post(fleet::transfer))

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use jiff::SignedDuration;
+use trunkline_fleet::alert::Kind;
 use trunkline_fleet::rollout::Phase;
 use trunkline_fleet::shadow::{Sync, compare};
 
@@ -71,6 +72,19 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
         &by_sync,
     );
     page.family("trunkline_updates", "Components of boxes by how far their update is.", "stage", &by_stage);
+
+    let mut by_kind: BTreeMap<&'static str, u64> = Kind::ALL.map(|kind| (kind.name(), 0)).into();
+    for alert in api.db.alerts(false, u32::MAX).await? {
+        if alert.silent_until.is_none_or(|until| until <= now) {
+            *by_kind.entry(alert.kind.name()).or_default() += 1;
+        }
+    }
+    page.family(
+        "trunkline_alerts",
+        "What somebody should look at on boxes, by kind, without what was silenced.",
+        "kind",
+        &by_kind,
+    );
 
     let mut by_phase: BTreeMap<&'static str, u64> =
         ["running", "paused", "finished", "stopped"].map(|phase| (phase, 0)).into();

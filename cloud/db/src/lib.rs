@@ -11,6 +11,7 @@
 //!
 //! Absent on purpose: decisions (`cloud/worker`), and any clock: `now` is an argument.
 
+mod alerts;
 mod boxes;
 mod calls;
 mod campaigns;
@@ -36,6 +37,7 @@ mod fleet_tests;
 #[cfg(test)]
 mod tests;
 
+pub use alerts::AlertRow;
 pub use boxes::BoxRow;
 pub use calls::{Cancelled, Created, NewCall, Resend, TransferAsked};
 pub use campaigns::{CampaignRow, ContactRow, NewContact, Settling};

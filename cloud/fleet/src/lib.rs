@@ -5,6 +5,7 @@
 //! - [`shadow`]: what a box should be against what it says it is, with versions and hashes, and the history
 //!   of who changed what.
 //! - [`rollout`]: waves, gates, pauses; [`sequential`] judges the calls of the new version while they come in.
+//! - [`alert`]: what somebody should look at, said once.
 //! - [`why`]: one sentence for each box that does not run what it should.
 //!
 //! **Invariant:** nothing here reads a clock, a socket or a database; `now` and randomness are arguments.
@@ -13,6 +14,7 @@
 //!
 //! Absent on purpose: X.509 (the shell parses requests and signs certificates) and storage.
 
+pub mod alert;
 pub mod enrol;
 pub mod report;
 pub mod rollout;

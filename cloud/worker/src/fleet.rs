@@ -4,7 +4,7 @@
 //! The decisions are those of `cloud/fleet`; here is the database, the signature of assignments and the way to
 //! the boxes. Everything is read anew each time, so that a restart is no special case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use trunkline_db::{AssignmentRow, DbError, ReportRow};
+use trunkline_fleet::alert::{self, Alert, Machine, Seen};
 use trunkline_fleet::report::{BoxReport, Standing};
 use trunkline_fleet::rollout::{Change, Figure, FigureName, Order, Phase, Rollout};
 use trunkline_fleet::sequential::Share;
@@ -32,6 +33,8 @@ const SEND_AGAIN: Duration = Duration::from_secs(15);
 /// Between two looks at the whole fleet.
 const PAUSE: Duration = Duration::from_millis(250);
 const IDLE: Duration = Duration::from_secs(2);
+/// Between two looks at how well the boxes are.
+const ALERTS: Duration = Duration::from_secs(10);
 /// A session is ended for so long after its box was revoked; later ones are not let in anyway.
 const KICK_FOR: SignedDuration = SignedDuration::from_mins(5);
 
@@ -42,6 +45,40 @@ pub struct FleetKeys {
     pub repo: PathBuf,
     /// The online key that signs assignments.
     pub assign: Arc<FileKey>,
+}
+
+/// Returns what a report says about how well the box is.
+fn seen(row: &ReportRow) -> Seen {
+    let told = &row.reported;
+    let health = told.health.clone().unwrap_or_default();
+    let calls = told.calls.clone().unwrap_or_default();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let back = |part: &&serde_json::Value| part["stage"] == "rolled_back";
+    Seen {
+        id: row.box_id.clone(),
+        at: row.at,
+        machine: Machine {
+            memory_free_mib: health.memory_free_mib,
+            memory_mib: health.memory_mib,
+            disk_free_mib: health.disk_free_mib,
+            disk_mib: health.disk_mib,
+            temperature_c: health.temperature_c,
+            clock_off_s: health.clock_off_s,
+        },
+        calls_down: (calls.state == "down").then_some(calls.why),
+        trunks_down: calls
+            .trunks
+            .into_iter()
+            .filter(|trunk| !trunk.up)
+            .map(|trunk| (trunk.name, trunk.trouble))
+            .collect(),
+        rolled_back: told
+            .components
+            .iter()
+            .filter(back)
+            .map(|part| (text(&part["component"]), part["reason"].to_string()))
+            .collect(),
+    }
 }
 
 /// Reads the repository as a box would that knows nothing but the first root.
@@ -90,9 +127,16 @@ type Sent = BTreeMap<(BoxId, &'static str), (u64, Instant)>;
 
 pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
     let mut sent = Sent::new();
+    let mut looked: Option<Instant> = None;
     loop {
         if let Err(error) = worker.fleet_look(&mut sent, Timestamp::now()).await {
             tracing::error!(error = %Chain(&error), "Looking at the fleet failed and is tried again");
+        }
+        if looked.is_none_or(|at| at.elapsed() >= ALERTS) {
+            looked = Some(Instant::now());
+            if let Err(error) = worker.look_at_alerts(Timestamp::now()).await {
+                tracing::error!(error = %Chain(&error), "Looking at how well the boxes are failed");
+            }
         }
         tokio::select! {
             () = worker.wakers.fleet_woken() => {}
@@ -164,6 +208,42 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Raises what somebody should look at, and says when it is over. A box that left the fleet is not looked at.
+    async fn look_at_alerts(&self, now: Timestamp) -> Result<(), FleetError> {
+        let mut open: BTreeMap<BoxId, Vec<Alert>> = BTreeMap::new();
+        for alert in self.db.open_alerts().await? {
+            open.entry(alert.id.clone()).or_default().push(alert);
+        }
+        let gone: BTreeSet<BoxId> = self
+            .db
+            .enrolments()
+            .await?
+            .into_iter()
+            .filter(|one| one.state.name() == "revoked")
+            .map(|one| one.box_id)
+            .collect();
+        let mut changes = Vec::new();
+        for row in self.db.all_reported().await? {
+            let known = open.remove(&row.box_id).unwrap_or_default();
+            let findings =
+                if gone.contains(&row.box_id) { Vec::new() } else { alert::look(&seen(&row), now) };
+            changes.extend(alert::step(&row.box_id, &known, &findings, now));
+        }
+        for change in &changes {
+            match change {
+                alert::Change::Raised(alert) => {
+                    let (kind, about) = (alert.kind.name(), &alert.about);
+                    tracing::error!(box.id = %alert.id, kind, about, "Alert: {}", alert.detail);
+                }
+                alert::Change::Cleared(alert) => {
+                    tracing::info!(box.id = %alert.id, kind = alert.kind.name(), about = alert.about, "An alert is over");
+                }
+                alert::Change::Seen(_) | alert::Change::Forgotten(_) => {}
+            }
+        }
+        Ok(self.db.change_alerts(&changes, now).await?)
     }
 
     async fn go_on_with_rollouts(&self, now: Timestamp) -> Result<(), FleetError> {

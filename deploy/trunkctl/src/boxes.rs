@@ -65,6 +65,27 @@ pub(crate) enum Command {
         #[arg(long)]
         file: PathBuf,
     },
+    /// Lists what somebody should look at.
+    Alerts {
+        #[command(flatten)]
+        cloud: Cloud,
+        /// Those that are over as well.
+        #[arg(long)]
+        all: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lets an alert be silent for some hours; one that comes again after it was over is loud.
+    Silence {
+        #[command(flatten)]
+        cloud: Cloud,
+        /// The alert's number.
+        alert: u64,
+        /// For how long, 1 to 336.
+        #[arg(long, default_value_t = 8)]
+        hours: u32,
+    },
     /// Shows who changed what of a box, and when.
     History {
         #[command(flatten)]
@@ -140,6 +161,22 @@ pub(crate) fn run(command: Command) -> Result<()> {
                 let path = format!("/v1/boxes/{id}/desired");
                 let desired = Api::granted(cloud.connect()?.put(&path, &document).await?)?;
                 println!("version {}  {}", desired["version"], desired["hash"].as_str().unwrap_or_default());
+            }
+            Command::Alerts { cloud, all, json } => {
+                let path = if all { "/v1/alerts?all=true" } else { "/v1/alerts" };
+                let alerts = Api::granted(cloud.connect()?.get(path).await?)?;
+                if json {
+                    println!("{}", alerts["alerts"]);
+                    return Ok(());
+                }
+                for alert in alerts["alerts"].as_array().into_iter().flatten() {
+                    println!("{}", describe::alert(alert));
+                }
+            }
+            Command::Silence { cloud, alert, hours } => {
+                let path = format!("/v1/alerts/{alert}/silence");
+                let silent = Api::granted(cloud.connect()?.post(&path, &json!({ "hours": hours })).await?)?;
+                println!("{}", describe::alert(&silent));
             }
             Command::History { cloud, id } => {
                 let history = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}/history")).await?)?;

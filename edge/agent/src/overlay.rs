@@ -28,23 +28,20 @@ const MAY: [(&str, &[&str]); 8] = [
 pub(crate) fn read(path: Option<&Path>) -> Result<Map<String, Value>> {
     let Some(path) = path.filter(|path| path.exists()) else { return Ok(Map::new()) };
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let value = serde_json::from_slice(&bytes)
+    let value: Value = serde_json::from_slice(&bytes)
         .with_context(|| format!("{} is not what the keeper writes", path.display()))?;
-    match value {
-        Value::Object(map) => Ok(map),
-        Value::Null => Ok(Map::new()),
-        _ => bail!("{} is not what the keeper writes", path.display()),
+    if value == Value::Null {
+        return Ok(Map::new());
     }
+    let Value::Object(map) = value else { bail!("{} is not what the keeper writes", path.display()) };
+    Ok(map)
 }
 
 /// Takes out of the section what headquarters may not say, and all of it when `edge.toml` could not be used with it;
 /// returns what was taken out and why.
 pub(crate) fn settle(edge: &Path, calls: &mut Option<Value>) -> Vec<NotApplied> {
     let mut problems = Vec::new();
-    let mut map = match calls.take() {
-        Some(Value::Object(map)) => map,
-        _ => Map::new(),
-    };
+    let mut map = if let Some(Value::Object(map)) = calls.take() { map } else { Map::new() };
     let said_something = !map.is_empty();
     map.retain(|key, value| keep(key, value, &mut problems));
     if let Err(error) = Config::load_under(edge, &map) {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot, watch};
-use trunkline_wire::TrunkReport;
+use trunkline_wire::{CallsReport, TrunkReport};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -74,6 +74,18 @@ impl Standing {
         match self {
             Self::Up(state) => state.calls,
             Self::Starting | Self::Down(_) => 0,
+        }
+    }
+
+    /// Returns it in the words of a report.
+    pub(crate) fn report(&self) -> CallsReport {
+        let named = |state: &str| CallsReport { state: state.to_owned(), ..CallsReport::default() };
+        match self {
+            Self::Starting => named("starting"),
+            Self::Down(why) => CallsReport { why: why.clone(), ..named("down") },
+            Self::Up(CallsState { calls, draining, trunks, .. }) => {
+                CallsReport { calls: *calls, draining: *draining, trunks: trunks.clone(), ..named("up") }
+            }
         }
     }
 

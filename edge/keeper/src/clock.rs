@@ -65,6 +65,12 @@ impl Clock {
         wrong.then_some(off)
     }
 
+    /// Returns by how much the machine's clock is ahead of what the cloud said, once it was found to be wrong.
+    pub fn off(&self) -> SignedDuration {
+        let learned = self.0.learned.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if learned { (self.0.system)().duration_since(self.now()) } else { SignedDuration::ZERO }
+    }
+
     /// Returns the time since the process started; never goes back.
     pub fn since_start(&self) -> Duration {
         self.0.started.elapsed()

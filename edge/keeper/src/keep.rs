@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use trunkline_update::{Conditions, Disk as _, RealDisk, Slot, replace};
-use trunkline_wire::{Desired, NotApplied, Reported};
+use trunkline_wire::{CallsReport, Desired, Health, NotApplied, Reported};
 
 use crate::calls::{Calls, CallsState, Carrier, Standing};
 use crate::clock::Clock;
 use crate::cloud::{Cloud, CloudError};
 use crate::config::Config;
+use crate::health;
 use crate::identity::{Identity, IdentityError, life};
 use crate::launcher::stopped;
 use crate::link::{self, LinkConfig, News};
@@ -24,6 +25,8 @@ use crate::updates::{Order, Shell, Told};
 /// A box that the cloud refuses or cannot hear asks again after so long at the latest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How often the machine is looked at.
+const LOOK_AT_MACHINE: Duration = Duration::from_secs(60);
 /// How often the age of the certificate is looked at.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(600);
 /// The last report before another version starts gets this time to leave.
@@ -150,6 +153,7 @@ pub async fn keep(
     let _ = orders.send(Order::Conditions(box_state.conditions())).await;
 
     let mut renewal = tokio::time::interval(LOOK_AT_CERTIFICATE);
+    let mut machine = tokio::time::interval(LOOK_AT_MACHINE);
     let end = loop {
         tokio::select! {
             () = stopped(&mut stop) => break End::Stopped,
@@ -195,6 +199,10 @@ pub async fn keep(
                     let _ = report.send(box_state.report(&told.borrow()));
                 }
                 let _ = orders.send(Order::Conditions(box_state.conditions())).await;
+            }
+            _ = machine.tick() => {
+                box_state.health = health::look(&config.data_dir, clock);
+                let _ = report.send(box_state.report(&told.borrow()));
             }
             _ = renewal.tick() => {
                 if renew_when_due(&identity, &cloud, clock, &wallet).await
@@ -306,9 +314,8 @@ struct BoxState {
     problems: Vec<NotApplied>,
     assignment: u64,
     carries_calls: bool,
-    calls: u32,
-    /// Why the program that carries calls is down, if it is.
-    down: Option<String>,
+    calls: Option<CallsReport>,
+    health: Health,
 }
 
 impl BoxState {
@@ -319,7 +326,16 @@ impl BoxState {
         let (settings, problems) = settings::read(&body, carries_calls);
         let own = env!("CARGO_PKG_VERSION");
         let software = running.map_or_else(|| own.to_owned(), |running| running.version.clone());
-        Self { software, desired, settings, problems, assignment: 0, carries_calls, calls: 0, down: None }
+        Self {
+            software,
+            desired,
+            settings,
+            problems,
+            assignment: 0,
+            carries_calls,
+            calls: None,
+            health: Health::default(),
+        }
     }
 
     /// Takes a document; returns whether something else is in force from now on.
@@ -371,19 +387,15 @@ impl BoxState {
 
     /// Takes how the program that carries calls stands; returns whether headquarters is to hear of it.
     fn see_calls(&mut self, standing: &Standing) -> bool {
-        self.calls = standing.calls();
-        let down = match standing {
-            Standing::Down(why) => Some(why.clone()),
-            // What has just been started may end as it did before.
-            Standing::Starting => self.down.clone(),
-            Standing::Up(_) => None,
-        };
-        std::mem::replace(&mut self.down, down) != self.down
+        // How many calls there are is told with the next report; a report with each call would say little.
+        let quiet = |report: &CallsReport| CallsReport { calls: 0, ..report.clone() };
+        let before = self.calls.replace(standing.report());
+        before.as_ref().map(quiet) != self.calls.as_ref().map(quiet)
     }
 
     fn conditions(&self) -> Conditions {
         Conditions {
-            calls: self.calls,
+            calls: self.calls.as_ref().map_or(0, |report| report.calls),
             locked: self.settings.locked,
             metered_limit: self.settings.metered_limit,
             ..Conditions::default()
@@ -392,9 +404,9 @@ impl BoxState {
 
     fn report(&self, told: &Told) -> Reported {
         let mut problems = self.problems.clone();
-        problems.extend(self.down.as_ref().map(|why| NotApplied {
+        problems.extend(self.calls.iter().filter(|calls| calls.state == "down").map(|calls| NotApplied {
             path: "/calls".to_owned(),
-            reason: format!("the program that carries calls is down: {why}"),
+            reason: format!("the program that carries calls is down: {}", calls.why),
         }));
         Reported {
             version: self.desired.as_ref().map_or(0, |desired| desired.version),
@@ -409,6 +421,8 @@ impl BoxState {
             assignment: self.assignment.max(told.assignment),
             trouble: told.trouble.clone(),
             software: self.software.clone(),
+            health: Some(self.health.clone()),
+            calls: self.calls.clone(),
         }
     }
 }

@@ -22,6 +22,7 @@ mod calls;
 mod clock;
 mod cloud;
 mod config;
+mod health;
 mod identity;
 mod keep;
 mod launcher;

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::envelope::TrunkReport;
+
 /// `POST /box/v1/enrol`: a box that has no certificate asks for one. It sends the same request until it is
 /// answered with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +77,60 @@ pub struct Reported {
     /// The program that speaks.
     #[serde(default)]
     pub software: String,
+    /// How the machine is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// How its program for calls is; absent for a box without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<CallsReport>,
+}
+
+/// How a box's machine is; what it cannot say is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Seconds since the machine started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_s: Option<u64>,
+    /// Processes that wanted to run, on average over a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+    /// Memory that programs can have, MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_free_mib: Option<u64>,
+    /// All of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// Room on the disk with the box's data, MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free_mib: Option<u64>,
+    /// All of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_mib: Option<u64>,
+    /// The hottest sensor, °C.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_c: Option<i32>,
+    /// By how much the machine's clock is ahead of what the box goes by, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_off_s: Option<i64>,
+}
+
+/// How a box's program for calls is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallsReport {
+    /// `starting`, `up` or `down`.
+    pub state: String,
+    /// Why it is down.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// Calls that have not ended.
+    #[serde(default)]
+    pub calls: u32,
+    /// No new calls are taken.
+    #[serde(default)]
+    pub draining: bool,
+    /// Its trunks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trunks: Vec<TrunkReport>,
 }
 
 /// A part of [`Desired`] that the box could not apply.
@@ -112,6 +168,10 @@ mod tests {
             parse(include_str!("golden/cfg_reported.v1.json").as_bytes()).unwrap();
         assert_eq!(reported.body.problems[0].path, "/gsm");
         assert_eq!(reported.body.components[0]["stage"], "committed");
+        let newer: Envelope<Reported> =
+            parse(include_str!("golden/cfg_reported.v1b.json").as_bytes()).unwrap();
+        assert_eq!(newer.body.health.unwrap().temperature_c, Some(61));
+        assert_eq!(newer.body.calls.unwrap().trunks[0].name, "carrier-a");
         let job: Envelope<JobNext> = parse(include_str!("golden/job_next.v1.json").as_bytes()).unwrap();
         assert_eq!((job.body.number, job.body.cancel), (7, vec!["app".to_owned()]));
         let enrol: EnrolReply = serde_json::from_str(include_str!("golden/enrol_reply.v1.json")).unwrap();

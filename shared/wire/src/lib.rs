@@ -20,7 +20,9 @@ pub use dial::{
     CallProgress, CancelCommand, DialCommand, DialReply, ProgressStage, ScriptRef, TransferCommand,
 };
 pub use envelope::{Ack, Birth, Envelope, TrunkReport, WIRE_VERSION, WireError, parse};
-pub use fleet::{Desired, EnrolReply, EnrolRequest, JobNext, NotApplied, RenewRequest, Reported};
+pub use fleet::{
+    CallsReport, Desired, EnrolReply, EnrolRequest, Health, JobNext, NotApplied, RenewRequest, Reported,
+};
 pub use record::{
     AnswererRecord, AttemptRecord, CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord,
     RecordingRecord, RobotTurn, ToneRecord, TransferRecord, TurnRecord, WordRecord,

@@ -27,6 +27,7 @@ pub fn line(one: &Value) -> String {
 pub fn page(shown: &Value) -> String {
     let mut page = line(shown) + "\n";
     page += &format!("  heard of at {}\n", text(&shown["seen"]));
+    page += &health(&shown["reported"]);
     for difference in shown["sync"]["differences"].as_array().into_iter().flatten() {
         let reason = difference["reason"].as_str().unwrap_or("the box does not say why");
         page += &format!(
@@ -52,6 +53,51 @@ pub fn page(shown: &Value) -> String {
         );
     }
     page
+}
+
+/// Returns how machine and lines of a box are, as far as it says so.
+fn health(reported: &Value) -> String {
+    let (machine, calls) = (&reported["health"], &reported["calls"]);
+    let mut said = Vec::new();
+    let mut room = |name: &str, free: &Value, all: &Value| {
+        if let (Some(free), Some(all)) = (free.as_u64(), all.as_u64()) {
+            said.push(format!("{name} {free} of {all} MiB free"));
+        }
+    };
+    room("disk", &machine["disk_free_mib"], &machine["disk_mib"]);
+    room("memory", &machine["memory_free_mib"], &machine["memory_mib"]);
+    said.extend(machine["load"].as_f64().map(|load| format!("load {load:.1}")));
+    said.extend(machine["temperature_c"].as_i64().map(|hot| format!("{hot} °C")));
+    said.extend(machine["clock_off_s"].as_i64().map(|off| format!("clock off by {off} s")));
+    let mut page = if said.is_empty() { String::new() } else { format!("  {}\n", said.join(", ")) };
+    if let Some(state) = calls["state"].as_str() {
+        let draining = if calls["draining"] == true { ", takes no new ones" } else { "" };
+        let why = calls["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+        page += &format!("  calls: {state}{why}, {} under way{draining}\n", calls["calls"]);
+    }
+    for trunk in calls["trunks"].as_array().into_iter().flatten() {
+        let up = if trunk["up"] == true { "up" } else { "down" };
+        let trouble = trunk["trouble"].as_str().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        page += &format!("  trunk {}: {up}{trouble}\n", text(&trunk["name"]));
+    }
+    page
+}
+
+/// Returns an alert in one line.
+pub fn alert(alert: &Value) -> String {
+    let about = alert["about"].as_str().filter(|about| !about.is_empty());
+    let about = about.map(|about| format!(" {about}")).unwrap_or_default();
+    let silent = alert["silent_until"].as_str().map(|until| format!("  (silent until {until})"));
+    let over = alert["cleared"].as_str().map(|at| format!("  (over since {at})"));
+    format!(
+        "{:>6}  {}  {:<20} {}{about}: {}{}",
+        alert["id"],
+        text(&alert["since"]),
+        text(&alert["box"]),
+        text(&alert["kind"]),
+        text(&alert["detail"]),
+        over.or(silent).unwrap_or_default()
+    )
 }
 
 /// Returns one change of what a box should be.
@@ -122,6 +168,24 @@ mod tests {
              heard of at 2026-11-22T10:00:00Z\n  /gsm should be 8 and is null: this version does not know it\n  \
              app-1.1.0.json: it runs this version\n"
         );
+    }
+
+    #[test]
+    fn machine_lines_and_alerts_are_said_in_words() {
+        let reported = json!({
+            "health": {"disk_free_mib": 9_000, "disk_mib": 30_000, "load": 0.52, "temperature_c": 61},
+            "calls": {"state": "up", "calls": 2, "draining": true, "trunks": [
+                {"name": "carrier-a", "up": true}, {"name": "carrier-b", "up": false, "trouble": "408"}]},
+        });
+        assert_eq!(
+            health(&reported),
+            "  disk 9000 of 30000 MiB free, load 0.5, 61 °C\n  calls: up, 2 under way, takes no new ones\n  \
+             trunk carrier-a: up\n  trunk carrier-b: down: 408\n"
+        );
+        assert_eq!(health(&json!({})), "");
+        let shown = json!({"id": 7, "box": "tl-a", "kind": "trunk_down", "about": "carrier-b", "detail": "408",
+            "since": "2026-11-23T10:00:00Z", "cleared": null, "silent_until": null});
+        assert_eq!(alert(&shown), "     7  2026-11-23T10:00:00Z  tl-a                 trunk_down carrier-b: 408");
     }
 
     #[test]

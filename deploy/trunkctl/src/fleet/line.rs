@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::FleetPlan;
 use crate::api::Api;
 use crate::process::Process;
-use crate::{setup, stage};
+use crate::stage;
 
 /// Models are loaded, a script is fetched, its sentences are rendered.
 const WITHIN: Duration = Duration::from_secs(240);
