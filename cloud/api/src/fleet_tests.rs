@@ -1,5 +1,6 @@
 //! Enrolment and configuration over HTTP, in process; `cloud/server` tests them with real boxes and TLS.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use rcgen::KeyPair;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
+use trunkline_fleet::alert::{Alert, Change, Kind};
 use trunkline_fleet::enrol::{ClaimCode, Role};
 use trunkline_policy::Packs;
 use trunkline_worker::GateSettings;
@@ -308,4 +310,50 @@ async fn prometheus_sees_how_many_boxes_are_how_and_no_names() {
     }
     assert!(!text.contains(&carton.id()));
     assert_eq!(send(&api, "", Method::GET, "/metrics", Value::Null).await.0, 401);
+    // What is drawn and what there is are the same.
+    let drawn = include_str!("../../../deploy/grafana/fleet.json").to_owned()
+        + include_str!("../../../deploy/grafana/alerts.yml");
+    let names = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        words.filter(|word| word.starts_with("trunkline_")).map(str::to_owned).collect()
+    };
+    assert_eq!(names(&drawn), names(&text));
+}
+
+#[tokio::test]
+async fn an_alert_is_listed_silenced_by_those_who_may_and_then_counts_no_more() {
+    let (_dir, api) = api().await;
+    let alert = Alert {
+        id: "tl-a".parse().unwrap(),
+        kind: Kind::DiskLow,
+        about: String::new(),
+        detail: "400 of 30000 MiB are free".into(),
+        first: noon(),
+        last: noon(),
+        raised: Some(noon()),
+        cleared: None,
+    };
+    api.db.change_alerts(&[Change::Raised(alert)], noon()).await.unwrap();
+    let (status, listed) = send(&api, "crm", Method::GET, "/v1/alerts", Value::Null).await;
+    let shown = &listed["alerts"][0];
+    assert_eq!((status, &shown["kind"], &shown["box"]), (200, &json!("disk_low"), &json!("tl-a")));
+    let path = format!("/v1/alerts/{}/silence", shown["id"]);
+    let silence = async |who: &str, path: &str, hours: u32| {
+        send(&api, who, Method::POST, path, json!({ "hours": hours })).await.0
+    };
+    assert_eq!(silence("mei", &path, 8).await, 403);
+    assert_eq!(silence("li", &path, 0).await, 422);
+    assert_eq!(silence("li", "/v1/alerts/99/silence", 8).await, 404);
+    assert_eq!(silence("li", "/v1/alerts/x/silence", 8).await, 404);
+    let counted = async || {
+        let request = Request::builder().uri("/metrics").header("authorization", "Bearer crm");
+        let response = api.clone().router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let text = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        String::from_utf8_lossy(&text).contains("trunkline_alerts{kind=\"disk_low\"} 1")
+    };
+    assert!(counted().await);
+    assert_eq!(silence("li", &path, 8).await, 200);
+    assert!(!counted().await);
+    let (_, listed) = send(&api, "crm", Method::GET, "/v1/alerts?all=true", Value::Null).await;
+    assert_eq!(listed["alerts"][0]["silent_by"], "li");
 }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 use trunkline_fleet::alert::{Alert, Change, Kind};
 use trunkline_model::BoxId;
 
@@ -60,45 +60,23 @@ impl Db {
         }
         let mut tx = self.begin().await?;
         for change in changes {
-            let (Change::Seen(alert)
-            | Change::Raised(alert)
-            | Change::Cleared(alert)
-            | Change::Forgotten(alert)) = change;
-            let name = match change {
-                Change::Seen(_) => None,
-                Change::Raised(_) => Some("alert"),
-                Change::Cleared(_) => Some("alert over"),
-                Change::Forgotten(_) => {
-                    sqlx::query(
-                        "DELETE FROM alerts WHERE box = ? AND kind = ? AND about = ? AND cleared IS NULL",
-                    )
-                    .bind(alert.id.as_str())
-                    .bind(alert.kind.name())
-                    .bind(&alert.about)
-                    .execute(&mut *tx)
-                    .await?;
-                    continue;
+            match change {
+                Change::Seen(alert) => keep(&mut tx, alert).await?,
+                Change::Raised(alert) => {
+                    keep(&mut tx, alert).await?;
+                    note(&mut tx, alert, "alert", now).await?;
                 }
-            };
-            sqlx::query(
-                "INSERT INTO alerts (box, kind, about, detail, first, last, raised, cleared) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
-                 ON CONFLICT (box, kind, about) WHERE cleared IS NULL DO UPDATE SET detail = excluded.detail, \
-                 last = excluded.last, raised = excluded.raised, cleared = excluded.cleared",
-            )
-            .bind(alert.id.as_str())
-            .bind(alert.kind.name())
-            .bind(&alert.about)
-            .bind(&alert.detail)
-            .bind(alert.first.as_millisecond())
-            .bind(alert.last.as_millisecond())
-            .bind(alert.raised.map(Timestamp::as_millisecond))
-            .bind(alert.cleared.map(Timestamp::as_millisecond))
-            .execute(&mut *tx)
-            .await?;
-            if let Some(what) = name {
-                let detail = [alert.kind.name(), &alert.about, &alert.detail].join(" ");
-                append(&mut tx, "cloud", alert.id.as_str(), what, &detail, now).await?;
+                Change::Cleared(alert) => {
+                    let over = "UPDATE alerts SET cleared = ?4 WHERE box = ?1 AND kind = ?2 AND about = ?3 \
+                                AND cleared IS NULL";
+                    end(&mut tx, alert, over, now).await?;
+                    note(&mut tx, alert, "alert over", now).await?;
+                }
+                Change::Forgotten(alert) => {
+                    let gone = "DELETE FROM alerts WHERE box = ?1 AND kind = ?2 AND about = ?3 AND first <= ?4 \
+                                AND cleared IS NULL";
+                    end(&mut tx, alert, gone, now).await?;
+                }
             }
         }
         Ok(tx.commit().await?)
@@ -148,6 +126,45 @@ impl Db {
         tx.commit().await?;
         Ok(Some(alert))
     }
+}
+
+async fn keep(tx: &mut SqliteConnection, alert: &Alert) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO alerts (box, kind, about, detail, first, last, raised) VALUES (?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (box, kind, about) WHERE cleared IS NULL DO UPDATE SET detail = excluded.detail, \
+         last = excluded.last, raised = excluded.raised",
+    )
+    .bind(alert.id.as_str())
+    .bind(alert.kind.name())
+    .bind(&alert.about)
+    .bind(&alert.detail)
+    .bind(alert.first.as_millisecond())
+    .bind(alert.last.as_millisecond())
+    .bind(alert.raised.map(Timestamp::as_millisecond))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn end(
+    tx: &mut SqliteConnection,
+    alert: &Alert,
+    statement: &'static str,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query(statement)
+        .bind(alert.id.as_str())
+        .bind(alert.kind.name())
+        .bind(&alert.about)
+        .bind(now.as_millisecond())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn note(tx: &mut SqliteConnection, alert: &Alert, what: &str, now: Timestamp) -> Result<(), DbError> {
+    let detail = [alert.kind.name(), &alert.about, &alert.detail].join(" ");
+    append(tx, "cloud", alert.id.as_str(), what, &detail, now).await
 }
 
 fn kind(row: &SqliteRow) -> Result<Kind, DbError> {

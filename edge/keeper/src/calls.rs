@@ -69,14 +69,6 @@ pub(crate) enum Standing {
 }
 
 impl Standing {
-    /// Returns how many calls are under way.
-    pub(crate) fn calls(&self) -> u32 {
-        match self {
-            Self::Up(state) => state.calls,
-            Self::Starting | Self::Down(_) => 0,
-        }
-    }
-
     /// Returns it in the words of a report.
     pub(crate) fn report(&self) -> CallsReport {
         let named = |state: &str| CallsReport { state: state.to_owned(), ..CallsReport::default() };
@@ -374,7 +366,7 @@ mod tests {
              echo over >> $log\necho '{{\"ready\":true,\"calls\":0,\"draining\":true}}'\nexec sleep 30"
         );
         let calls = Calls::start(program(dir.path(), &script));
-        assert_eq!(wait(&calls, |standing| *standing != Standing::Starting).await.calls(), 1);
+        assert_eq!(wait(&calls, |standing| *standing != Standing::Starting).await.report().calls, 1);
         tokio::time::timeout(WITHIN, calls.end(false)).await.expect("it is stopped once it is idle");
         assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "{\"drain\":true}\nover\n");
     }

@@ -239,7 +239,9 @@ async fn a_box_of_1970_joins_and_a_revoked_one_is_out_within_five_seconds() {
     assert_eq!(shown["enrolment"]["branch"], "0451");
     assert!(shown["reported"]["health"]["disk_mib"].as_u64() > Some(0), "{shown:#}");
     // Its battery is dead: its clock is right by what the cloud says, and wrong by itself.
-    let alerts = seen(&cloud, "/v1/alerts", "with an alert", |shown| shown["alerts"][0]["kind"] == "clock_wrong").await;
+    let alerts =
+        seen(&cloud, "/v1/alerts", "with an alert", |shown| shown["alerts"][0]["kind"] == "clock_wrong")
+            .await;
     assert_eq!(alerts["alerts"][0]["box"].as_str(), Some(new.id().as_str()));
 
     let pair = new.pair();

@@ -185,7 +185,10 @@ mod tests {
         assert_eq!(health(&json!({})), "");
         let shown = json!({"id": 7, "box": "tl-a", "kind": "trunk_down", "about": "carrier-b", "detail": "408",
             "since": "2026-11-23T10:00:00Z", "cleared": null, "silent_until": null});
-        assert_eq!(alert(&shown), "     7  2026-11-23T10:00:00Z  tl-a                 trunk_down carrier-b: 408");
+        assert_eq!(
+            alert(&shown),
+            "     7  2026-11-23T10:00:00Z  tl-a                 trunk_down carrier-b: 408"
+        );
     }
 
     #[test]
