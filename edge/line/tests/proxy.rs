@@ -9,6 +9,9 @@
 #[expect(dead_code, reason = "this file needs a part of it")]
 mod common;
 #[expect(dead_code, reason = "this file needs a part of it")]
+#[path = "common/kamailio.rs"]
+mod kamailio;
+#[expect(dead_code, reason = "this file needs a part of it")]
 #[path = "common/line.rs"]
 mod line;
 #[expect(dead_code, reason = "this file needs a part of it")]
@@ -19,17 +22,13 @@ mod played;
 mod scenario;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{free_port, installed, wait_for_listener};
+use common::free_port;
+use kamailio::Kamailio;
 use line::{Line, answered, failed, hung_up, line_with, until};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
 use played::{Played, play_at, play_from};
 use scenario::{Body, ROUTED, Scenario};
-use tempfile::TempDir;
 use trunkline_line::trunks::{CallRequest, LineNews, Proxy, Target, TrunkSetup, Trunks, TrunksConfig};
 use trunkline_line::{SipCommand, SipTransports, TlsSettings};
 use trunkline_sip::cause::Outcome;
@@ -37,68 +36,6 @@ use trunkline_sip::digest::Credentials;
 use trunkline_sip::message::{Hop, Transport, Uri};
 use trunkline_sip::sdp::Direction;
 use trunkline_sip::{Account, FailureCause, RegisterRequest, SipEvent};
-
-// --- the proxy -------------------------------------------------------------------------------------------
-
-struct Kamailio {
-    process: Child,
-    at: SocketAddr,
-    folder: TempDir,
-}
-
-impl Kamailio {
-    /// Starts one that rings `one`, or `one` and `two` at once; passwords are hashed with `algorithm`.
-    async fn start(algorithm: &str, one: SocketAddr, two: SocketAddr) -> Option<Self> {
-        if !installed("kamailio", "-v", "kamailio") {
-            return None;
-        }
-        let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/kamailio.cfg");
-        let config = std::fs::read_to_string(template).unwrap();
-        let config = config.replace("{port}", &at.port().to_string()).replace("{algorithm}", algorithm);
-        let config = config.replace("{one}", &one.to_string()).replace("{two}", &two.to_string());
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("kamailio.cfg"), config).unwrap();
-        let log = std::fs::File::create(path("log")).unwrap();
-        let mut command = Command::new("kamailio");
-        // In the foreground, with 16 MB for all its processes and 4 MB for each.
-        command.args(["-DD", "-E", "-m", "16", "-M", "4", "-f"]).arg(path("kamailio.cfg"));
-        command.arg("-Y").arg(folder.path()).arg("-P").arg(path("pid"));
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let process = command.spawn().unwrap();
-        let kamailio = Self { process, at, folder };
-        wait_for_listener(at).await;
-        Some(kamailio)
-    }
-
-    /// A proxy before a peer that is rung.
-    async fn before(one: SocketAddr) -> Option<Self> {
-        Self::start("MD5", one, one).await
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Kamailio {
-    /// Asks it to end, so that it ends its own processes; they are a group of their own, should it not.
-    fn drop(&mut self) {
-        let id = Pid::from_raw(self.process.id() as i32);
-        let _ = kill(id, Signal::SIGTERM);
-        let limit = Instant::now() + Duration::from_secs(1);
-        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < limit {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = killpg(id, Signal::SIGKILL);
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            println!("Kamailio said:\n{}", self.log());
-        }
-    }
-}
 
 // --- our side --------------------------------------------------------------------------------------------
 
