@@ -13,19 +13,19 @@ mod kamailio;
 #[expect(dead_code, reason = "this file needs a part of it")]
 #[path = "common/line.rs"]
 mod line;
+#[expect(dead_code, reason = "this file needs a part of it")]
+#[path = "common/sound.rs"]
+mod sound;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Peer, baresip, certificates, free_port, installed};
 use kamailio::Kamailio;
 use line::{line, until};
-use trunkline_audio::tone::Goertzel;
-use trunkline_line::{
-    Attached, Command as Order, MediaHandle, MediaNews, MediaStats, MediaTerms, RtpPorts, SipTransports,
-};
+use sound::{Sound, loudest, rtp_sockets, tone};
+use trunkline_line::SipTransports;
 use trunkline_sip::SipEvent;
 use trunkline_sip::message::Transport;
 use trunkline_sip::sdp::{LocalMedia, Secure};
@@ -59,29 +59,6 @@ fn rtpengine() -> Option<(Peer, SocketAddr)> {
     panic!("rtpengine says nothing");
 }
 
-/// Plays two seconds of a tone of 500 Hz, and returns what came within three, and the counts.
-async fn play_and_hear(mut attached: Attached) -> (Vec<i16>, MediaStats) {
-    let tone: Arc<[i16]> = (0..16_000)
-        .map(|n| ((n as f32 * std::f32::consts::TAU * 500.0 / 8_000.0).sin() * 8_000.0) as i16)
-        .collect();
-    attached.commands.push(Order::Play { say: 1, clip: tone, last: true }).unwrap();
-    let mut heard = Vec::new();
-    let limit = Instant::now() + Duration::from_millis(2_500);
-    while Instant::now() < limit {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        while let Ok(frame) = attached.frames.pop() {
-            heard.extend(frame.samples);
-        }
-    }
-    attached.commands.push(Order::Close).unwrap();
-    loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if let Ok(MediaNews::Closed(stats)) = attached.news.pop() {
-            return (heard, stats);
-        }
-    }
-}
-
 /// Calls baresip, which sends back what it hears, with the sound through the relay.
 async fn echo_through_the_relay(secure: Option<Secure>) {
     let Some((_relay, steered)) = rtpengine() else { return };
@@ -91,8 +68,7 @@ async fn echo_through_the_relay(secure: Option<Secure>) {
     let at = SocketAddr::new(tls.ip(), tls.port() - 1);
     let Some(proxy) = Kamailio::with_relay(steered, at).await else { return };
 
-    let first = 20_000 + free_port() % 20_000;
-    let sockets = RtpPorts::new(at.ip(), first..=first + 99).bind().unwrap();
+    let sockets = rtp_sockets();
     let local = sockets.local().unwrap();
     let mut line = line(SipTransports::default()).await;
     line.media = LocalMedia { secure: secure.clone(), ..LocalMedia::new(local) };
@@ -102,14 +78,14 @@ async fn echo_through_the_relay(secure: Option<Secure>) {
     })
     .await;
     assert_eq!(media.secure.is_some(), secure.is_some());
-    let terms = MediaTerms::agreed(&media, Duration::from_secs(10));
-    let attached = MediaHandle::start().unwrap().attach(sockets, terms, None, None);
-    let (heard, stats) = play_and_hear(attached).await;
+    let mut sound = Sound::begin(sockets, &media);
+    sound.play(tone(500.0, 2));
+    sound.run(Duration::from_millis(2_500)).await;
+    let stats = sound.close().await;
     line.hang_up(key, &mut events).await;
 
     assert!(stats.received > 80 && stats.forged <= 1, "{stats:?}");
-    let goertzel = Goertzel::new(500.0, 8_000);
-    let best = heard.chunks_exact(1_600).map(|part| goertzel.power(part)).fold(0.0, f32::max);
+    let best = loudest(&sound.heard, 500.0);
     assert!(best > 1_000_000.0, "{best}: our tone went there and came back");
 }
 
