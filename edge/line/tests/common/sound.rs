@@ -31,7 +31,7 @@ pub(crate) fn tone(hz: f32, seconds: usize) -> Arc<[i16]> {
         .collect()
 }
 
-/// How loud a tone is in the tenth of a second or two where it is loudest; a full one of ours has 16,000,000.
+/// How loud a tone is in the tenth of a second or two where it is loudest; a full one of ours has 32,000,000.
 pub(crate) fn loudest(heard: &[i16], hz: f32) -> f32 {
     let goertzel = Goertzel::new(hz, 8_000);
     heard.chunks_exact(1_600).map(|part| goertzel.power(part)).fold(0.0, f32::max)
