@@ -24,9 +24,12 @@ need_packages() {
         || die "apt-get install failed: see its message above"
     # A server that came with them is started by the tests that need it, on a port of its own; its package would
     # run it from now on. One that was there before is left as it was.
-    if [[ " ${missing[*]} " == *" redis-server "* ]] && [ -d /run/systemd/system ]; then
-        $sudo systemctl disable --quiet --now redis-server
-    fi
+    local server
+    for server in redis-server kamailio rtpengine-daemon; do
+        if [[ " ${missing[*]} " == *" $server "* ]] && [ -d /run/systemd/system ]; then
+            $sudo systemctl disable --quiet --now "$server"
+        fi
+    done
 }
 
 # Who has not compiled incrementally in this checkout is no developer at work: keeping what the compiler knows for

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use trunkline_rtp::srtp::{SrtpKey, SrtpProfile, SrtpReceiver};
 use trunkline_rtp::{JitterBuffer, JitterConfig, RtpPacket, is_rtcp, rtcp};
 use trunkline_sip::message::Message;
-use trunkline_sip::sdp::{LocalMedia, SdpOrigin};
+use trunkline_sip::sdp::{Codec, LocalMedia, SdpOrigin};
 use trunkline_sip::stream::{Frame, Framer};
 
 /// A datagram of SIP, and the same bytes as a stream. What is read and written again is read again.
@@ -54,7 +54,8 @@ pub(crate) fn sip_messages() -> Vec<Vec<u8>> {
 /// A description of somebody's media, as an offer and as the answer to ours.
 pub(crate) fn sdp(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let local = LocalMedia::new(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 9), 40_000)));
+    let mut local = LocalMedia::new(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 9), 40_000)));
+    local.codecs.push(Codec::Opus);
     let mut origin = SdpOrigin::new(7);
     let _ = origin.answer(&local, text);
     let mut origin = SdpOrigin::new(8);
@@ -70,6 +71,10 @@ pub(crate) fn descriptions() -> Vec<Vec<u8>> {
                  a=ptime:20\r\na=sendrecv\r\n"
         ),
         format!(
+            "{audio}m=audio 4000 RTP/AVP 96 97\r\na=rtpmap:96 opus/48000/2\r\n\
+                 a=fmtp:96 useinbandfec=1;maxaveragebitrate=20000\r\na=rtpmap:97 telephone-event/48000\r\n"
+        ),
+        format!(
             "{audio}m=audio 4000 RTP/SAVP 8\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 \
                  inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20|1:4\r\n"
         ),
@@ -78,10 +83,11 @@ pub(crate) fn descriptions() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// Packets, each with its length before it, into parser, jitter buffer and the opener of encrypted ones.
+/// Packets, each with its length before it, into parser, jitter buffers and the opener of encrypted ones.
 pub(crate) fn rtp(bytes: &[u8]) {
     let start = Instant::now();
     let mut jitter = JitterBuffer::new(JitterConfig::default());
+    let mut opus = JitterBuffer::opus(JitterConfig::default());
     let mut opener = SrtpReceiver::new(SrtpProfile::Sha1Tag80, &SrtpKey::new([7; 30]));
     let mut rest = bytes;
     for tick in 0..64_u64 {
@@ -97,9 +103,12 @@ pub(crate) fn rtp(bytes: &[u8]) {
             let _ = opener.open_rtp(&mut sealed);
             if let Ok(packet) = RtpPacket::parse(packet) {
                 jitter.push(now, &packet);
+                opus.push(now, &packet);
             }
         }
         let _ = jitter.pop(now);
+        let _ = opus.pop(now);
+        let _ = opus.behind();
     }
 }
 

@@ -124,11 +124,18 @@ pub(crate) struct Rtp {
     /// A call without a packet for this long is over.
     #[serde(default = "default_lost", with = "humantime_serde")]
     pub(crate) lost_after: Duration,
+    /// The effort of Opus while few calls speak it, 0 to 10.
+    #[serde(default)]
+    pub(crate) opus_complexity: OpusComplexity,
 }
 
 impl Default for Rtp {
     fn default() -> Self {
-        Self { ports: default_ports(), lost_after: default_lost() }
+        Self {
+            ports: default_ports(),
+            lost_after: default_lost(),
+            opus_complexity: OpusComplexity::default(),
+        }
     }
 }
 
@@ -138,6 +145,28 @@ fn default_ports() -> PortRange {
 
 fn default_lost() -> Duration {
     Duration::from_secs(10)
+}
+
+/// The scale of libopus, 0 to 10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u8")]
+pub(crate) struct OpusComplexity(pub(crate) u8);
+
+impl Default for OpusComplexity {
+    fn default() -> Self {
+        Self(5)
+    }
+}
+
+impl TryFrom<u8> for OpusComplexity {
+    type Error = String;
+
+    fn try_from(value: u8) -> Result<Self, String> {
+        if value > 10 {
+            return Err(format!("opus_complexity = {value}: write 0 (least) to 10 (most)"));
+        }
+        Ok(Self(value))
+    }
 }
 
 /// A range of ports with room for at least one call.

@@ -171,7 +171,8 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
     let trunks = Trunks::start(lines::config(&config), config.trunks.setups()?)
         .await
         .context("cannot listen for SIP: is another program using it? ([trunk] bind)")?;
-    let media = MediaHandle::start().context("cannot start the media thread")?;
+    let media =
+        MediaHandle::start_with(config.rtp.opus_complexity.0).context("cannot start the media thread")?;
     let recorder = RecorderHandle::start().context("cannot start the recorder thread")?;
 
     let (down_tx, down) = mpsc::unbounded_channel();

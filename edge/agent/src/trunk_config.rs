@@ -149,6 +149,8 @@ enum CodecName {
     Pcma,
     #[serde(rename = "PCMU")]
     Pcmu,
+    #[serde(rename = "opus")]
+    Opus,
 }
 
 /// `"off"`, or how often: 5 s to 10 min.
@@ -304,7 +306,7 @@ impl Trunk {
             bail!("register must be between \"1m\" and \"24h\"");
         }
         if self.codecs.is_empty() {
-            bail!("codecs is empty: name at least one of PCMA and PCMU");
+            bail!("codecs is empty: name at least one of PCMA, PCMU and opus");
         }
         if !(1..=200).contains(&self.channels) {
             bail!("channels = {}: a trunk carries 1 to 200 calls of a box", self.channels);
@@ -358,6 +360,7 @@ impl Trunk {
                 .map(|codec| match codec {
                     CodecName::Pcma => Codec::Pcma,
                     CodecName::Pcmu => Codec::Pcmu,
+                    CodecName::Opus => Codec::Opus,
                 })
                 .collect(),
             encryption: match self.encryption {
@@ -440,6 +443,13 @@ mod tests {
         assert_eq!((two[1].pool.priority, two[1].pool.channels, two[1].pool.ping_every), (7, 4, None));
         assert_eq!((two[1].transport, two[1].encryption), (Transport::Tcp, Encryption::Optional));
         assert_eq!(two[1].codecs, [Codec::Pcmu]);
+    }
+
+    #[test]
+    fn opus_is_spoken_where_a_trunk_says_so_and_only_there() {
+        assert_eq!(read(ONE).unwrap()[0].codecs, [Codec::Pcma, Codec::Pcmu]);
+        let with = read(&format!("{ONE}codecs = [\"opus\", \"PCMA\"]\n")).unwrap();
+        assert_eq!(with[0].codecs, [Codec::Opus, Codec::Pcma]);
     }
 
     #[test]

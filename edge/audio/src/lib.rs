@@ -1,6 +1,7 @@
 //! Samples in, samples out: what a telephone call does with sound.
 //!
-//! - [`Codec`]: G.711 in both laws. [`g722`]: twice its bandwidth in as many octets.
+//! - [`Codec`]: G.711 in both laws. [`g722`]: twice its bandwidth in as many octets. [`opus`]: fewer octets, and
+//!   copies for what is lost.
 //! - [`plc`]: conceals lost frames. [`resample`]: any ratio of rates, streaming or whole.
 //! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
 //!   and heard. [`noise`]: comfort noise. [`channel`], [`music`]: what a telephone line does to speech, and
@@ -11,7 +12,7 @@
 //!
 //! Sound is 16-bit samples in slices, at 8 kHz unless a rate is said.
 //!
-//! **Invariant:** what runs once per frame of a call ([`Codec`], [`plc`], [`resample::Resampler`],
+//! **Invariant:** what runs once per frame of a call ([`Codec`], [`opus`], [`plc`], [`resample::Resampler`],
 //! [`tone::ToneGenerator`], [`tone::DtmfDetector`]) allocates nothing and touches no file.
 //!
 //! Absent on purpose: devices (`edge/soundcard`), threads and rings (the shell feeds
@@ -25,6 +26,7 @@ pub mod latency;
 pub mod level;
 pub mod music;
 pub mod noise;
+pub mod opus;
 pub mod plc;
 pub mod record;
 pub mod resample;

@@ -8,6 +8,7 @@
 //! **Invariant:** nothing here decides what is said or when a call ends.
 
 mod bridge;
+mod coder;
 mod media;
 mod player;
 mod recorder;
@@ -16,9 +17,10 @@ pub mod trunks;
 mod wrap;
 
 pub use bridge::Bridge;
+pub use coder::MediaCodec;
 pub use media::{
     Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, MediaTerms, Received, RtpPorts,
-    RtpSockets, audio_codec,
+    RtpSockets,
 };
 pub use player::{Clip, Command};
 pub use recorder::{RecorderHandle, Recording, RecordingResult};

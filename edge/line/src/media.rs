@@ -16,23 +16,26 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::sync::Notify;
 use tracing::{info, warn};
-use trunkline_audio::plc::Plc;
+use trunkline_audio::opus::OpusError;
 use trunkline_audio::record::RecordFrame;
 use trunkline_audio::{Codec, FRAME};
 use trunkline_rtp::rtcp::{NtpTime, Reception, RtcpSession};
 use trunkline_rtp::{
-    EventReceiver, EventSender, Frame, JitterBuffer, JitterConfig, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc,
-    event_digit,
+    EventReceiver, EventSender, JitterBuffer, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc, event_digit,
 };
-use trunkline_sip::sdp::{Codec as SdpCodec, MediaParams, SecureParams};
+use trunkline_sip::sdp::{DTMF_OPUS_PAYLOAD_TYPE, DTMF_PAYLOAD_TYPE, MediaParams, SecureParams};
 
 use crate::bridge::Bridge;
+use crate::coder::{Coder, Effort, LONGEST_PAYLOAD, MediaCodec};
 use crate::player::{Command, Filled, Player};
 use crate::wrap::Wrap;
 
 const TICK: Duration = Duration::from_millis(1);
 const PHASES: usize = 20;
-const FRAME_TICKS: u32 = 160;
+/// A key is pressed for 160 ms.
+const KEY_FRAMES: u16 = 8;
+/// The effort for Opus where nothing else is set.
+const OPUS_COMPLEXITY: u8 = 5;
 /// Packets read from one socket per tick: a flood on one call must not starve the others.
 const MAX_READS: usize = 32;
 /// Two seconds of frames for an owner who is late.
@@ -108,11 +111,12 @@ impl From<MediaConfig> for MediaTerms {
     fn from(config: MediaConfig) -> Self {
         Self {
             remote: config.remote,
-            codec: config.codec,
+            codec: MediaCodec::G711(config.codec),
             payload_type: config.codec.payload_type(),
             sends: true,
             secure: None,
             dtmf_pt: config.dtmf_pt,
+            dtmf_hz: 8_000,
             lost_after: config.lost_after,
         }
     }
@@ -124,7 +128,7 @@ pub struct MediaTerms {
     /// Where to send.
     pub remote: SocketAddr,
     /// What to send and expect.
-    pub codec: Codec,
+    pub codec: MediaCodec,
     /// The payload type of what we send.
     pub payload_type: u8,
     /// Whether we may send: not while the other side holds us.
@@ -133,6 +137,8 @@ pub struct MediaTerms {
     pub secure: Option<SecureParams>,
     /// The payload type of telephone events, if agreed on.
     pub dtmf_pt: Option<u8>,
+    /// The clock of their durations, in ticks a second.
+    pub dtmf_hz: u32,
     /// After this long without a packet the far end is lost.
     pub lost_after: Duration,
 }
@@ -142,22 +148,24 @@ impl MediaTerms {
     pub fn agreed(media: &MediaParams, lost_after: Duration) -> Self {
         Self {
             remote: media.remote,
-            codec: audio_codec(media.codec),
+            codec: MediaCodec::agreed(media),
             payload_type: media.payload_type,
             sends: media.direction.sends(),
             secure: media.secure,
             dtmf_pt: media.dtmf_pt,
+            dtmf_hz: media.dtmf_clock.hz(),
             // Who holds us, or may not send to us, is not lost.
             lost_after: if media.direction.receives() { lost_after } else { Duration::MAX },
         }
     }
-}
 
-/// Returns the codec of the audio crate.
-pub fn audio_codec(codec: SdpCodec) -> Codec {
-    match codec {
-        SdpCodec::Pcmu => Codec::Pcmu,
-        SdpCodec::Pcma => Codec::Pcma,
+    /// Whether a packet is a telephone event. Beside Opus many send them at the telephone's clock, under the number
+    /// that we offered for that.
+    fn is_event(&self, payload_type: u8) -> bool {
+        let offered = matches!(self.codec, MediaCodec::Opus(_))
+            && payload_type != self.payload_type
+            && [DTMF_PAYLOAD_TYPE, DTMF_OPUS_PAYLOAD_TYPE].contains(&payload_type);
+        Some(payload_type) == self.dtmf_pt || (self.dtmf_pt.is_some() && offered)
     }
 }
 
@@ -250,6 +258,7 @@ pub struct Endpoint {
 pub struct MediaHandle {
     endpoints: mpsc::Sender<Box<Running>>,
     lateness: Arc<AtomicU64>,
+    effort: Effort,
 }
 
 impl MediaHandle {
@@ -258,6 +267,15 @@ impl MediaHandle {
     /// # Errors
     /// When the system gives no thread.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(OPUS_COMPLEXITY)
+    }
+
+    /// As [`Self::start`], with another effort for Opus than 5, 0 to 10: each call gets that while they are few, and
+    /// less the more there are.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_with(opus_complexity: u8) -> io::Result<Self> {
         let (endpoints, inbox) = mpsc::channel();
         let lateness = Arc::new(AtomicU64::new(0));
         let worst = Arc::clone(&lateness);
@@ -265,7 +283,7 @@ impl MediaHandle {
             raise_priority();
             run(&inbox, &worst);
         })?;
-        Ok(Self { endpoints, lateness })
+        Ok(Self { endpoints, lateness, effort: Effort::new(opus_complexity) })
     }
 
     /// Returns the greatest lateness of a tick since the last call, and forgets it.
@@ -296,8 +314,14 @@ impl MediaHandle {
             record,
             monitor,
         };
-        // A thread that has ended shows at once: the owner finds its rings abandoned.
-        let _ = self.endpoints.send(Box::new(Running::new(endpoint, Instant::now())));
+        // A thread that has ended shows at once, and so does a coder that cannot be made: the owner finds its rings
+        // abandoned.
+        match Running::new(endpoint, self.effort.clone(), Instant::now()) {
+            Ok(running) => {
+                let _ = self.endpoints.send(Box::new(running));
+            }
+            Err(error) => warn!(%error, "No sound for a call"),
+        }
         Attached { commands: command_tx, frames: frame_rx, news: news_rx, notify }
     }
 }
@@ -367,7 +391,8 @@ struct Running {
     remote: SocketAddr,
     latched: bool,
     jitter: JitterBuffer,
-    plc: Plc,
+    coder: Coder,
+    effort: Effort,
     sender: RtpSender,
     reception: Reception,
     rtcp: RtcpSession,
@@ -383,15 +408,16 @@ struct Running {
 }
 
 impl Running {
-    fn new(io: Endpoint, now: Instant) -> Self {
-        let ssrc = Ssrc(rand::random());
-        Self {
+    fn new(io: Endpoint, effort: Effort, now: Instant) -> Result<Self, OpusError> {
+        let codec = io.config.codec;
+        Ok(Self {
             remote: io.config.remote,
             latched: false,
-            jitter: JitterBuffer::new(JitterConfig::default()),
-            plc: Plc::new(),
-            sender: RtpSender::new(ssrc, Seq(rand::random()), RtpTicks(rand::random())),
-            reception: Reception::new(8_000),
+            jitter: codec.jitter_buffer(),
+            coder: Coder::new(codec, &effort)?,
+            effort,
+            sender: new_stream(codec),
+            reception: Reception::new(codec.clock_hz()),
             rtcp: RtcpSession::new(format!("{:08x}@trunkline", rand::random::<u32>()), now, rand::random()),
             player: Player::new(),
             digits_in: EventReceiver::default(),
@@ -403,7 +429,7 @@ impl Running {
             sent: 0,
             first: true,
             io,
-        }
+        })
     }
 
     /// Does one frame; returns false when the endpoint is closed.
@@ -447,7 +473,23 @@ impl Running {
         }
         self.last_heard = now;
         self.lost_told = false;
+        if config.codec != self.io.config.codec {
+            self.change_codec(config.codec);
+        }
         self.io.config = config;
+    }
+
+    /// Begins a new stream with another codec, whose clock may be another one.
+    fn change_codec(&mut self, codec: MediaCodec) {
+        match Coder::new(codec, &self.effort) {
+            Ok(coder) => self.coder = coder,
+            Err(error) => warn!(%error, "A call goes on without sound"),
+        }
+        self.jitter = codec.jitter_buffer();
+        if codec.clock_hz() != self.io.config.codec.clock_hz() {
+            self.sender = new_stream(codec);
+            self.reception = Reception::new(codec.clock_hz());
+        }
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {
@@ -467,7 +509,9 @@ impl Running {
                     self.hold();
                     self.player.stop();
                 }
-                Command::Digit(digit) => self.digit_out = EventSender::new(digit, 1_280),
+                Command::Digit(digit) => {
+                    self.digit_out = EventSender::at_clock(digit, KEY_FRAMES, self.io.config.dtmf_hz);
+                }
                 Command::Record(frames) => self.io.record = Some(frames),
                 Command::Monitor(frames) => self.io.monitor = Some(frames),
                 Command::Change(config) => self.change(now, config),
@@ -507,17 +551,19 @@ impl Running {
                 None if from.ip() != self.remote.ip() || (self.latched && from != self.remote) => continue,
                 None => n,
             };
-            let Ok(packet) = RtpPacket::parse(&buffer[..n]) else { continue };
+            let Ok(mut packet) = RtpPacket::parse(&buffer[..n]) else { continue };
             self.latched = true;
             self.remote = from;
             self.last_heard = now;
-            if Some(packet.payload_type) == self.io.config.dtmf_pt {
+            if self.io.config.is_event(packet.payload_type) {
                 if let Some(digit) = self.digits_in.push(&packet).and_then(event_digit) {
                     let _ = self.io.news.push(MediaNews::Digit(digit));
                 }
             } else {
                 self.reception.on_packet(now, &packet);
-                self.jitter.push(now, &packet);
+                if self.coder.claim(&mut packet, self.io.config.payload_type) {
+                    self.jitter.push(now, &packet);
+                }
             }
         }
         self.first = false;
@@ -530,22 +576,18 @@ impl Running {
                 None => n,
             };
             if from.ip() == self.remote.ip() {
-                let _ = self.rtcp.handle(now, wall(), &buffer[..n], self.sender.ssrc(), &mut self.reception);
+                let ours = self.sender.ssrc();
+                let news = self.rtcp.handle(now, wall(), &buffer[..n], ours, &mut self.reception);
+                if let Some(loss) = news.far_loss {
+                    self.coder.set_loss(loss);
+                }
             }
         }
     }
 
     /// Takes the next frame from the jitter buffer; returns how long ago it arrived, in samples.
     fn next_received(&mut self, now: Instant, rx: &mut [i16; FRAME]) -> u16 {
-        match self.jitter.pop(now) {
-            Frame::Audio { payload_type, payload } => {
-                let codec = Codec::from_payload_type(payload_type).unwrap_or(self.io.config.codec);
-                codec.decode(payload, rx);
-                self.plc.good(rx);
-            }
-            Frame::Lost => self.plc.conceal(rx),
-            Frame::Empty => self.plc.reset(),
-        }
+        self.coder.decode(now, &mut self.jitter, rx);
         u16::try_from(self.jitter.delay_ticks()).unwrap_or(u16::MAX)
     }
 
@@ -562,10 +604,10 @@ impl Running {
                 self.sender.write_event_into(payload_type, digit, &mut packet)
             }
             _ => {
-                let mut payload = [0; FRAME];
-                self.io.config.codec.encode(tx, &mut payload);
-                let payload_type = self.io.config.payload_type;
-                self.sender.write_into(payload_type, &payload, FRAME_TICKS, &mut packet)
+                let mut payload = [0; LONGEST_PAYLOAD];
+                let len = self.coder.encode(tx, &mut payload);
+                let (payload_type, ticks) = (self.io.config.payload_type, self.sender.frame_ticks());
+                self.sender.write_into(payload_type, &payload[..len], ticks, &mut packet)
             }
         };
         let written = written.ok().and_then(|n| match &mut self.wrap {
@@ -593,6 +635,7 @@ impl Running {
         if self.rtcp.poll_timeout() > now {
             return;
         }
+        self.coder.share_effort();
         let mut buffer = [0; 256];
         if let Some(n) = self.rtcp.poll(now, wall(), &self.sender, &mut self.reception, &mut buffer) {
             self.send_rtcp(&mut buffer, n);
@@ -629,6 +672,12 @@ impl Running {
         };
         let _ = self.io.news.push(MediaNews::Closed(stats));
     }
+}
+
+/// Begins to count and time our packets.
+fn new_stream(codec: MediaCodec) -> RtpSender {
+    let stream = RtpSender::new(Ssrc(rand::random()), Seq(rand::random()), RtpTicks(rand::random()));
+    stream.at_clock(codec.clock_hz())
 }
 
 fn wall() -> NtpTime {

@@ -8,18 +8,10 @@ use std::time::{Duration, Instant};
 
 use trunkline_audio::Codec;
 use trunkline_audio::tone::Goertzel;
-use trunkline_line::{Attached, Bridge, Command, MediaHandle, MediaTerms, RtpPorts, RtpSockets};
+use trunkline_line::{Attached, Bridge, Command, MediaConfig, MediaHandle, RtpPorts, RtpSockets};
 
-fn config(remote: SocketAddr, codec: Codec) -> MediaTerms {
-    MediaTerms {
-        remote,
-        codec,
-        payload_type: codec.payload_type(),
-        sends: true,
-        secure: None,
-        dtmf_pt: None,
-        lost_after: Duration::from_secs(10),
-    }
+fn config(remote: SocketAddr, codec: Codec) -> MediaConfig {
+    MediaConfig { remote, codec, dtmf_pt: None, lost_after: Duration::from_secs(10) }
 }
 
 /// A call between us and a far end, both in this process: our side and theirs.

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod common;
+#[path = "common/line.rs"]
+mod line;
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -13,14 +15,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Certificates, Peer, baresip, certificates, free_port, installed, wait_for_listener};
-use tokio::sync::{mpsc, oneshot};
+use line::{answered, failed, hung_up, line, until};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
-use trunkline_line::{SipCommand, SipHandle, SipTransports, TlsSettings, start_sip_with};
-use trunkline_sip::message::{Transport, Uri};
-use trunkline_sip::sdp::LocalMedia;
-use trunkline_sip::{DialogKey, Failure, FailureCause, InviteRequest, SipEvent, UaConfig};
+use trunkline_line::{SipTransports, TlsSettings};
+use trunkline_sip::FailureCause;
+use trunkline_sip::message::Transport;
 
 /// Nothing more in its settings, and nothing behind its account.
 const PLAIN: (&str, &str) = ("", "");
@@ -34,84 +35,6 @@ fn sipp(arguments: &[&str]) -> Option<Peer> {
     command.args(["-timeout", "60s", "-timeout_error"]).args(arguments).current_dir(std::env::temp_dir());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
     Some(Peer(command.spawn().unwrap()))
-}
-
-/// Our line, with what it tells.
-struct Line {
-    sip: SipHandle,
-    unclaimed: mpsc::UnboundedReceiver<SipEvent>,
-}
-
-async fn line(transports: SipTransports) -> Line {
-    let (told, unclaimed) = mpsc::unbounded_channel();
-    let configure = |local| {
-        let mut config = UaConfig::new(local);
-        config.allowed_peers = Some(vec!["127.0.0.1".parse().unwrap()]);
-        config
-    };
-    let sip = start_sip_with("127.0.0.1:0".parse().unwrap(), transports, configure, told).await.unwrap();
-    Line { sip, unclaimed }
-}
-
-fn media() -> LocalMedia {
-    LocalMedia::new("127.0.0.1:40000".parse().unwrap())
-}
-
-type Events = mpsc::UnboundedReceiver<SipEvent>;
-
-impl Line {
-    async fn call(&self, user: &str, at: SocketAddr, transport: Transport) -> (DialogKey, Events) {
-        let mut request = InviteRequest::new("4000", Uri::at(user, at), media());
-        request.transport = Some(transport);
-        let (events, news) = mpsc::unbounded_channel();
-        let (answer, key) = oneshot::channel();
-        self.sip.send(SipCommand::Invite { request: Box::new(request), events, answer });
-        (key.await.unwrap().unwrap(), news)
-    }
-
-    async fn take_call(&mut self) -> (DialogKey, Events) {
-        let key = until(&mut self.unclaimed, |event| {
-            if let SipEvent::Incoming { key, .. } = event { Some(*key) } else { None }
-        })
-        .await;
-        let (events, news) = mpsc::unbounded_channel();
-        let (answer, done) = oneshot::channel();
-        self.sip.send(SipCommand::Accept { key, media: media(), events, answer });
-        done.await.unwrap().unwrap();
-        (key, news)
-    }
-
-    async fn hang_up(&self, key: DialogKey, events: &mut Events) {
-        self.sip.send(SipCommand::HangUp(key, None));
-        until(events, |event| matches!(event, SipEvent::Ended { .. }).then_some(())).await;
-    }
-}
-
-async fn until<T>(events: &mut Events, wanted: impl Fn(&SipEvent) -> Option<T>) -> T {
-    let limit = Duration::from_secs(20);
-    let found = tokio::time::timeout(limit, async {
-        let mut seen = Vec::new();
-        while let Some(event) = events.recv().await {
-            if let Some(found) = wanted(&event) {
-                return found;
-            }
-            seen.push(event);
-        }
-        panic!("the line ended after {seen:#?}");
-    });
-    found.await.expect("it never came")
-}
-
-fn answered(event: &SipEvent) -> Option<()> {
-    matches!(event, SipEvent::Answered { .. }).then_some(())
-}
-
-fn hung_up(event: &SipEvent) -> Option<()> {
-    matches!(event, SipEvent::PeerHungUp { .. }).then_some(())
-}
-
-fn failed(event: &SipEvent) -> Option<Failure> {
-    if let SipEvent::Failed { failure, .. } = event { Some(failure.clone()) } else { None }
 }
 
 #[tokio::test]

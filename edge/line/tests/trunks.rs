@@ -6,19 +6,20 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not waited for is handed back")]
 
 mod common;
+#[path = "common/played.rs"]
+mod played;
 #[expect(dead_code, reason = "this file needs a part of it")]
 #[path = "../../sip/tests/peers/scenario.rs"]
 mod scenario;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Certificates, Peer, baresip, certificates, free_port, installed};
+use common::{Certificates, baresip, certificates, free_port};
+use played::{Played, play, play_from};
 use scenario::{Body, Scenario};
-use tempfile::TempDir;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
@@ -32,52 +33,6 @@ use trunkline_sip::sdp::MediaParams;
 use trunkline_sip::{Account, Failure, FailureCause, HangupReason, TransferStep};
 
 // --- peers -----------------------------------------------------------------------------------------------
-
-/// SIPp at an address, with the folder that its scenario is in.
-struct Played {
-    peer: Peer,
-    at: SocketAddr,
-    _folder: TempDir,
-}
-
-fn play(xml: &str) -> Option<Played> {
-    play_from([127, 0, 0, 1], xml, None)
-}
-
-/// Plays a scenario at an address; with `target`, it calls that.
-fn play_from(ip: [u8; 4], xml: &str, target: Option<SocketAddr>) -> Option<Played> {
-    if !installed("sipp", "-v", "sip-tester") {
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("scenario.xml");
-    std::fs::write(&file, xml).unwrap();
-    let at = SocketAddr::from((ip, free_port()));
-    let ip = at.ip().to_string();
-    let mut command = Command::new("sipp");
-    command.arg("-sf").arg(&file).args(["-i", &ip, "-mi", &ip, "-nostdin", "-m", "1"]);
-    command.args(target.map(|target| target.to_string()));
-    command
-        .args(["-p", &at.port().to_string(), "-timeout", "60s", "-timeout_error"])
-        .current_dir(folder.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    let peer = Peer(command.spawn().unwrap());
-    if target.is_none() {
-        wait_until_bound(at);
-    }
-    Some(Played { peer, at, _folder: folder })
-}
-
-/// A request that comes before the peer has its socket would be answered by the system: nobody here.
-fn wait_until_bound(at: SocketAddr) {
-    for _ in 0..200 {
-        if UdpSocket::bind(at).is_err() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("nobody takes {at}");
-}
 
 /// A peer that answers, and is hung up.
 fn answers() -> Option<Played> {

@@ -1,6 +1,6 @@
 //! Keys pressed on a telephone, as events in the RTP stream (RFC 4733).
 
-use crate::{FRAME_TICKS, RtpPacket, RtpTicks, Ssrc};
+use crate::{CLOCK_HZ, FRAME_TICKS, RtpPacket, RtpTicks, Ssrc};
 
 /// The payload of one telephone-event packet (RFC 4733 §2.3).
 ///
@@ -63,6 +63,8 @@ pub struct EventSender {
     sent: u16,
     started: Option<RtpTicks>,
     ends_left: u8,
+    /// Ticks of the event's clock in 20 ms.
+    step: u16,
 }
 
 impl EventSender {
@@ -72,14 +74,16 @@ impl EventSender {
     /// Receivers want at least 40 ms (RFC 4733 §2.5.2.2); 100 to 160 ms is usual.
     #[must_use]
     pub fn new(digit: char, duration_ticks: u16) -> Option<Self> {
-        let frames = duration_ticks.div_ceil(FRAME_TICKS as u16).clamp(1, u16::MAX / FRAME_TICKS as u16);
-        Some(Self {
-            event: digit_event(digit)?,
-            total: frames * FRAME_TICKS as u16,
-            sent: 0,
-            started: None,
-            ends_left: ENDS,
-        })
+        Self::at_clock(digit, duration_ticks.div_ceil(FRAME_TICKS as u16), CLOCK_HZ)
+    }
+
+    /// As [`Self::new`], for `frames` of 20 ms of a clock of `clock_hz` ticks a second: 8 kHz, or 48 kHz beside Opus. As
+    /// long as fits in 16 bits.
+    #[must_use]
+    pub fn at_clock(digit: char, frames: u16, clock_hz: u32) -> Option<Self> {
+        let step = u16::try_from(clock_hz / 50).ok().filter(|step| *step > 0)?;
+        let total = frames.clamp(1, u16::MAX / step) * step;
+        Some(Self { event: digit_event(digit)?, total, sent: 0, started: None, ends_left: ENDS, step })
     }
 
     /// Returns whether the last packet, and its repetitions, were sent.
@@ -90,7 +94,7 @@ impl EventSender {
 
     /// What to send now: the body, the start time to send it with, and whether it is the first.
     pub(crate) fn current(&self, now: RtpTicks) -> Option<(TelephoneEvent, RtpTicks, bool)> {
-        let duration = (self.sent + FRAME_TICKS as u16).min(self.total);
+        let duration = self.sent.saturating_add(self.step).min(self.total);
         let event =
             TelephoneEvent { event: self.event, end: duration == self.total, volume: VOLUME, duration };
         (!self.is_done()).then_some((event, self.started.unwrap_or(now), self.started.is_none()))
@@ -98,7 +102,7 @@ impl EventSender {
 
     pub(crate) fn advance(&mut self, started: RtpTicks) {
         self.started = Some(started);
-        let next = self.sent + FRAME_TICKS as u16;
+        let next = self.sent.saturating_add(self.step);
         if next >= self.total {
             self.ends_left -= 1;
         } else {

@@ -1,12 +1,21 @@
 //! The jitter buffer: packets in as they come, one 20 ms frame out per tick.
 //!
 //! G.711 has one octet per clock tick, so the store is a ring of octets addressed by time. Packets
-//! of any length land where their time says, and order, duplicates and overlaps need no care.
+//! of any length land where their time says, and order, duplicates and overlaps need no care. Packets of
+//! Opus are kept whole. Either way a tick here is 1/8000 s, which is a sample of ours.
 //!
 //! The delay follows the network (see [`DelayEstimate`]). It is changed where nobody hears it, in
 //! quiet frames, by leaving one out or playing one twice; or while nothing plays at all.
 
+mod octets;
+mod packets;
+
 use std::time::Instant;
+
+use octets::Ring;
+use packets::Packets;
+
+pub use packets::Parts;
 
 use crate::delay::DelayEstimate;
 use crate::{CLOCK_HZ, FRAME_TICKS, RtpPacket, RtpTicks, Seq, Ssrc};
@@ -37,7 +46,7 @@ pub enum Pushed {
     Late,
     /// It was there already.
     Duplicate,
-    /// It is not G.711, or holds nothing, or too much.
+    /// It is not of the buffer's codec, or holds nothing, or too much.
     Ignored,
     /// It belongs to an unknown stream or time; a second one that follows it will be believed.
     Probation,
@@ -53,6 +62,8 @@ pub enum Frame<'a> {
         /// 160 octets.
         payload: &'a [u8],
     },
+    /// The packets whose sound begins within the frame; none, if it goes on from an earlier one.
+    Packets(Parts<'a>),
     /// Something should be here and is not: conceal it.
     Lost,
     /// Nothing is being sent, or not enough has come to begin.
@@ -88,7 +99,9 @@ pub struct JitterBuffer {
     min: i64,
     max: i64,
     epoch: Option<Instant>,
-    ring: Box<Ring>,
+    store: Store,
+    /// Ticks of the wire in one of ours.
+    scale: i32,
     delay: DelayEstimate,
     stream: Option<Stream>,
     candidate: Option<(Ssrc, Seq)>,
@@ -106,6 +119,7 @@ struct Stream {
     seen: u128,
     /// A wire time and what it is unwrapped.
     reference: (RtpTicks, i64),
+    scale: i32,
     last_arrival: i64,
     /// The next tick to play.
     cursor: i64,
@@ -119,17 +133,20 @@ struct Stream {
     since_adjusted: u32,
 }
 
-/// Octets by time, with the payload type of each plus one, or 0 where there is none.
-#[derive(Debug)]
-struct Ring {
-    octets: [u8; CAPACITY],
-    kinds: [u8; CAPACITY],
-}
-
 impl JitterBuffer {
-    /// Makes an empty buffer. Bounds out of order are put in order.
+    /// Makes an empty buffer for G.711. Bounds out of order are put in order.
     #[must_use]
     pub fn new(config: JitterConfig) -> Self {
+        Self::with_store(config, Store::Octets(Box::default()), 1)
+    }
+
+    /// Makes an empty buffer for Opus, whose clock runs at 48 kHz (RFC 7587 §4.1).
+    #[must_use]
+    pub fn opus(config: JitterConfig) -> Self {
+        Self::with_store(config, Store::Packets(Packets::new()), 6)
+    }
+
+    fn with_store(config: JitterConfig, store: Store, scale: i32) -> Self {
         let ticks = |ms: u32| i64::from(ms.min(LONGEST_MS)) * TICKS_PER_MS;
         let min = ticks(config.min_ms.max(20));
         let max = ticks(config.max_ms).max(min);
@@ -137,7 +154,8 @@ impl JitterBuffer {
             min,
             max,
             epoch: None,
-            ring: Box::new(Ring { octets: [0; CAPACITY], kinds: [0; CAPACITY] }),
+            store,
+            scale,
             delay: DelayEstimate::new(ticks(config.start_ms).clamp(min, max) - TICKS_PER_MS * 5),
             stream: None,
             candidate: None,
@@ -149,13 +167,7 @@ impl JitterBuffer {
 
     /// Takes a packet that arrived at `now`. Keys, comfort noise and other types go elsewhere.
     pub fn push(&mut self, now: Instant, packet: &RtpPacket<'_>) -> Pushed {
-        if !matches!(packet.payload_type, 0 | 8) || packet.payload.is_empty() {
-            return Pushed::Ignored;
-        }
-        let len = packet.payload.len();
-        if len > CAPACITY / 4 {
-            return Pushed::Ignored;
-        }
+        let Some(len) = self.store.ticks_of(packet) else { return Pushed::Ignored };
         self.stats.received += 1;
         let now = self.ticks(now);
         if !self.admit(now, packet) {
@@ -178,7 +190,7 @@ impl JitterBuffer {
         }
         stream.last_arrival = now;
         let start = stream.unwrap(packet.ticks);
-        let end = start + len as i64;
+        let end = start + len;
         if ahead > 0 {
             stream.reference = (packet.ticks, start);
         }
@@ -190,22 +202,22 @@ impl JitterBuffer {
         if !stream.playing && (nothing_held || earlier) {
             stream.cursor = start.max(stream.played);
         }
-        if end <= stream.cursor {
+        // What is kept whole cannot be begun in the middle.
+        let begun = start < stream.cursor && matches!(self.store, Store::Packets(_));
+        if end <= stream.cursor || begun {
             self.stats.late += 1;
             return Pushed::Late;
         }
         if end - stream.cursor > CAPACITY as i64 {
             // Hundreds of packets at once after a stall: what is this new makes the rest worthless.
-            self.ring.kinds.fill(0);
+            self.store.clear_all();
             stream.cursor = start;
             stream.played = start;
             self.stats.skipped += 1;
         }
-        let from = start.max(stream.cursor);
-        let kind = packet.payload_type + 1;
-        for (at, &octet) in (from..end).zip(&packet.payload[(from - start) as usize..]) {
-            self.ring.octets[slot(at)] = octet;
-            self.ring.kinds[slot(at)] = kind;
+        match &mut self.store {
+            Store::Octets(ring) => ring.put(start, start.max(stream.cursor), packet),
+            Store::Packets(packets) => packets.put(start, end, packet.payload),
         }
         stream.head = stream.head.max(end);
         Pushed::Stored
@@ -228,24 +240,21 @@ impl JitterBuffer {
         stream.since_adjusted = stream.since_adjusted.saturating_add(1);
 
         // A packet that we waited for and concealed will not come: go on after it.
-        while stream.waited > 0
-            && self.ring.kind(stream.cursor).is_none()
-            && stream.head > stream.cursor + FRAME
-        {
+        while stream.waited > 0 && !self.store.has(stream.cursor) && stream.head > stream.cursor + FRAME {
             stream.waited -= 1;
             self.stats.lost += 1;
-            self.ring.pass(stream);
+            self.store.pass(stream);
             delay -= FRAME;
         }
         let hopeless = delay > self.max + FRAME * 5;
         while (hopeless && delay > target + FRAME && stream.head > stream.cursor + FRAME)
             || (delay > target + FRAME + HYSTERESIS
-                && self.ring.kind(stream.cursor).is_some()
-                && self.ring.kind(stream.cursor + FRAME).is_some()
-                && (self.ring.is_quiet(stream.cursor)
+                && self.store.has(stream.cursor)
+                && self.store.has(stream.cursor + FRAME)
+                && (self.store.is_quiet(stream.cursor)
                     || (delay > target + 3 * FRAME && stream.since_adjusted > 10)))
         {
-            self.ring.pass(stream);
+            self.store.pass(stream);
             delay -= FRAME;
             stream.since_adjusted = 0;
             self.stats.skipped += 1;
@@ -254,15 +263,15 @@ impl JitterBuffer {
             }
         }
 
-        let Some(kind) = self.ring.kind(stream.cursor) else {
+        if !self.store.has(stream.cursor) {
             let more = stream.head > stream.cursor + FRAME;
             if more && delay >= target - HYSTERESIS {
                 self.stats.lost += 1;
-                self.ring.pass(stream);
+                self.store.pass(stream);
             } else if !more && stream.waited >= PATIENCE {
                 // Not late but silent: begin anew, with the full delay, when something comes.
                 stream.playing = false;
-                self.ring.drop_rest(stream);
+                self.store.drop_rest(stream);
                 return Frame::Empty;
             } else {
                 stream.waited += 1;
@@ -273,14 +282,51 @@ impl JitterBuffer {
         };
         stream.waited = 0;
         self.last_delay = delay;
-        self.ring.copy(stream.cursor, &mut self.out);
-        if delay < target - HYSTERESIS && stream.since_adjusted > 1 && self.ring.is_quiet(stream.cursor) {
+        let too_short = delay < target - HYSTERESIS && stream.since_adjusted > 1;
+        let again = too_short && self.store.is_quiet(stream.cursor);
+        if again {
             stream.since_adjusted = 0;
             self.stats.inserted += 1;
-        } else {
-            self.ring.pass(stream);
         }
-        Frame::Audio { payload_type: kind - 1, payload: &self.out }
+        match &mut self.store {
+            Store::Octets(ring) => {
+                let kind = ring.copy(stream.cursor, &mut self.out);
+                if !again {
+                    self.store.pass(stream);
+                }
+                Frame::Audio { payload_type: kind - 1, payload: &self.out }
+            }
+            // A decoder must not get a packet twice: it makes up a frame in between.
+            Store::Packets(_) if again => {
+                self.stats.concealed += 1;
+                Frame::Lost
+            }
+            Store::Packets(packets) => {
+                let which = packets.take(stream.cursor);
+                self.store.pass(stream);
+                match &self.store {
+                    Store::Packets(packets) => Frame::Packets(packets.parts(which)),
+                    Store::Octets(_) => Frame::Empty,
+                }
+            }
+        }
+    }
+
+    /// After [`Frame::Lost`]: the packet behind the frame, which may carry a copy of it. None where the frame may
+    /// still come, and for G.711.
+    #[must_use]
+    pub fn behind(&self) -> Option<&[u8]> {
+        match (&self.store, &self.stream) {
+            (Store::Packets(packets), Some(stream)) => packets.beginning_at(stream.cursor),
+            (Store::Packets(_) | Store::Octets(_), _) => None,
+        }
+    }
+
+    /// Takes in whether the frame that was decoded last is quiet. G.711 is looked at here.
+    pub fn set_quiet(&mut self, quiet: bool) {
+        if let Store::Packets(packets) = &mut self.store {
+            packets.quiet = quiet;
+        }
     }
 
     /// Returns the real delay: how long the last frame of sound was held, compared
@@ -345,14 +391,15 @@ impl JitterBuffer {
     }
 
     fn begin(&mut self, now: i64, packet: &RtpPacket<'_>) {
-        self.ring.kinds.fill(0);
+        self.store.clear_all();
         self.delay.restart();
-        let start = i64::from(packet.ticks.0);
+        let start = i64::from(packet.ticks.0) / i64::from(self.scale);
         self.stream = Some(Stream {
             ssrc: packet.ssrc,
             newest: Seq(packet.seq.0.wrapping_sub(1)),
             seen: 0,
             reference: (packet.ticks, start),
+            scale: self.scale,
             last_arrival: now,
             cursor: start,
             played: i64::MIN / 2,
@@ -366,30 +413,39 @@ impl JitterBuffer {
 
 impl Stream {
     fn unwrap(&self, ticks: RtpTicks) -> i64 {
-        self.reference.1 + i64::from(ticks.since(self.reference.0))
+        self.reference.1 + i64::from(ticks.since(self.reference.0) / self.scale)
     }
 }
 
-impl Ring {
-    /// The payload type plus one of the frame at `at`, if all of it is there.
-    fn kind(&self, at: i64) -> Option<u8> {
-        let first = self.kinds[slot(at)];
-        let whole = first != 0 && (at..at + FRAME).all(|tick| self.kinds[slot(tick)] == first);
-        whole.then_some(first)
+/// What is held, by time.
+#[derive(Debug)]
+enum Store {
+    Octets(Box<Ring>),
+    Packets(Packets),
+}
+
+impl Store {
+    /// How long a packet lasts, if it is one of ours.
+    fn ticks_of(&self, packet: &RtpPacket<'_>) -> Option<i64> {
+        match self {
+            Self::Octets(_) => Ring::ticks_of(packet),
+            Self::Packets(_) => Packets::ticks_of(packet.payload),
+        }
     }
 
-    /// Whether the frame's samples are all below about -31 dBFS, in either law.
+    /// Whether all of the frame at `at` is there.
+    fn has(&self, at: i64) -> bool {
+        match self {
+            Self::Octets(ring) => ring.has(at),
+            Self::Packets(packets) => packets.has(at),
+        }
+    }
+
+    /// Whether nobody would hear if the frame at `at` were left out or played twice.
     fn is_quiet(&self, at: i64) -> bool {
-        (at..at + FRAME).all(|tick| {
-            let octet = self.octets[slot(tick)];
-            let magnitude = if self.kinds[slot(tick)] == 1 { !octet } else { octet ^ 0x55 } & 0x7f;
-            magnitude < 0x30
-        })
-    }
-
-    fn copy(&self, at: i64, out: &mut [u8]) {
-        for (tick, octet) in (at..).zip(out) {
-            *octet = self.octets[slot(tick)];
+        match self {
+            Self::Octets(ring) => ring.is_quiet(at),
+            Self::Packets(packets) => packets.is_quiet(at),
         }
     }
 
@@ -408,14 +464,18 @@ impl Ring {
     }
 
     fn clear(&mut self, from: i64, to: i64) {
-        for tick in from..to {
-            self.kinds[slot(tick)] = 0;
+        match self {
+            Self::Octets(ring) => ring.clear(from, to),
+            Self::Packets(packets) => packets.clear(to),
         }
     }
-}
 
-fn slot(tick: i64) -> usize {
-    tick.rem_euclid(CAPACITY as i64) as usize
+    fn clear_all(&mut self) {
+        match self {
+            Self::Octets(ring) => ring.clear_all(),
+            Self::Packets(packets) => packets.clear(i64::MAX),
+        }
+    }
 }
 
 /// A second and a little: five times the longest delay.

@@ -1,4 +1,4 @@
-//! RTP, RTCP, jitter buffer and telephone events for G.711 calls, without I/O.
+//! RTP, RTCP, jitter buffer and telephone events for calls with G.711 or Opus, without I/O.
 //!
 //! - [`RtpPacket`], [`RtpSender`]: reading and writing packets (RFC 3550 §5).
 //! - [`TelephoneEvent`], [`EventSender`], [`EventReceiver`]: keys (RFC 4733).
@@ -13,8 +13,7 @@
 //! **Invariant:** nothing here opens a socket, reads a clock or allocates per packet.
 //! **Invariant:** no bytes from a peer can panic it; the worst they get is an error or a count.
 //!
-//! Absent on purpose: codecs with a
-//! variable frame size (the jitter buffer relies on one octet per clock tick, which is G.711).
+//! Absent on purpose: decoding. What a frame of Opus sounds like is `edge/audio`'s.
 
 mod comfort;
 mod delay;
@@ -27,7 +26,7 @@ pub mod srtp;
 
 pub use comfort::{COMFORT_NOISE_PT, ComfortNoise};
 pub use event::{EventReceiver, EventSender, TelephoneEvent, digit_event, event_digit};
-pub use jitter::{Frame, JitterBuffer, JitterConfig, JitterStats, Pushed};
+pub use jitter::{Frame, JitterBuffer, JitterConfig, JitterStats, Parts, Pushed};
 pub use packet::{Csrcs, Extension, RtpError, RtpPacket, RtpTicks, Seq, Ssrc, is_rtcp};
 pub use sender::RtpSender;
 

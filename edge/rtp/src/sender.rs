@@ -15,13 +15,28 @@ pub struct RtpSender {
     talkspurt_begins: bool,
     packets: u32,
     octets: u32,
+    /// Ticks of the clock in 20 ms.
+    frame_ticks: u32,
 }
 
 impl RtpSender {
     /// Begins a stream at a number and a time.
     #[must_use]
     pub fn new(ssrc: Ssrc, seq: Seq, ticks: RtpTicks) -> Self {
-        Self { ssrc, seq, ticks, talkspurt_begins: true, packets: 0, octets: 0 }
+        Self { ssrc, seq, ticks, talkspurt_begins: true, packets: 0, octets: 0, frame_ticks: FRAME_TICKS }
+    }
+
+    /// Lets the clock run at `clock_hz` ticks a second instead of 8000, as beside Opus.
+    #[must_use]
+    pub fn at_clock(mut self, clock_hz: u32) -> Self {
+        self.frame_ticks = clock_hz / 50;
+        self
+    }
+
+    /// Returns the ticks of the clock in a frame of 20 ms.
+    #[must_use]
+    pub fn frame_ticks(&self) -> u32 {
+        self.frame_ticks
     }
 
     /// Writes one packet of sound that lasts `ticks`, advances the clock by as much, and returns the
@@ -64,7 +79,7 @@ impl RtpSender {
         let (body, started, first) = event.current(self.ticks).ok_or(RtpError::Field { field: "event" })?;
         let len = self.packet(payload_type, first, started, &body.to_bytes(), out)?;
         event.advance(started);
-        self.ticks = self.ticks.wrapping_add(FRAME_TICKS);
+        self.ticks = self.ticks.wrapping_add(self.frame_ticks);
         self.talkspurt_begins = true;
         Ok(len)
     }
@@ -185,5 +200,21 @@ mod tests {
         assert_eq!(heard, [5]);
         assert_eq!(sender.ticks(), RtpTicks(1_000 + 5 * 160));
         assert!(sender.write_event_into(101, &mut key, &mut out).is_err());
+    }
+
+    #[test]
+    fn a_key_beside_opus_lasts_in_ticks_of_its_clock() {
+        let mut sender = RtpSender::new(Ssrc(1), Seq(0), RtpTicks(1_000)).at_clock(48_000);
+        let mut key = EventSender::at_clock('5', 2, 48_000).unwrap();
+        let (mut out, mut durations) = ([0; 64], Vec::new());
+        while !key.is_done() {
+            let len = sender.write_event_into(110, &mut key, &mut out).unwrap();
+            let packet = RtpPacket::parse(&out[..len]).unwrap();
+            durations.push(crate::TelephoneEvent::parse(packet.payload).unwrap().duration);
+        }
+        assert_eq!(durations, [960, 1_920, 1_920, 1_920]);
+        assert_eq!(sender.ticks(), RtpTicks(1_000 + 4 * 960));
+        assert!(EventSender::at_clock('5', u16::MAX, 48_000).is_some(), "as long as it can be");
+        assert!(EventSender::at_clock('5', 1, 7).is_none());
     }
 }

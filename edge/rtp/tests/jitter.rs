@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use proptest::prelude::{any, prop_assert, proptest};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use trunkline_rtp::{Csrcs, Frame, JitterBuffer, JitterConfig, Pushed, RtpPacket, RtpTicks, Seq, Ssrc};
@@ -74,6 +75,7 @@ impl World {
                     assert_eq!(payload_type, 8);
                     Heard::Frame(number_of(payload))
                 }
+                Frame::Packets(_) => unreachable!("G.711 has no packets"),
                 Frame::Lost => Heard::Lost,
                 Frame::Empty => Heard::Empty,
             });
@@ -163,7 +165,7 @@ fn packets_of_10_30_40_and_60_ms_are_cut_into_frames_of_20() {
             }
             match buffer.pop(start + Duration::from_millis(tick * 20 + 1)) {
                 Frame::Audio { payload, .. } => heard.push(number_of(payload)),
-                Frame::Lost | Frame::Empty => {}
+                Frame::Packets(_) | Frame::Lost | Frame::Empty => {}
             }
         }
         assert!(heard.len() > 225, "{} of 240 with {ticks} ticks", heard.len());
@@ -245,6 +247,7 @@ fn silence_of_the_peer_is_empty_after_100_ms_and_speech_resumes_with_the_full_de
         }
         heard.push(match world.buffer.pop(at(tick * 20 + 5)) {
             Frame::Audio { payload, .. } => Heard::Frame(number_of(payload)),
+            Frame::Packets(_) => unreachable!("G.711 has no packets"),
             Frame::Lost => Heard::Lost,
             Frame::Empty => Heard::Empty,
         });
@@ -364,5 +367,90 @@ fn any_packets_at_any_time_leave_the_buffer_standing() {
             heard += usize::from(matches!(buffer.pop(at), Frame::Audio { .. }));
         }
         assert!(heard > 150, "seed {seed}: {heard} of 200");
+    }
+}
+
+// --- Opus --------------------------------------------------------------------------------------------------
+
+/// A packet of 20 ms of the octets of libopus' narrow band: its number in the second octet, at 48 kHz.
+fn opus(seq: u16, payload: &[u8]) -> RtpPacket<'_> {
+    let ticks = 4_294_960_000u32.wrapping_add(u32::from(seq) * 960);
+    RtpPacket { payload_type: 111, ticks: RtpTicks(ticks), ..speech(seq, 0, payload) }
+}
+
+/// What came out of a buffer of Opus, for packets that arrive when `arrives` says, in ms; `None` never does.
+fn opus_heard(count: u16, arrives: impl Fn(u16) -> Option<u64>) -> (Vec<String>, JitterBuffer) {
+    let start = Instant::now();
+    let config = JitterConfig { min_ms: 40, ..JitterConfig::default() };
+    let mut buffer = JitterBuffer::opus(config);
+    let mut arrivals: Vec<_> = (0..count).filter_map(|n| Some((arrives(n)?, n))).collect();
+    arrivals.sort_unstable();
+    let mut arrivals = arrivals.into_iter().peekable();
+    let mut heard = Vec::new();
+    for tick in 0..u64::from(count) + 20 {
+        let now = tick * 20 + 7;
+        while let Some((at, n)) = arrivals.next_if(|(at, _)| *at <= now) {
+            buffer.push(start + Duration::from_millis(at), &opus(n, &[1 << 3, n as u8]));
+        }
+        let lost = match buffer.pop(start + Duration::from_millis(now)) {
+            Frame::Packets(parts) => {
+                heard.extend(parts.map(|payload| payload[1].to_string()));
+                false
+            }
+            Frame::Lost => true,
+            Frame::Empty => false,
+            Frame::Audio { .. } => unreachable!("Opus is packets"),
+        };
+        if lost {
+            heard.push(buffer.behind().map_or("lost".to_owned(), |next| format!("before {}", next[1])));
+        }
+    }
+    (heard, buffer)
+}
+
+#[test]
+fn packets_of_opus_come_out_once_in_order_whatever_their_order_was() {
+    let (heard, buffer) = opus_heard(200, |n| Some(u64::from(n) * 20 + [0, 25, 0, 5][usize::from(n % 4)]));
+    let numbers: Vec<_> = heard.iter().filter(|text| *text != "lost").cloned().collect();
+    let wanted: Vec<_> = (0..200u16).map(|n| (n as u8).to_string()).collect();
+    assert_eq!(numbers, wanted);
+    assert_eq!((buffer.stats().lost, buffer.stats().late), (0, 0));
+    assert!(buffer.stats().reordered > 30, "{:?}", buffer.stats());
+}
+
+#[test]
+fn a_lost_packet_of_opus_is_told_with_the_one_behind_it() {
+    let (heard, buffer) = opus_heard(100, |n| (n % 10 != 5).then_some(u64::from(n) * 20));
+    for n in (15..95).step_by(10) {
+        let before = heard.iter().position(|text| *text == format!("before {}", n + 1));
+        let before = before.unwrap_or_else(|| panic!("{n} is not recovered: {heard:?}"));
+        assert_eq!((&heard[before - 1], &heard[before + 1]), (&(n - 1).to_string(), &(n + 1).to_string()));
+    }
+    assert!((9..=10).contains(&buffer.stats().lost), "{:?}", buffer.stats());
+}
+
+#[test]
+fn silence_that_opus_does_not_send_is_no_loss_for_ever() {
+    let (heard, _) = opus_heard(150, |n| (!(50..100).contains(&n)).then_some(u64::from(n) * 20));
+    assert!(heard.iter().any(|text| text == "149"), "{heard:?}");
+    assert!(heard.iter().filter(|text| text.starts_with("lost")).count() < 12, "{heard:?}");
+}
+
+proptest! {
+    #[test]
+    fn no_packets_of_opus_panic_the_buffer(
+        packets in proptest::collection::vec((0u16..40, any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..60),
+    ) {
+        let start = Instant::now();
+        let mut buffer = JitterBuffer::opus(JitterConfig::default());
+        for (n, (seq, ticks, payload)) in packets.iter().enumerate() {
+            let at = start + Duration::from_millis(n as u64 * 9);
+            buffer.push(at, &RtpPacket { ticks: RtpTicks(*ticks), ..opus(*seq, payload) });
+            buffer.set_quiet(seq % 2 == 0);
+            if let Frame::Packets(parts) = buffer.pop(at) {
+                prop_assert!(parts.count() <= 8);
+            }
+            let _ = buffer.behind();
+        }
     }
 }

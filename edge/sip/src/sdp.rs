@@ -1,6 +1,6 @@
-//! Offer and answer for one telephone-quality audio stream (RFC 8866, RFC 3264, RFC 4733, RFC 4568).
+//! Offer and answer for one telephone-quality audio stream (RFC 8866, RFC 3264, RFC 4733, RFC 4568, RFC 7587).
 //!
-//! Reading is lenient, because every PBX writes SDP in its own way; writing is plain. G.711 in both laws and
+//! Reading is lenient, because every PBX writes SDP in its own way; writing is plain. G.711 in both laws, Opus and
 //! telephone events are spoken. Streams other than the first usable audio stream are refused with port 0,
 //! one by one and in their order, as RFC 3264 §6 wants.
 //!
@@ -9,11 +9,13 @@
 //! Absent on purpose: DTLS, ICE, bundles and more than one audio stream.
 
 mod crypto;
+mod opus;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crypto::Crypto;
 pub use crypto::{CryptoSuite, MediaKey, Secure, SecureParams};
+pub use opus::OpusParams;
 
 /// An audio codec that a line speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,14 +24,20 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law, static payload type 8.
     Pcma,
+    /// Opus (RFC 7587).
+    Opus,
 }
 
 impl Codec {
-    /// Returns the payload type that RFC 3551 §6 fixes for it.
-    pub fn static_payload_type(self) -> u8 {
+    /// Every codec there is.
+    const ALL: [Self; 3] = [Self::Pcmu, Self::Pcma, Self::Opus];
+
+    /// Returns the payload type in our own offers: the one that RFC 3551 §6 fixes, or [`OPUS_PAYLOAD_TYPE`].
+    pub fn payload_type(self) -> u8 {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
+            Self::Opus => OPUS_PAYLOAD_TYPE,
         }
     }
 
@@ -38,6 +46,24 @@ impl Codec {
         match self {
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
+            Self::Opus => "opus",
+        }
+    }
+
+    /// Returns the rate of the RTP clock in ticks a second; that of Opus is 48 kHz whatever it carries.
+    pub fn clock_hz(self) -> u32 {
+        match self {
+            Self::Pcmu | Self::Pcma => 8_000,
+            Self::Opus => 48_000,
+        }
+    }
+
+    /// Returns what `rtpmap` says: Opus is always called stereo (RFC 7587 §7).
+    fn encoding(self) -> &'static str {
+        match self {
+            Self::Pcmu => "PCMU/8000",
+            Self::Pcma => "PCMA/8000",
+            Self::Opus => "opus/48000/2",
         }
     }
 }
@@ -104,6 +130,34 @@ impl Direction {
     }
 }
 
+/// The clock of telephone events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EventClock {
+    /// The telephone's, 8 kHz.
+    #[default]
+    Telephone,
+    /// That of Opus, 48 kHz.
+    Opus,
+}
+
+impl EventClock {
+    /// Returns its ticks a second.
+    pub fn hz(self) -> u32 {
+        match self {
+            Self::Telephone => 8_000,
+            Self::Opus => 48_000,
+        }
+    }
+
+    /// Returns the one that runs as the codec's.
+    fn of(codec: Codec) -> Self {
+        match codec {
+            Codec::Pcmu | Codec::Pcma => Self::Telephone,
+            Codec::Opus => Self::Opus,
+        }
+    }
+}
+
 /// What we bring to the negotiation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalMedia {
@@ -146,6 +200,10 @@ pub struct MediaParams {
     pub payload_type: u8,
     /// The payload type of the telephone events that we send, if the other side understands them.
     pub dtmf_pt: Option<u8>,
+    /// The clock of those events' durations: the codec's, where the other side has that.
+    pub dtmf_clock: EventClock,
+    /// What the other side wants of Opus; of no meaning with another codec.
+    pub opus: OpusParams,
     /// Milliseconds of sound a packet that the other side wants.
     pub ptime_ms: u8,
     /// Which way sound may flow, seen from us.
@@ -177,6 +235,12 @@ pub enum SdpError {
 /// The payload type for telephone events in our own offers; answers take over the offerer's.
 pub const DTMF_PAYLOAD_TYPE: u8 = 101;
 
+/// The same for events beside Opus, whose clock they share (RFC 4733 §2.5.1.2).
+pub const DTMF_OPUS_PAYLOAD_TYPE: u8 = 110;
+
+/// The payload type of Opus in our own offers; answers take over the offerer's.
+pub const OPUS_PAYLOAD_TYPE: u8 = 111;
+
 /// The version and id that the `o=` line of one session keeps, and the text that was sent last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SdpOrigin {
@@ -195,13 +259,15 @@ impl SdpOrigin {
 
     /// Writes an offer, or an answer that repeats what was agreed.
     pub fn offer(&mut self, local: &LocalMedia) -> String {
-        let codecs: Vec<_> = local.codecs.iter().map(|c| (c.static_payload_type(), *c)).collect();
-        let dtmf = local.dtmf.then_some(DTMF_PAYLOAD_TYPE);
+        let codecs: Vec<_> = local.codecs.iter().map(|c| (c.payload_type(), *c)).collect();
+        let events = [(DTMF_PAYLOAD_TYPE, EventClock::Telephone), (DTMF_OPUS_PAYLOAD_TYPE, EventClock::Opus)];
+        let used = |clock| local.dtmf && local.codecs.iter().any(|codec| EventClock::of(*codec) == clock);
+        let dtmf: Vec<_> = events.into_iter().filter(|(_, clock)| used(*clock)).collect();
         let (proto, keys) = match &local.secure {
             None => ("RTP/AVP", String::new()),
             Some(secure) => (if secure.required { "RTP/SAVP" } else { "RTP/AVP" }, secure.offer_lines()),
         };
-        self.finish(local.addr.ip(), &audio_lines(local, proto, &codecs, dtmf, local.direction, &keys))
+        self.finish(local.addr.ip(), &audio_lines(local, proto, &codecs, &dtmf, local.direction, &keys))
     }
 
     /// Reads the answer to our offer.
@@ -237,9 +303,10 @@ impl SdpOrigin {
             return Err(SdpError::NoEncryption);
         }
         let chosen = [(params.payload_type, params.codec)];
+        let dtmf: Vec<_> = params.dtmf_pt.map(|pt| (pt, params.dtmf_clock)).into_iter().collect();
         let lines = session.streams.iter().map(|other| {
             if std::ptr::eq(other, stream) {
-                audio_lines(local, &other.proto, &chosen, params.dtmf_pt, params.direction, &keys)
+                audio_lines(local, &other.proto, &chosen, &dtmf, params.direction, &keys)
             } else {
                 format!("m={} 0 {} {}\r\n", other.kind, other.proto, other.formats.join(" "))
             }
@@ -266,17 +333,26 @@ fn audio_lines(
     local: &LocalMedia,
     proto: &str,
     codecs: &[(u8, Codec)],
-    dtmf: Option<u8>,
+    dtmf: &[(u8, EventClock)],
     direction: Direction,
     keys: &str,
 ) -> String {
-    let formats: String = codecs.iter().map(|(pt, _)| *pt).chain(dtmf).map(|pt| format!(" {pt}")).collect();
+    let formats: String = codecs
+        .iter()
+        .map(|(pt, _)| pt)
+        .chain(dtmf.iter().map(|(pt, _)| pt))
+        .map(|pt| format!(" {pt}"))
+        .collect();
     let mut out = format!("m=audio {} {proto}{formats}\r\n", local.addr.port());
     for (pt, codec) in codecs {
-        out.push_str(&format!("a=rtpmap:{pt} {}/8000\r\n", codec.name()));
+        out.push_str(&format!("a=rtpmap:{pt} {}\r\n", codec.encoding()));
+        if *codec == Codec::Opus {
+            out.push_str(&opus::ours(*pt));
+        }
     }
-    if let Some(pt) = dtmf {
-        out.push_str(&format!("a=rtpmap:{pt} telephone-event/8000\r\na=fmtp:{pt} 0-16\r\n"));
+    for (pt, clock) in dtmf {
+        let hz = clock.hz();
+        out.push_str(&format!("a=rtpmap:{pt} telephone-event/{hz}\r\na=fmtp:{pt} 0-16\r\n"));
     }
     out.push_str(keys);
     out.push_str(&format!("a=ptime:{}\r\na={}\r\n", local.ptime_ms, direction.name()));
@@ -301,6 +377,8 @@ struct Stream {
     direction: Option<Direction>,
     /// Payload type, encoding name in upper case, clock rate.
     maps: Vec<(u8, String, u32)>,
+    /// Payload type and what stands behind it.
+    parameters: Vec<(u8, String)>,
     ptime_ms: Option<u8>,
     keys: Vec<Crypto>,
 }
@@ -359,6 +437,13 @@ impl Session {
             {
                 stream.maps.push((pt, name, rate));
             }
+        } else if let Some(parameters) = attribute.strip_prefix("fmtp:") {
+            let Some((pt, text)) = parameters.trim().split_once([' ', '\t']) else { return };
+            if let Ok(pt) = pt.parse::<u8>()
+                && stream.parameters.len() < MAX_FORMATS
+            {
+                stream.parameters.push((pt, text.to_owned()));
+            }
         } else if let Some(crypto) = attribute.strip_prefix("crypto:") {
             if stream.keys.len() < MAX_KEYS {
                 stream.keys.extend(Crypto::parse(crypto));
@@ -398,21 +483,29 @@ impl Stream {
     fn codec_of(&self, pt: u8) -> Option<Codec> {
         let named = self.maps.iter().find(|(have, _, _)| *have == pt);
         match named {
-            Some((_, name, 8_000)) => [Codec::Pcmu, Codec::Pcma].into_iter().find(|c| c.name() == name),
-            Some(_) => None,
-            None => [Codec::Pcmu, Codec::Pcma].into_iter().find(|c| c.static_payload_type() == pt),
+            Some((_, name, hz)) => {
+                Codec::ALL.into_iter().find(|c| c.clock_hz() == *hz && c.name().eq_ignore_ascii_case(name))
+            }
+            None => [Codec::Pcmu, Codec::Pcma].into_iter().find(|c| c.payload_type() == pt),
         }
     }
 
-    fn dtmf_payload_type(&self) -> Option<u8> {
-        self.maps
-            .iter()
-            .find(|(pt, name, rate)| {
-                name == "TELEPHONE-EVENT"
-                    && *rate == 8_000
-                    && self.formats.iter().any(|f| f.parse() == Ok(*pt))
-            })
-            .map(|(pt, _, _)| *pt)
+    /// Returns the payload type of telephone events and their clock: the codec's own, or else the telephone's, which
+    /// many write beside Opus.
+    fn dtmf(&self, codec: Codec) -> Option<(u8, EventClock)> {
+        let with = |clock: EventClock| {
+            let listed = |pt: u8| self.formats.iter().any(|format| format.parse() == Ok(pt));
+            let is = |(pt, name, rate): &&(u8, String, u32)| {
+                name == "TELEPHONE-EVENT" && *rate == clock.hz() && listed(*pt)
+            };
+            self.maps.iter().find(is).map(|(pt, _, _)| (*pt, clock))
+        };
+        with(EventClock::of(codec)).or_else(|| with(EventClock::Telephone))
+    }
+
+    fn opus(&self, payload_type: u8) -> OpusParams {
+        let of = self.parameters.iter().find(|(pt, _)| *pt == payload_type);
+        of.map(|(_, text)| OpusParams::parse(text)).unwrap_or_default()
     }
 
     fn agreed(
@@ -427,11 +520,14 @@ impl Stream {
         // Hold as it was before RFC 3264: an address of zeros means "send me nothing".
         let theirs =
             if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) { theirs.and(Direction::RecvOnly) } else { theirs };
+        let dtmf = self.dtmf(codec).filter(|_| local.dtmf);
         Ok(MediaParams {
             remote: SocketAddr::new(ip, self.port),
             codec,
             payload_type,
-            dtmf_pt: if local.dtmf { self.dtmf_payload_type() } else { None },
+            dtmf_pt: dtmf.map(|(pt, _)| pt),
+            dtmf_clock: dtmf.map_or(EventClock::of(codec), |(_, clock)| clock),
+            opus: self.opus(payload_type),
             ptime_ms: self.ptime_ms.unwrap_or(20),
             direction: theirs.and(local.direction),
             secure: None,
@@ -543,6 +639,58 @@ mod tests {
         assert!(answer.contains("a=rtpmap:97 PCMA/8000"));
     }
 
+    fn opus_first() -> LocalMedia {
+        LocalMedia { codecs: vec![Codec::Opus, Codec::Pcma], ..local() }
+    }
+
+    #[test]
+    fn opus_is_offered_with_its_clock_and_what_we_want_of_it() {
+        let text = SdpOrigin::new(7).offer(&opus_first()).replace("\r\n", "\n");
+        let media = &text[text.find("m=").unwrap()..];
+        assert_eq!(
+            media,
+            "m=audio 4000 RTP/AVP 111 8 101 110\na=rtpmap:111 opus/48000/2\n\
+             a=fmtp:111 maxplaybackrate=8000;sprop-maxcapturerate=8000;maxaveragebitrate=24000;stereo=0;\
+             sprop-stereo=0;useinbandfec=1;usedtx=0\na=rtpmap:8 PCMA/8000\n\
+             a=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\n\
+             a=rtpmap:110 telephone-event/48000\na=fmtp:110 0-16\na=ptime:20\na=sendrecv\n"
+        );
+    }
+
+    #[test]
+    fn two_that_have_opus_agree_on_it_and_one_that_has_not_gets_the_next() {
+        let (mut caller, mut callee) = (SdpOrigin::new(7), SdpOrigin::new(8));
+        let offer = caller.offer(&opus_first());
+        let (answer, at_callee) = callee.answer(&opus_first(), &offer).unwrap();
+        let at_caller = caller.read_answer(&opus_first(), &answer).unwrap();
+        for agreed in [at_caller, at_callee] {
+            assert_eq!((agreed.codec, agreed.payload_type), (Codec::Opus, 111));
+            assert_eq!((agreed.dtmf_pt, agreed.dtmf_clock), (Some(110), EventClock::Opus));
+            assert_eq!(agreed.opus, OpusParams { fec: true, max_bitrate: 24_000 });
+        }
+        let (answer, at_callee) = callee.answer(&local(), &offer).unwrap();
+        let at_caller = caller.read_answer(&opus_first(), &answer).unwrap();
+        for agreed in [at_caller, at_callee] {
+            assert_eq!((agreed.codec, agreed.dtmf_pt), (Codec::Pcma, Some(101)));
+            assert_eq!(agreed.dtmf_clock, EventClock::Telephone);
+        }
+    }
+
+    #[test]
+    fn opus_as_others_write_it_is_understood() {
+        let offer = sdp("c=IN IP4 192.0.2.9\nm=audio 5000 RTP/AVP 96 0 97\na=rtpmap:96 OPUS/48000/2\n\
+             a=fmtp:96 minptime=10; useinbandfec=1; maxaveragebitrate=16000\na=rtpmap:97 telephone-event/8000\n");
+        let (answer, agreed) = SdpOrigin::new(1).answer(&opus_first(), &offer).unwrap();
+        assert_eq!((agreed.codec, agreed.payload_type), (Codec::Opus, 96));
+        assert_eq!(agreed.opus, OpusParams { fec: true, max_bitrate: 16_000 });
+        assert_eq!((agreed.dtmf_pt, agreed.dtmf_clock), (Some(97), EventClock::Telephone));
+        assert!(answer.contains("a=rtpmap:96 opus/48000/2\r\na=fmtp:96 maxplaybackrate=8000;"), "{answer}");
+        assert!(answer.contains("a=rtpmap:97 telephone-event/8000"), "{answer}");
+        // At another clock it is something else.
+        let odd = sdp("c=IN IP4 192.0.2.9\nm=audio 5000 RTP/AVP 96\na=rtpmap:96 opus/16000\n");
+        assert_eq!(SdpOrigin::new(1).answer(&opus_first(), &odd), Err(SdpError::NoCommonCodec));
+    }
+
     #[test]
     fn hold_in_its_three_spellings_is_understood() {
         let hold = |lines: &str| {
@@ -599,11 +747,13 @@ mod tests {
             ],
         ) {
             let ip: IpAddr = if v6 { "2001:db8::1".parse().unwrap() } else { "192.0.2.1".parse().unwrap() };
-            let mut codecs = vec![Codec::Pcma, Codec::Pcmu];
+            let mut codecs = vec![Codec::Pcma, Codec::Opus, Codec::Pcmu];
             if swap { codecs.reverse(); }
+            let mut there = local();
+            there.codecs = codecs.clone();
             let offered = LocalMedia { addr: SocketAddr::new(ip, port), codecs, ptime_ms: ptime, dtmf, direction, secure: None };
             let offer = SdpOrigin::new(3).offer(&offered);
-            let (_, agreed) = SdpOrigin::new(4).answer(&local(), &offer).unwrap();
+            let (_, agreed) = SdpOrigin::new(4).answer(&there, &offer).unwrap();
             prop_assert_eq!(agreed.remote, offered.addr);
             prop_assert_eq!(agreed.codec, offered.codecs[0]);
             prop_assert_eq!(agreed.ptime_ms, ptime);
@@ -614,8 +764,8 @@ mod tests {
         #[test]
         fn no_text_panics_the_reader(text in "(([vcmao]=)?[ -~]{0,30}\n){0,12}", any in ".*") {
             for text in [format!("v=0\n{text}"), any] {
-                let _ = SdpOrigin::new(1).answer(&local(), &text);
-                let _ = SdpOrigin::new(1).read_answer(&local(), &text);
+                let _ = SdpOrigin::new(1).answer(&opus_first(), &text);
+                let _ = SdpOrigin::new(1).read_answer(&opus_first(), &text);
             }
         }
     }

@@ -110,6 +110,7 @@ fn line(pcm: &[i16], lost: impl Fn(usize) -> bool) -> Vec<i16> {
                 Codec::Pcma.decode(payload, &mut frame);
                 plc.good(&mut frame);
             }
+            Frame::Packets(_) => unreachable!("the line speaks G.711"),
             Frame::Lost => plc.conceal(&mut frame),
             Frame::Empty => plc.reset(),
         }

@@ -148,6 +148,7 @@ impl Caller {
         let codec = match media.codec {
             SdpCodec::Pcma => Codec::Pcma,
             SdpCodec::Pcmu => Codec::Pcmu,
+            SdpCodec::Opus => panic!("nobody offered it"),
         };
         let config = MediaConfig { remote: media.remote, codec, dtmf_pt: None, lost_after: PATIENCE };
         let sockets = call.sockets.take().unwrap();

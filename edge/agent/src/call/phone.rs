@@ -11,7 +11,7 @@ use trunkline_line::{Command, MediaTerms, Recording, RtpSockets};
 use trunkline_model::Callee;
 use trunkline_sip::HangupReason;
 use trunkline_sip::message::Uri;
-use trunkline_sip::sdp::{Codec, MediaParams};
+use trunkline_sip::sdp::MediaParams;
 use trunkline_wire::{AttemptRecord, CallRecord};
 
 use super::{Driver, PLAYOUT_DRAIN};
@@ -106,10 +106,7 @@ impl Driver {
     /// Begins sound with the sockets of the call, or goes on with what was agreed anew.
     fn attach(&mut self, media: &MediaParams, sockets: Option<RtpSockets>) {
         let config = MediaTerms::agreed(media, self.shared.config.rtp.lost_after);
-        self.codec = match media.codec {
-            Codec::Pcmu => "PCMU",
-            Codec::Pcma => "PCMA",
-        };
+        self.codec = media.codec.name();
         match sockets {
             Some(sockets) => {
                 self.attached = Some(self.shared.media.attach(sockets, config, None, None));

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod baresip;
+#[expect(dead_code, reason = "edge/line has the tests with a proxy")]
 mod scenario;
 mod shell;
 mod sipp;

@@ -8,6 +8,9 @@ use std::fmt::Write;
 const SDP: &str = "v=0\no=peer 1 1 IN IP4 [media_ip]\ns=-\nc=IN IP4 [media_ip]\nt=0 0\n\
     m=audio [media_port] RTP/AVP 8 101\na=rtpmap:8 PCMA/8000\na=rtpmap:101 telephone-event/8000\na=ptime:20\n";
 
+/// The headers by which an answer repeats the way that the INVITE of [`Scenario::called_by_proxy`] took.
+pub(crate) const ROUTED: &str = "Via:[$behind]\n[$route]";
+
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     Called,
@@ -39,6 +42,21 @@ impl Scenario {
         called
     }
 
+    /// As [`Self::called`], behind a proxy that stays in the path: an answer needs [`ROUTED`] among its headers.
+    pub(crate) fn called_by_proxy() -> Self {
+        let mut called = Self::asked();
+        let headers = [("Via", "via"), ("From", "from"), ("To", "to"), ("CSeq", "cseq")];
+        // SIPp looks at the first header of a name only.
+        let line = "Record-Route: [^[:cntrl:]]*";
+        let more = format!(
+            "<ereg regexp=\" .*\" search_in=\"hdr\" header=\"Via:\" occurrence=\"2\" check_it=\"true\" \
+             assign_to=\"behind\"/><ereg regexp=\"{line}([[:cntrl:]]+{line})*\" search_in=\"msg\" \
+             check_it=\"true\" assign_to=\"route\"/>"
+        );
+        called.recv_keeping(&headers, &more);
+        called
+    }
+
     /// A peer that calls: it has sent the INVITE already when the next step begins.
     pub(crate) fn calling(headers: &str, body: Body<'_>) -> Self {
         let mut calling = Self { role: Role::Calling, steps: String::new(), checks: 0 };
@@ -52,11 +70,11 @@ impl Scenario {
     }
 
     fn recv_invite(&mut self) {
-        self.recv_keeping(&[("Via", "via"), ("From", "from"), ("To", "to"), ("CSeq", "cseq")]);
+        self.recv_keeping(&[("Via", "via"), ("From", "from"), ("To", "to"), ("CSeq", "cseq")], "");
     }
 
-    fn recv_keeping(&mut self, headers: &[(&str, &str)]) {
-        let mut kept = String::new();
+    fn recv_keeping(&mut self, headers: &[(&str, &str)], more: &str) {
+        let mut kept = more.to_owned();
         for (name, into) in headers {
             let _ = write!(
                 kept,
@@ -74,7 +92,7 @@ impl Scenario {
 
     /// Waits for an INVITE within the call and keeps what its refusal needs.
     pub(crate) fn recv_reinvite(mut self) -> Self {
-        self.recv_keeping(&[("Via", "via"), ("CSeq", "cseq")]);
+        self.recv_keeping(&[("Via", "via"), ("CSeq", "cseq")], "");
         self
     }
 
@@ -235,8 +253,10 @@ impl Scenario {
         // SIPp refuses a file with a variable that is set and never read.
         let kept = self.steps.contains("assign_to=\"via\"");
         let kept = if kept { "<Reference variables=\"via,from,to,cseq\"/>\n" } else { "" };
+        let route = self.steps.contains("assign_to=\"route\"");
+        let route = if route { "<Reference variables=\"route,behind\"/>\n" } else { "" };
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<scenario name=\"test\">\n{}{kept}</scenario>\n",
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<scenario name=\"test\">\n{}{kept}{route}</scenario>\n",
             self.steps
         )
     }

@@ -1,0 +1,206 @@
+//! What one leg of G.711 costs: calls joined in pairs by our media thread, beside as many that rtpengine relays.
+//!
+//! `cargo run -p trunkline-line --example relay_bench`
+//!
+//! Needs rtpengine (Debian: rtpengine-daemon), which runs here without its kernel module. Far ends that send a packet
+//! every 20 ms are the same for both. What is counted is CPU time: of our media thread, and of all of rtpengine's.
+//! The work is comparable and not the same: we decode, conceal and encode each frame and write reports, where
+//! rtpengine passes on packets.
+
+use std::error::Error;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use trunkline_audio::Codec;
+use trunkline_line::{Attached, Bridge, Command as Order, MediaConfig, MediaHandle, RtpPorts};
+use trunkline_rtp::{FRAME_TICKS, RtpSender, RtpTicks, Seq, Ssrc};
+use trunkline_sip::sdp::{LocalMedia, SdpOrigin};
+
+type Failed = Box<dyn Error>;
+
+const CALLS: usize = 50;
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(10);
+
+/// Where the far ends' packets go, two for each call.
+type Targets = Vec<SocketAddr>;
+
+fn main() -> Result<(), Failed> {
+    let mut far = FarEnds::bind()?;
+    println!("| round | ours, a leg | rtpengine, a leg | ratio | packets that came through |");
+    println!("| ---: | ---: | ---: | ---: | ---: |");
+    for round in 1..=ROUNDS {
+        let (ours, came) = {
+            let (_calls, targets) = join(&far)?;
+            measure(&mut far, &targets, media_thread)?
+        };
+        let (theirs, came_theirs) = {
+            let (relay, targets) = relay(&far, round)?;
+            measure(&mut far, &targets, || cpu_of(&format!("/proc/{}/task", relay.0.id()), None))?
+        };
+        let ratio = ours / theirs;
+        println!(
+            "| {round} | {ours:.3} % of a core | {theirs:.3} % of a core | {ratio:.2} | {:.1} %, {:.1} % |",
+            came * 100.0,
+            came_theirs * 100.0
+        );
+    }
+    Ok(())
+}
+
+/// Runs for a round and returns the CPU that `cpu` used for a leg, in percent of a core, and the share of packets
+/// that arrived at the other end.
+fn measure(
+    far: &mut FarEnds,
+    targets: &Targets,
+    cpu: impl Fn() -> Result<Duration, Failed>,
+) -> Result<(f64, f64), Failed> {
+    // The beginning, with its learning of addresses, does not count.
+    far.run(targets, Duration::from_secs(1))?;
+    let before = cpu()?;
+    let begun = Instant::now();
+    let came = far.run(targets, ROUND)?;
+    let used = cpu()?.saturating_sub(before);
+    let legs = (CALLS * 2) as f64;
+    Ok((used.as_secs_f64() / begun.elapsed().as_secs_f64() / legs * 100.0, came))
+}
+
+// --- the far ends ------------------------------------------------------------------------------------------
+
+struct FarEnds(Vec<(UdpSocket, RtpSender)>);
+
+impl FarEnds {
+    fn bind() -> Result<Self, Failed> {
+        let bind = |n: usize| -> Result<_, Failed> {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            socket.set_nonblocking(true)?;
+            Ok((socket, RtpSender::new(Ssrc(n as u32 + 1), Seq(1), RtpTicks(0))))
+        };
+        Ok(Self((0..CALLS * 2).map(bind).collect::<Result<_, _>>()?))
+    }
+
+    fn at(&self, end: usize) -> Result<SocketAddr, Failed> {
+        Ok(self.0[end].0.local_addr()?)
+    }
+
+    /// Sends from each end every 20 ms, spread over them, and reads what comes; returns the share that came.
+    fn run(&mut self, targets: &Targets, time: Duration) -> Result<f64, Failed> {
+        let (begun, mut sent, mut came) = (Instant::now(), 0u32, 0u32);
+        let (mut packet, mut buffer) = ([0; 200], [0; 1_500]);
+        for tick in 0u32.. {
+            let due = Duration::from_millis(u64::from(tick));
+            if due >= time {
+                break;
+            }
+            sleep((begun + due).saturating_duration_since(Instant::now()));
+            let ends = self.0.iter_mut().zip(targets).skip(tick as usize % 20).step_by(20);
+            for ((socket, rtp), target) in ends {
+                let len = rtp.write_into(8, &[0x35; 160], FRAME_TICKS, &mut packet)?;
+                socket.send_to(&packet[..len], target)?;
+                sent += 1;
+                while socket.recv_from(&mut buffer).is_ok() {
+                    came += 1;
+                }
+            }
+        }
+        Ok(f64::from(came) / f64::from(sent.max(1)))
+    }
+}
+
+// --- ours --------------------------------------------------------------------------------------------------
+
+fn join(far: &FarEnds) -> Result<(Vec<Attached>, Targets), Failed> {
+    let media = MediaHandle::start()?;
+    let ports = RtpPorts::new("127.0.0.1".parse()?, 21_000..=21_999);
+    let (mut calls, mut targets) = (Vec::new(), Targets::new());
+    for call in 0..CALLS {
+        let (one, other) = Bridge::pair();
+        for (end, bridge) in [(call * 2, one), (call * 2 + 1, other)] {
+            let sockets = ports.bind()?;
+            targets.push(sockets.local()?);
+            let lost_after = Duration::from_secs(60);
+            let config = MediaConfig { remote: far.at(end)?, codec: Codec::Pcma, dtmf_pt: None, lost_after };
+            let mut attached = media.attach(sockets, config, None, None);
+            let _ = attached.commands.push(Order::Bridge(bridge));
+            calls.push(attached);
+        }
+    }
+    Ok((calls, targets))
+}
+
+fn media_thread() -> Result<Duration, Failed> {
+    cpu_of("/proc/self/task", Some("media"))
+}
+
+// --- rtpengine ---------------------------------------------------------------------------------------------
+
+struct Relay(Child);
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const STEERED: &str = "127.0.0.1:22999";
+
+fn relay(far: &FarEnds, round: usize) -> Result<(Relay, Targets), Failed> {
+    let mut command = Command::new("rtpengine");
+    command.args(["--config-file=none", "--foreground", "--table=-1", "--interface=127.0.0.1"]);
+    command.args(["--num-threads=1", "--log-level=3"]);
+    command.args(["--listen-ng=127.0.0.1:22999", "--port-min=23000", "--port-max=23999"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let relay = Relay(command.spawn()?);
+    let asks = UdpSocket::bind("127.0.0.1:0")?;
+    asks.set_read_timeout(Some(Duration::from_millis(500)))?;
+    sleep(Duration::from_secs(1));
+    let mut targets = Targets::new();
+    for call in 0..CALLS {
+        let id = format!("{round}-{call}");
+        // The first end learns its port from the answer, the second from the offer.
+        let second = ask(&asks, "offer", &id, far.at(call * 2)?)?;
+        let first = ask(&asks, "answer", &id, far.at(call * 2 + 1)?)?;
+        targets.extend([first, second]);
+    }
+    Ok((relay, targets))
+}
+
+/// Offers or answers a call with the media of the end at `media`; returns where the other end is to send.
+fn ask(asks: &UdpSocket, command: &str, call: &str, media: SocketAddr) -> Result<SocketAddr, Failed> {
+    let sdp = SdpOrigin::new(1).offer(&LocalMedia::new(media));
+    let mut pairs = vec![("call-id", call), ("command", command), ("from-tag", "a"), ("sdp", sdp.as_str())];
+    pairs.extend((command == "answer").then_some(("to-tag", "b")));
+    let text = |text: &str| format!("{}:{text}", text.len());
+    let body: String = pairs.iter().flat_map(|(key, value)| [text(key), text(value)]).collect();
+    asks.send_to(format!("{call}{command} d{body}e").as_bytes(), STEERED)?;
+    let mut buffer = [0; 4_096];
+    let length = asks.recv(&mut buffer)?;
+    let reply = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    let port = reply.split("m=audio ").nth(1).and_then(|rest| rest.split(' ').next());
+    let port = port.ok_or_else(|| format!("rtpengine answers {reply}"))?;
+    Ok(SocketAddr::new(media.ip(), port.parse()?))
+}
+
+// --- CPU ---------------------------------------------------------------------------------------------------
+
+/// Returns what the threads in a folder of `/proc` have computed, all or those of a name.
+fn cpu_of(tasks: &str, name: Option<&str>) -> Result<Duration, Failed> {
+    let mut sum = Duration::ZERO;
+    for task in std::fs::read_dir(tasks)? {
+        let path = task?.path();
+        // A thread may end meanwhile.
+        let (Ok(comm), Ok(times)) =
+            (std::fs::read_to_string(path.join("comm")), std::fs::read_to_string(path.join("schedstat")))
+        else {
+            continue;
+        };
+        if name.is_none_or(|name| comm.trim() == name) {
+            let nanos = times.split_whitespace().next().unwrap_or_default();
+            sum += Duration::from_nanos(nanos.parse()?);
+        }
+    }
+    Ok(sum)
+}
