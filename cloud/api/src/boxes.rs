@@ -1,4 +1,4 @@
-//! Boxes and scripts: what people look up, and what boxes fetch.
+//! Boxes: what people look up, and what boxes fetch.
 
 use std::sync::Arc;
 
@@ -14,30 +14,6 @@ use crate::{Api, Problem};
 
 pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "boxes": api.db.boxes().await? })))
-}
-
-pub(crate) async fn scripts(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
-    let scripts: Vec<Value> = api
-        .scripts
-        .all()
-        .map(|script| {
-            let document = script.document();
-            let vars: Vec<Value> = document
-                .vars
-                .iter()
-                .map(|(name, var)| {
-                    let mut value = serde_json::to_value(var).unwrap_or_default();
-                    value["name"] = name.as_str().into();
-                    value
-                })
-                .collect();
-            json!({
-                "id": script.id(), "version": script.version(), "locale": script.locale(),
-                "title": document.title, "purpose": document.purpose, "vars": vars,
-            })
-        })
-        .collect();
-    Json(json!({ "scripts": scripts }))
 }
 
 /// A script by the hash of its canonical text, or a policy pack by that of its own. Content under a hash never

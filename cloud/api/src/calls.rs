@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::audit::Detail;
 use crate::auth::{Caller, sha256_hex};
 use crate::query::Query;
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 const MAX_TEXT: usize = 200;
@@ -76,7 +77,7 @@ struct ContactRequest {
 impl From<ContactRequest> for ContactFacts {
     fn from(request: ContactRequest) -> Self {
         let ContactRequest { consent, country, region, zone, debt, vulnerable } = request;
-        Self { consent, country, region, zone, debt, vulnerable, windows: Vec::new() }
+        Self { consent, country, region, zone, debt, vulnerable, ..Self::default() }
     }
 }
 
@@ -130,7 +131,7 @@ async fn permitted(api: &Api, new: &NewCall, now: Timestamp) -> Result<Timestamp
         campaign: None,
     };
     let at = now.max(new.not_before);
-    let decision = api.gate.judge(&api.db, &ask, script, None, at).await?;
+    let decision = api.gate.judge(&api.db, &ask, &script, None, at).await?;
     let receipt = format!("; the receipt is at /v1/calls/{}/receipt", new.id);
     match decision.verdict {
         Verdict::Allow => Ok(at),
@@ -222,15 +223,10 @@ pub(crate) async fn transfer(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let id = call_id(&id)?;
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: TransferRequest = if body.is_empty() {
-        TransferRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(unreadable)?
-    };
+    let request: TransferRequest = body.json_or_default()?;
     let to = request.to.as_deref().map(str::trim);
     if to.is_some_and(|to| to.is_empty() || to.len() > MAX_TEXT || to.chars().any(char::is_control)) {
         let detail =

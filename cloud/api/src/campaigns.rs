@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -21,9 +19,12 @@ use uuid::Uuid;
 
 use crate::audit::Detail;
 use crate::auth::Caller;
-use crate::calls::{callback, unreadable};
+use crate::calls::callback;
 use crate::query::Query;
+use crate::sent::Sent;
 use crate::{Api, Problem};
+
+const MOST_AGENTS: u32 = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,13 +33,8 @@ struct CampaignRequest {
     settings: CampaignSettings,
 }
 
-pub(crate) async fn create(
-    State(api): State<Arc<Api>>,
-    _: Caller,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: CampaignRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+pub(crate) async fn create(State(api): State<Arc<Api>>, _: Caller, body: Sent) -> Result<Response, Problem> {
+    let request: CampaignRequest = body.json()?;
     let settings = &request.settings;
     named(&request.name)?;
     if api.scripts.current(&settings.script_id).is_none() {
@@ -52,6 +48,7 @@ pub(crate) async fn create(
     if let Some(wrong) = settings.release.as_ref().and_then(|release| release.plan.wrong()) {
         return Err(Problem::refused("bad_release", "settings.release", wrong));
     }
+    paced(settings)?;
     let value = settings.release.as_ref().map_or("", |release| release.value.as_str());
     if !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Err(Problem::refused("bad_release", "settings.release.value", "the name of a variable"));
@@ -71,6 +68,62 @@ pub(crate) fn named(name: &str) -> Result<&str, Problem> {
         return Err(Problem::refused("bad_name", "name", "1 to 200 characters"));
     }
     Ok(name)
+}
+
+/// Checks what the pacing goes by.
+fn paced(settings: &CampaignSettings) -> Result<(), Problem> {
+    let refused =
+        |field: &str, detail: &str| Err(Problem::refused("bad_pacing", &format!("settings.{field}"), detail));
+    match &settings.people {
+        None if matches!(settings.mode, Mode::Progressive | Mode::Predictive) => {
+            return refused("people", "this mode goes by the people who take calls: name how many there are");
+        }
+        Some(people) if people.agents > MOST_AGENTS || people.group.chars().count() > 100 => {
+            return refused("people", "at most 10000 agents, and a group of at most 100 characters");
+        }
+        Some(_) | None => {}
+    }
+    if let Some(pool) = &settings.caller_ids {
+        if settings.caller_id.is_some() {
+            return refused("caller_ids", "either `caller_id` or `caller_ids`");
+        }
+        if let Some(wrong) = pool.wrong() {
+            return refused("caller_ids", wrong);
+        }
+    }
+    match settings.calls_per_second {
+        Some(speed) if !(0.01..=1_000.0).contains(&speed) => {
+            refused("calls_per_second", "0.01 to 1000 calls per second")
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentsRequest {
+    agents: u32,
+}
+
+/// Says how many people take calls now: of this campaign, and of all that share its group.
+pub(crate) async fn people(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+    body: Sent,
+) -> Result<Response, Problem> {
+    let request: AgentsRequest = body.json()?;
+    let row = campaign(&api, &id).await?;
+    let Some(people) = settings(&row)?.people else {
+        return Err(Problem::conflict("no_people", "this campaign's calls are handed to nobody (`people`)"));
+    };
+    if request.agents > MOST_AGENTS {
+        return Err(Problem::refused("bad_pacing", "agents", "at most 10000 agents"));
+    }
+    let campaigns = api.db.set_agents((&id, &people.group), request.agents, (api.clock)()).await?;
+    let detail =
+        json!({ "campaign": id, "campaigns": campaigns, "from": people.agents, "to": request.agents });
+    Ok((Detail::of(detail), Json(campaign(&api, &id).await?)).into_response())
 }
 
 /// Refuses windows that are never open together with the hours of any pack.
@@ -190,7 +243,7 @@ fn by_hand(row: &CampaignRow) -> Result<CampaignSettings, Problem> {
     if settings.mode != Mode::Preview {
         return Err(Problem::conflict(
             "no_preview",
-            "the dialer calls this campaign's contacts (`mode` is `robot`)",
+            "the dialer calls this campaign's contacts (see `mode`)",
         ));
     }
     Ok(settings)
@@ -212,7 +265,7 @@ pub(crate) async fn call(
     let script = api.scripts.current(&settings.script_id);
     let script =
         script.ok_or_else(|| Problem::conflict("unknown_script", "the campaign's script is gone"))?;
-    match call_contact(&api.db, &api.gate, (&id, &settings, script), &contact, (api.clock)()).await? {
+    match call_contact(&api.db, &api.gate, (&id, &settings, &script), &contact, (api.clock)()).await? {
         Began::Started(call) => {
             api.hub.changed(call);
             api.wakers.dispatcher();
@@ -242,16 +295,11 @@ pub(crate) async fn skip(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path((id, n)): Path<(String, String)>,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let row = campaign(&api, &id).await?;
     by_hand(&row)?;
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: SkipRequest = if body.is_empty() {
-        SkipRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(unreadable)?
-    };
+    let request: SkipRequest = body.json_or_default()?;
     let (contact, state) = contact(&api, &id, &n).await?;
     let n = contact.n;
     if state != "ready" {

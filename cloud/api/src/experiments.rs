@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -15,12 +13,12 @@ use trunkline_model::ScriptId;
 
 use crate::audit::Detail;
 use crate::auth::Caller;
-use crate::calls::unreadable;
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
     let mut all = Vec::new();
-    for script in api.scripts.all().filter(|script| !script.document().experiments.is_empty()) {
+    for script in api.scripts.all() {
         let stopped = api.db.stopped_arms(script.id()).await?;
         let tallies = api.db.experiment_tallies(script.id()).await?;
         for (name, experiment) in &script.document().experiments {
@@ -60,13 +58,12 @@ pub(crate) async fn stop(
     State(api): State<Arc<Api>>,
     Caller(token): Caller,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let missing = || Problem::not_found("there is no script with this id");
     let id: ScriptId = id.parse().map_err(|_| missing())?;
     let script = api.scripts.current(&id).ok_or_else(missing)?;
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: StopRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    let request: StopRequest = body.json()?;
     let experiment = script.document().experiments.get(&request.experiment).ok_or_else(|| {
         Problem::refused("unknown_experiment", "experiment", "the script has no experiment of this name")
     })?;

@@ -43,6 +43,7 @@ async fn api() -> (TempDir, Api) {
     let api = Api {
         db,
         scripts: Arc::new(Scripts::read(&scripts).unwrap()),
+        engine: Arc::default(),
         words: Arc::default(),
         gate: Arc::new(Gate::new(Packs::shipped().unwrap(), GateSettings::default())),
         clock: noon,

@@ -38,6 +38,8 @@ mod records;
 mod repo;
 mod rollouts;
 mod scope;
+mod scripts;
+mod sent;
 mod stream;
 mod suppression;
 mod tls;
@@ -59,7 +61,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use jiff::Timestamp;
 use trunkline_db::Db;
-use trunkline_worker::{Gate, Hub, Scripts, Wakers, WordLists};
+use trunkline_worker::{Engine, Gate, Hub, Scripts, Wakers, WordLists};
 
 pub use authority::{Authority, AuthorityError};
 pub use fleet::Fleet;
@@ -77,6 +79,8 @@ pub struct Api {
     pub db: Db,
     /// The scripts.
     pub scripts: Arc<Scripts>,
+    /// The understanding, trained for each script that is published.
+    pub engine: Arc<Engine>,
     /// Who may be called.
     pub gate: Arc<Gate>,
     /// The word lists in force, as the worker has them.
@@ -146,13 +150,16 @@ impl Api {
             .route("/v1/imports/{id}", get(contacts::progress))
             .route("/v1/imports/{id}/errors", get(contacts::import_errors))
             .route("/v1/campaigns/{id}/preflight", get(campaigns::before))
+            .route("/v1/campaigns/{id}/people", put(campaigns::people))
             .route("/v1/campaigns/{id}/{command}", post(campaigns::command))
             .route("/v1/records", get(records::list))
             .route("/v1/records.csv", get(records::export))
             .route("/v1/keys", post(keys::create).get(keys::list))
             .route("/v1/keys/{id}", delete(keys::revoke))
             .route("/v1/audit", get(audit::list))
-            .route("/v1/scripts", get(boxes::scripts))
+            .route("/v1/scripts", get(scripts::list).post(scripts::publish))
+            .route("/v1/scripts/{id}", get(scripts::show))
+            .route("/v1/scripts/{id}/versions/{version}", get(scripts::version))
             .route("/v1/experiments", get(experiments::list))
             .route("/v1/experiments/{id}/stop", post(experiments::stop))
             .route("/v1/boxes", get(boxes::list))

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -16,10 +15,10 @@ use uuid::Uuid;
 
 use crate::audit::Detail;
 use crate::auth::Caller;
-use crate::calls::unreadable;
 use crate::campaigns::{campaign, named};
 use crate::contacts::{Mapping, export_of, import_into};
 use crate::query::Query;
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 #[derive(Deserialize)]
@@ -28,13 +27,8 @@ struct ListRequest {
     name: String,
 }
 
-pub(crate) async fn create(
-    State(api): State<Arc<Api>>,
-    _: Caller,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: ListRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+pub(crate) async fn create(State(api): State<Arc<Api>>, _: Caller, body: Sent) -> Result<Response, Problem> {
+    let request: ListRequest = body.json()?;
     let name = named(&request.name)?;
     let id = format!("lst_{}", Uuid::now_v7().simple());
     api.db.create_list(&id, name, (api.clock)()).await?;
@@ -107,11 +101,10 @@ pub(crate) async fn add(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent,
 ) -> Result<Response, Problem> {
     campaign(&api, &id).await?;
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: AddRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    let request: AddRequest = body.json()?;
     let from = api.db.list(&request.list).await?;
     let from =
         from.ok_or_else(|| Problem::refused("unknown_list", "list", "there is no list with this id"))?;
@@ -134,15 +127,10 @@ pub(crate) async fn copy(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let from = campaign(&api, &id).await?;
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: CopyRequest = if body.is_empty() {
-        CopyRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(unreadable)?
-    };
+    let request: CopyRequest = body.json_or_default()?;
     let name = match &request.name {
         Some(name) => named(name)?.to_owned(),
         None => from.name.clone(),

@@ -19,11 +19,13 @@ pub struct Problem {
     pub detail: String,
     /// The field at fault, where there is one.
     pub field: Option<String>,
+    /// What the linter found, where a script is at fault.
+    pub findings: Option<serde_json::Value>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), field: None }
+        Self { status, code, detail: detail.into(), field: None, findings: None }
     }
 
     /// The request is well written, and what it asks for is not possible.
@@ -96,7 +98,12 @@ impl Problem {
     }
 
     pub(crate) fn too_large() -> Self {
-        let detail = "the body is larger than 64 KiB";
+        Self::larger_than("64 KiB")
+    }
+
+    /// The body has more than is read here.
+    pub(crate) fn larger_than(limit: &str) -> Self {
+        let detail = format!("the body is larger than {limit}");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     }
 }
@@ -120,6 +127,9 @@ impl IntoResponse for Problem {
         });
         if let Some(field) = self.field {
             body["field"] = field.into();
+        }
+        if let Some(findings) = self.findings {
+            body["findings"] = findings;
         }
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -17,7 +15,7 @@ use trunkline_policy::{Fingerprint, OptOut, OptOutScope};
 
 use crate::audit::Detail;
 use crate::auth::Caller;
-use crate::calls::unreadable;
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 const MOST: usize = 1_000;
@@ -52,10 +50,9 @@ fn scope(request: &OptOutRequest) -> Result<OptOutScope, Problem> {
 pub(crate) async fn opt_out(
     State(api): State<Arc<Api>>,
     Caller(token): Caller,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent,
 ) -> Result<Response, Problem> {
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: OptOutRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    let request: OptOutRequest = body.json()?;
     let callee = number(&request.callee)?;
     let now = (api.clock)();
     let opt_out = OptOut { scope: scope(&request)?, channel: "api".into(), at: now };
@@ -86,13 +83,8 @@ struct ListRequest {
 }
 
 /// Puts numbers on a suppression list and takes the list for up to date; without numbers only the latter.
-pub(crate) async fn extend(
-    State(api): State<Arc<Api>>,
-    _: Caller,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: ListRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+pub(crate) async fn extend(State(api): State<Arc<Api>>, _: Caller, body: Sent) -> Result<Response, Problem> {
+    let request: ListRequest = body.json()?;
     if request.list.is_empty() || request.list.len() > 100 {
         return Err(Problem::refused("bad_list", "list", "1 to 100 characters"));
     }

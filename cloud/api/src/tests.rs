@@ -24,6 +24,7 @@ mod keys;
 mod lists;
 mod previews;
 mod records;
+mod scripts;
 
 const TOKEN: &str = "secret";
 
@@ -33,9 +34,7 @@ async fn api(callbacks: bool) -> (TempDir, Api) {
     db.replace_tokens(&[("crm".into(), sha256_hex(TOKEN.as_bytes()))]).await.unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/scripts");
     let scripts = Arc::new(Scripts::read(&folder).unwrap());
-    for script in scripts.all() {
-        db.save_script(script.id(), script.version(), script.canonical(), Timestamp::now()).await.unwrap();
-    }
+    scripts.load(&db, Timestamp::now()).await.unwrap();
     let rate = Rate { per_second: 100.0, burst: 100 };
     let config = ApiConfig { not_after: Duration::from_secs(300), callbacks, allow_private: false, rate };
     let settings = GateSettings {
@@ -53,6 +52,7 @@ async fn api(callbacks: bool) -> (TempDir, Api) {
         Api {
             db,
             scripts,
+            engine: Arc::new(Engine::floor_only()),
             gate,
             words: Arc::default(),
             clock: ten_in_shanghai,
@@ -356,7 +356,7 @@ async fn a_campaign_whose_window_never_opens_is_refused_with_the_reason() {
 #[tokio::test]
 async fn only_a_box_fetches_blobs() {
     let (_dir, api) = api(false).await;
-    let script = api.scripts.all().next().unwrap().version().clone();
+    let script = api.scripts.all()[0].version().clone();
     let path = format!("/box/v1/blobs/{script}");
     assert_eq!(send(&api, Method::GET, &path, None).await.0, StatusCode::UNAUTHORIZED);
 

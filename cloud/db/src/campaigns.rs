@@ -31,6 +31,8 @@ pub struct CampaignRow {
     pub share_next: u8,
     /// Since when it has that share.
     pub share_since: Timestamp,
+    /// How it is paced now, by its last pass; an empty object before the first.
+    pub pacing: serde_json::Value,
     /// When it was made.
     pub created_at: Timestamp,
     /// When its state last changed.
@@ -163,10 +165,7 @@ impl Db {
     /// [`DbError`]; then none was stored.
     pub async fn add_contacts(&self, campaign: &str, contacts: &[NewContact]) -> Result<u64, DbError> {
         let mut tx = self.begin().await?;
-        let mut new = 0;
-        for contact in contacts {
-            new += insert_contact(&mut tx, campaign, contact).await?;
-        }
+        let new = insert_contacts(&mut tx, campaign, contacts).await?;
         tx.commit().await?;
         Ok(new)
     }
@@ -409,23 +408,30 @@ impl Db {
     }
 }
 
-/// Stores a contact, unless the campaign has its number already; returns how many were new.
-pub(crate) async fn insert_contact(
+/// Stores contacts, unless the campaign has their numbers already; returns how many were new. In one statement: a
+/// list of a million is a matter of the statements that it takes.
+pub(crate) async fn insert_contacts(
     conn: &mut SqliteConnection,
     campaign: &str,
-    contact: &NewContact,
+    contacts: &[NewContact],
 ) -> Result<u64, DbError> {
+    let rows: Vec<serde_json::Value> = contacts
+        .iter()
+        .map(|contact| {
+            let variables = to_json("variables", &contact.variables)?;
+            let NewContact { callee, facts, external_id, priority, .. } = contact;
+            Ok(serde_json::json!([callee.reveal(), variables, facts, external_id, priority]))
+        })
+        .collect::<Result<_, DbError>>()?;
     let done = sqlx::query(
         "INSERT OR IGNORE INTO campaign_contacts (campaign, callee, variables, facts, external_id, priority, state)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, CASE WHEN EXISTS
-            (SELECT 1 FROM campaigns WHERE id = ?1 AND share BETWEEN 1 AND 99) THEN 'held' ELSE 'ready' END)",
+         SELECT ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+            (SELECT CASE WHEN EXISTS (SELECT 1 FROM campaigns WHERE id = ?1 AND share BETWEEN 1 AND 99)
+                THEN 'held' ELSE 'ready' END)
+         FROM json_each(?2) ORDER BY key",
     )
     .bind(campaign)
-    .bind(contact.callee.reveal())
-    .bind(to_json("variables", &contact.variables)?)
-    .bind(&contact.facts)
-    .bind(&contact.external_id)
-    .bind(contact.priority)
+    .bind(to_json("contacts", &rows)?)
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
@@ -441,6 +447,7 @@ fn read(row: &SqliteRow) -> Result<CampaignRow, DbError> {
         share: row.try_get("share")?,
         share_next: row.try_get("share_next")?,
         share_since: instant(row.try_get("share_since")?)?,
+        pacing: json("pacing of a campaign", row.try_get("pacing")?)?,
         created_at: instant(row.try_get("created_at")?)?,
         updated_at: instant(row.try_get("updated_at")?)?,
     })

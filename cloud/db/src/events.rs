@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::experiments::is_due;
 use crate::log::append;
+use crate::pacing::{note_ended, note_progress};
 use crate::store::{count, number, to_json};
 use crate::suppress::anchor_receipt;
 use crate::view::load;
@@ -273,6 +274,7 @@ async fn apply_progress(
     .bind(ts.as_millisecond())
     .execute(&mut *conn)
     .await?;
+    note_progress(conn, progress, ts).await?;
     if status > call.status {
         match status {
             CallStatus::Ringing => spool::enqueue(conn, progress.call, "call.ringing", now).await?,
@@ -331,6 +333,7 @@ async fn apply_ended(
     .bind(now.as_millisecond())
     .execute(&mut *conn)
     .await?;
+    note_ended(conn, record).await?;
     if record.suppress {
         sqlx::query(
             "INSERT OR IGNORE INTO suppressions (callee, call, at)

@@ -6,8 +6,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use trunkline_model::Callee;
 
-use crate::campaigns::insert_contact;
-use crate::store::{count, instant, number, parsed};
+use crate::campaigns::insert_contacts;
+use crate::store::{count, instant, number, parsed, to_json};
 use crate::{Db, DbError, NewContact};
 
 /// A file on its way in.
@@ -96,18 +96,15 @@ impl Db {
         now: Timestamp,
     ) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
-        let mut new = 0;
-        for contact in contacts {
-            new += insert_contact(&mut tx, campaign, contact).await?;
-        }
-        for (line, reason) in errors {
-            sqlx::query("INSERT OR IGNORE INTO import_errors (import, line, reason) VALUES (?, ?, ?)")
-                .bind(id)
-                .bind(number(*line))
-                .bind(reason)
-                .execute(&mut *tx)
-                .await?;
-        }
+        let new = insert_contacts(&mut tx, campaign, contacts).await?;
+        sqlx::query(
+            "INSERT OR IGNORE INTO import_errors (import, line, reason)
+             SELECT ?1, value ->> 0, value ->> 1 FROM json_each(?2) ORDER BY key",
+        )
+        .bind(id)
+        .bind(to_json("errors of an import", &errors)?)
+        .execute(&mut *tx)
+        .await?;
         sqlx::query(
             "UPDATE imports SET lines = lines + ?2, imported = imported + ?3, rejected = rejected + ?4,
                 updated_at = ?5 WHERE id = ?1",

@@ -1,4 +1,4 @@
-//! Opening the file, and what is too small for a file of its own: tokens, scripts, suppressions.
+//! Opening the file, and what is too small for a file of its own: tokens, suppressions.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
-use trunkline_model::{Callee, ScriptId, ScriptVersion};
+use trunkline_model::Callee;
 
 use crate::DbError;
 use crate::migrations::BuiltIn;
@@ -60,6 +60,14 @@ impl Db {
         Ok(())
     }
 
+    /// Returns what tells this database from others: a random text, made with it.
+    ///
+    /// # Errors
+    /// [`DbError::Sql`].
+    pub async fn identity(&self) -> Result<String, DbError> {
+        Ok(sqlx::query("SELECT id FROM identity").fetch_one(&self.reader).await?.try_get("id")?)
+    }
+
     pub(crate) fn reader(&self) -> &SqlitePool {
         &self.reader
     }
@@ -95,40 +103,6 @@ impl Db {
             .fetch_optional(&self.reader)
             .await?;
         Ok(row.map(|row| row.try_get("name")).transpose()?)
-    }
-
-    /// Keeps the canonical text of a script for as long as calls may refer to it.
-    ///
-    /// # Errors
-    /// [`DbError::Sql`].
-    pub async fn save_script(
-        &self,
-        id: &ScriptId,
-        version: &ScriptVersion,
-        canonical: &str,
-        now: Timestamp,
-    ) -> Result<(), DbError> {
-        let mut tx = self.begin().await?;
-        sqlx::query("INSERT OR IGNORE INTO scripts (version, id, canonical, at) VALUES (?, ?, ?, ?)")
-            .bind(version.as_str())
-            .bind(id.as_str())
-            .bind(canonical)
-            .bind(now.as_millisecond())
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Returns the canonical text of a script version that was ever loaded.
-    ///
-    /// # Errors
-    /// [`DbError::Sql`].
-    pub async fn script(&self, version: &ScriptVersion) -> Result<Option<String>, DbError> {
-        let row = sqlx::query("SELECT canonical FROM scripts WHERE version = ?")
-            .bind(version.as_str())
-            .fetch_optional(&self.reader)
-            .await?;
-        Ok(row.map(|row| row.try_get("canonical")).transpose()?)
     }
 
     /// Says whether this customer asked not to be called again.

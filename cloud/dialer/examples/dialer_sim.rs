@@ -1,14 +1,15 @@
 //! Prints the tables of `cloud/dialer/BENCHMARKS.md`.
 //!
 //! `cargo run -p trunkline-dialer --example dialer_sim -- pacing 30` runs every scenario with 30 seeds;
-//! `… -- scale` measures a scheduling pass.
+//! `… -- people 30` does the same for robots that hand calls to people; `… -- scale` measures a scheduling pass.
 
 use std::time::Instant;
 
 use jiff::Timestamp;
 use trunkline_dialer::allot::{self, Demand, Line};
+use trunkline_dialer::people;
 use trunkline_dialer::queue::{Queue, Waiting};
-use trunkline_dialer::sim::{Method, Scenario, Shift, run, scenarios};
+use trunkline_dialer::sim::{BranchShift, Method, Scenario, Shift, branches, run, run_branch, scenarios};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -16,8 +17,9 @@ fn main() {
     let seeds: u64 = args.next().and_then(|text| text.parse().ok()).unwrap_or(30);
     match what.as_str() {
         "pacing" => pacing(seeds),
+        "people" => people(seeds),
         "scale" => scale(),
-        other => eprintln!("`{other}` is not `pacing` or `scale`"),
+        other => eprintln!("`{other}` is not `pacing`, `people` or `scale`"),
     }
 }
 
@@ -79,6 +81,37 @@ fn at_abandonment(rows: &[Row], wanted: f64) -> Option<f64> {
         }
         (Some(row), None) | (None, Some(row)) => Some(row.occupancy),
         (None, None) => None,
+    }
+}
+
+/// Robots that hand a share of their calls to people.
+fn people(seeds: u64) {
+    println!(
+        "| scenario | mean | progressive | predictive, cap 3 % | worst window | governed | nobody there |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for branch in branches() {
+        let shifts = |method| -> Vec<BranchShift> {
+            (1..=seeds).map(|seed| run_branch(&branch, method, 0.03, seed)).collect()
+        };
+        let mean = |shifts: &[BranchShift], value: fn(&BranchShift) -> f64| {
+            shifts.iter().map(value).sum::<f64>() / shifts.len() as f64
+        };
+        let show = |shifts: &[BranchShift]| {
+            let rate = mean(shifts, |shift| shift.tally.rate(trunkline_policy::abandonment::Formula::Tsr));
+            format!("{:.1} %, {:.2} %", mean(shifts, |shift| shift.occupancy) * 100.0, rate * 100.0)
+        };
+        let ours = shifts(people::Method::Predictive);
+        println!(
+            "| {} | {} | {} | {} | {:.2} % | {:.0} min | {:.0} min |",
+            branch.name,
+            show(&shifts(people::Method::Mean)),
+            show(&shifts(people::Method::Progressive)),
+            show(&ours),
+            ours.iter().map(|shift| shift.worst).fold(0.0, f64::max) * 100.0,
+            mean(&ours, |shift| f64::from(shift.governed_s) / 60.0),
+            mean(&ours, |shift| f64::from(shift.nobody_s) / 60.0),
+        );
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every part is a plain function or a small state that is pushed into: campaigns and their fuse
 //! ([`campaign`]), the next attempt ([`retry`]), lines for campaigns ([`allot`]), tokens to dial
-//! ([`lease`]), how many calls to start ([`pacing`]), widening a release ([`release`]), what a campaign
+//! ([`lease`]), how many calls to start ([`pacing`],
+//! [`people`]), the number that is shown ([`caller`]), widening a release ([`release`]), what a campaign
 //! has before it ([`preflight`]), and the order of contacts ([`queue`]). The simulator ([`sim`]) is a
 //! world for them, from a seed.
 //!
@@ -16,9 +17,11 @@
 //! that applies all this (`cloud/worker`).
 
 pub mod allot;
+pub mod caller;
 pub mod campaign;
 pub mod lease;
 pub mod pacing;
+pub mod people;
 pub mod preflight;
 pub mod queue;
 pub mod release;

@@ -147,6 +147,21 @@ impl Governor {
         Self { cap, formula, falling_back: false }
     }
 
+    /// Goes on as one that had fallen back, or had not.
+    #[must_use]
+    pub fn resumed(self, falling_back: bool) -> Self {
+        Self { falling_back, ..self }
+    }
+
+    /// Returns how many calls may still be abandoned; a fifth of the cap is kept for what the model does not see.
+    pub fn credit(&self, tally: &Tally) -> f64 {
+        let bad = match self.formula {
+            Formula::Tsr => tally.abandoned,
+            Formula::Ofcom => tally.abandoned + tally.false_machines,
+        };
+        0.8 * self.cap * tally.answered_live as f64 - bad as f64
+    }
+
     /// Says whether it has fallen back to progressive calls.
     pub fn is_falling_back(&self) -> bool {
         self.falling_back
@@ -160,12 +175,7 @@ impl Governor {
         } else if rate < 0.6 * self.cap {
             self.falling_back = false;
         }
-        let bad = match self.formula {
-            Formula::Tsr => tally.abandoned,
-            Formula::Ofcom => tally.abandoned + tally.false_machines,
-        };
-        // A fifth of the cap is kept for what the model does not see.
-        let credit = 0.8 * self.cap * tally.answered_live as f64 - bad as f64;
+        let credit = self.credit(tally);
         if self.falling_back || self.cap <= 0.0 {
             return Permit { budget: 0.0, credit };
         }

@@ -4,6 +4,7 @@
 //! scenario, method and seed give the same result on every machine.
 
 mod methods;
+mod people;
 mod scenarios;
 
 use std::cmp::Reverse;
@@ -14,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use trunkline_policy::abandonment::{Formula, Tally};
 
 pub use methods::Method;
+pub use people::{Branch, BranchShift, branches, run_branch};
 pub use scenarios::{Scenario, scenarios};
 
 use methods::Pacer;

@@ -70,7 +70,8 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
 /// Says what is wrong, or that nothing is.
 pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
     let checked = load(path)?;
-    let scripts: Vec<&str> = checked.scripts.all().map(|script| script.id().as_str()).collect();
+    let scripts = checked.scripts.all();
+    let scripts: Vec<&str> = scripts.iter().map(|script| script.id().as_str()).collect();
     println!("ok: {} token(s), scripts: {}", checked.tokens.len(), scripts.join(", "));
     Ok(())
 }
@@ -133,7 +134,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let worker = Worker {
         db: db.clone(),
         scripts: Arc::clone(&scripts),
-        engine,
+        engine: Arc::clone(&engine),
         gate: Arc::clone(&gate),
         words: Arc::clone(&words),
         experiments: Arc::default(),
@@ -154,6 +155,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let api = Api {
         db: db.clone(),
         scripts,
+        engine,
         gate,
         words,
         clock: Timestamp::now,

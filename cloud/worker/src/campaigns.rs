@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use trunkline_db::{CampaignRow, ContactRow, Db, DbError, EndedAlike, NewCall, Settling};
 use trunkline_dialer::allot::{Demand, Grant, Line, allot};
+use trunkline_dialer::caller::{Pool, Wear};
 use trunkline_dialer::campaign::Fuse;
-use trunkline_dialer::pacing::{Limits, robot_aware};
 use trunkline_dialer::preflight::{Preflight, report};
 use trunkline_dialer::release::{Release, Seen, Verdict as Step, judge};
 use trunkline_dialer::retry::{Cause, Next, Rules, next};
@@ -25,6 +25,7 @@ use trunkline_wire::ScriptRef;
 use uuid::Uuid;
 
 use crate::dispatch::Chain;
+use crate::pacing::{InPass, Pacing, People, Subject};
 use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker};
 
 /// How long a started call may wait for its box. A short lease: with a lost link dialling gets slower.
@@ -34,6 +35,8 @@ const LEAD: SignedDuration = SignedDuration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 /// At most so many contacts of a campaign are looked at in a pass.
 const LOOKED_AT: u32 = 200;
+/// Figures of the pacing that tell nothing new are written this often.
+const FIGURES_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a campaign wants, as it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +77,15 @@ pub struct CampaignSettings {
     /// Who says when a contact is called.
     #[serde(default)]
     pub mode: Mode,
+    /// Whom its calls are handed to; the paced modes need them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub people: Option<People>,
+    /// Numbers to show, of which each call gets one; in the place of `caller_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller_ids: Option<Pool>,
+    /// Calls that it may start in a second, on average over ten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_second: Option<f64>,
     /// How it begins with a few contacts and widens; absent for all at once.
     #[serde(default)]
     pub release: Option<ReleaseSettings>,
@@ -83,9 +95,13 @@ pub struct CampaignSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// The dialer.
+    /// The dialer. Where calls are handed to people there are enough of them on average.
     #[default]
     Robot,
+    /// The dialer, and each call has its person.
+    Progressive,
+    /// The dialer, and as many calls as people will probably be free for in time.
+    Predictive,
     /// A person, who looks at each contact first.
     Preview,
 }
@@ -146,16 +162,46 @@ pub enum Began {
 pub async fn call_contact(
     db: &Db,
     gate: &Gate,
-    (campaign, settings, script): (&str, &CampaignSettings, &Script),
+    of: (&str, &CampaignSettings, &Script),
     contact: &ContactRow,
     now: Timestamp,
 ) -> Result<Began, DbError> {
-    let facts = facts_of(contact, settings);
+    let mut wear = wear(db, of.1, now).await?;
+    call_with(db, gate, of, contact, wear.as_deref_mut(), now).await
+}
+
+/// Returns what the numbers of a campaign's pool have behind them; `None` without a pool.
+async fn wear(db: &Db, settings: &CampaignSettings, now: Timestamp) -> Result<Option<Vec<Wear>>, DbError> {
+    let Some(pool) = &settings.caller_ids else { return Ok(None) };
+    let since = now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
+    let shown = db.shown_since(&pool.numbers, since).await?;
+    Ok(Some(shown.into_iter().map(|(calls, last)| Wear { calls, last }).collect()))
+}
+
+async fn call_with(
+    db: &Db,
+    gate: &Gate,
+    (campaign, settings, script): (&str, &CampaignSettings, &Script),
+    contact: &ContactRow,
+    wear: Option<&mut [Wear]>,
+    now: Timestamp,
+) -> Result<Began, DbError> {
+    let mut facts = facts_of(contact, settings);
+    let (mut caller_id, mut shown) = (settings.caller_id.clone(), None);
+    if let (Some(pool), Some(wear)) = (&settings.caller_ids, wear) {
+        let Some(chosen) = pool.choose(wear, contact.callee.reveal(), now) else {
+            return Ok(Began::Waits(now, "caller_ids"));
+        };
+        caller_id = pool.numbers.get(chosen.at).cloned();
+        facts.local_presence = chosen.local;
+        facts.shown = chosen.why;
+        shown = wear.get_mut(chosen.at);
+    }
     let id = CallId::new(Uuid::now_v7());
     let ask = Ask {
         call: id,
         callee: &contact.callee,
-        caller_id: settings.caller_id.as_ref(),
+        caller_id: caller_id.as_ref(),
         facts: &facts,
         campaign: Some(campaign),
     };
@@ -180,7 +226,7 @@ pub async fn call_contact(
     let call = NewCall {
         id,
         callee: contact.callee.clone(),
-        caller_id: settings.caller_id.clone(),
+        caller_id,
         script: ScriptRef { id: script.id().clone(), version: script.version().clone() },
         variables,
         external_id: contact.external_id.clone(),
@@ -193,11 +239,13 @@ pub async fn call_contact(
         trace: String::new(),
         idempotency: None,
     };
-    Ok(if db.start_contact(campaign, contact.n, &call, now).await? {
-        Began::Started(id)
-    } else {
-        Began::Gone
-    })
+    if !db.start_contact(campaign, contact.n, &call, now).await? {
+        return Ok(Began::Gone);
+    }
+    if let Some(shown) = shown {
+        *shown = Wear { calls: shown.calls + 1, last: Some(now) };
+    }
+    Ok(Began::Started(id))
 }
 
 fn one() -> u32 {
@@ -318,6 +366,8 @@ struct Running {
     row: CampaignRow,
     settings: CampaignSettings,
     script: Arc<Script>,
+    /// What the numbers of its pool have behind them.
+    wear: Option<Vec<Wear>>,
 }
 
 impl Worker {
@@ -340,13 +390,15 @@ impl Worker {
         let mut ready: Vec<Vec<ContactRow>> = Vec::new();
         for campaign in &running {
             ready.push(match campaign.settings.mode {
-                Mode::Robot => self.db.ready_contacts(&campaign.row.id, now, LOOKED_AT).await?,
+                Mode::Robot | Mode::Progressive | Mode::Predictive => {
+                    self.db.ready_contacts(&campaign.row.id, now, LOOKED_AT).await?
+                }
                 Mode::Preview => Vec::new(),
             });
         }
-        for Grant { campaign, calls, .. } in self.shares(&running, &ready).await? {
+        for Grant { campaign, calls, .. } in self.shares(&mut running, &ready, now).await? {
             let Ok(at) = usize::try_from(campaign) else { continue };
-            self.start_calls(&running[at], &mut ready[at], calls, now).await?;
+            self.start_calls(&mut running[at], &mut ready[at], calls, now).await?;
         }
         for campaign in &running {
             self.finish(campaign, now).await?;
@@ -358,13 +410,14 @@ impl Worker {
         let settings: Option<CampaignSettings> = serde_json::from_value(row.settings.clone()).ok();
         let found = settings.and_then(|settings| {
             let script = self.scripts.current(&settings.script_id)?;
-            Some((settings, Arc::clone(script)))
+            Some((settings, script))
         });
         let Some((settings, script)) = found else {
             self.db.move_campaign(&row.id, "running", "paused", "its script is gone", now).await?;
             return Ok(None);
         };
-        Ok(Some(Running { row, settings, script }))
+        let wear = wear(&self.db, &settings, now).await?;
+        Ok(Some(Running { row, settings, script, wear }))
     }
 
     async fn settle_all(&self, campaign: &Running, now: Timestamp) -> Result<(), DbError> {
@@ -441,7 +494,12 @@ impl Worker {
     }
 
     /// Shares the free channels of all boxes out.
-    async fn shares(&self, running: &[Running], ready: &[Vec<ContactRow>]) -> Result<Vec<Grant>, DbError> {
+    async fn shares(
+        &self,
+        running: &mut [Running],
+        ready: &[Vec<ContactRow>],
+        now: Timestamp,
+    ) -> Result<Vec<Grant>, DbError> {
         let boxes = self.db.boxes().await?;
         let mut lines: Vec<Line> = boxes
             .iter()
@@ -465,16 +523,21 @@ impl Worker {
         }
         let free: u32 = lines.iter().filter(|line| line.healthy).map(|line| line.free).sum();
         let mut demands = Vec::with_capacity(running.len());
+        let mut in_pass = InPass::new();
         for ((at, campaign), ready) in (0..).zip(running).zip(ready) {
-            let counts = self.db.contact_counts(&campaign.row.id).await?;
-            let calling: u64 = counts.iter().filter(|(state, ..)| state == "calling").map(|(.., n)| n).sum();
-            let calling = u32::try_from(calling).unwrap_or(u32::MAX);
-            // A robot holds its channel from the first ring, so every call counts as answered here.
-            let limits =
-                Limits { channels: free, starts: free, recognisers: free, humans: None, p_transfer: 0.0 };
-            let wanted = robot_aware(free, 1.0, 0, &limits)
-                .min(campaign.settings.max_at_once.saturating_sub(calling))
-                .min(u32::try_from(ready.len()).unwrap_or(u32::MAX));
+            let calling = self.db.contacts_called(&campaign.row.id).await?;
+            let subject = Subject {
+                campaign: &campaign.row.id,
+                settings: &campaign.settings,
+                before: &campaign.row.pacing,
+                due: ready,
+                calling,
+                lines: free,
+            };
+            let decided =
+                subject.decide(&self.db, &self.gate, campaign.wear.as_deref(), &mut in_pass, now).await?;
+            let wanted = decided.allowed;
+            self.keep_pacing(campaign, &decided, now).await?;
             demands.push(Demand {
                 campaign: at,
                 class: campaign.settings.class,
@@ -494,7 +557,7 @@ impl Worker {
     /// Starts up to `calls` calls, passing over contacts that the gate does not let through.
     async fn start_calls(
         &self,
-        campaign: &Running,
+        campaign: &mut Running,
         ready: &mut Vec<ContactRow>,
         calls: u32,
         now: Timestamp,
@@ -503,7 +566,8 @@ impl Worker {
         while started < calls && !ready.is_empty() {
             let contact = ready.remove(0);
             let of = (campaign.row.id.as_str(), &campaign.settings, &*campaign.script);
-            if let Began::Started(id) = call_contact(&self.db, &self.gate, of, &contact, now).await? {
+            let wear = campaign.wear.as_deref_mut();
+            if let Began::Started(id) = call_with(&self.db, &self.gate, of, &contact, wear, now).await? {
                 started += 1;
                 self.hub.changed(id);
                 self.wakers.dispatcher();
@@ -512,9 +576,26 @@ impl Worker {
         Ok(())
     }
 
+    /// Keeps what was decided where it says something else than before, and not each second for its figures alone.
+    async fn keep_pacing(&self, campaign: &Running, now_is: &Pacing, now: Timestamp) -> Result<(), DbError> {
+        let before: Option<Pacing> = serde_json::from_value(campaign.row.pacing.clone()).ok();
+        if let Some(before) = before {
+            let same = Pacing { at: before.at, ..now_is.clone() } == before;
+            let alike = before.reason == now_is.reason
+                && before.people.as_ref().map(|people| people.careful)
+                    == now_is.people.as_ref().map(|people| people.careful);
+            if same || (alike && now.duration_since(before.at) < FIGURES_EVERY) {
+                return Ok(());
+            }
+            if before.reason != now_is.reason && now_is.people.is_some() {
+                tracing::info!(campaign = campaign.row.id, reason = ?now_is.reason, why = now_is.why, "A campaign's pace changes");
+            }
+        }
+        self.db.set_pacing(&campaign.row.id, &serde_json::to_value(now_is).unwrap_or_default()).await
+    }
+
     async fn finish(&self, campaign: &Running, now: Timestamp) -> Result<(), DbError> {
-        let counts = self.db.contact_counts(&campaign.row.id).await?;
-        if !counts.is_empty() && counts.iter().all(|(state, ..)| state == "done") {
+        if self.db.contacts_are_done(&campaign.row.id).await? {
             self.db
                 .move_campaign(&campaign.row.id, "running", "finished", "every contact is done", now)
                 .await?;
@@ -553,7 +634,7 @@ pub async fn preflight(
                 facts: &facts,
                 campaign: Some(campaign),
             };
-            verdicts.push(gate.look(db, &ask, script, None, now).await?.0.verdict);
+            verdicts.push(gate.look(db, &ask, &script, None, now).await?.0.verdict);
         }
     }
     Ok(Some(report(verdicts, pace, now)))

@@ -3,9 +3,10 @@
 //! It runs when a call is asked for and again when it is given to a box; between the two the clock has
 //! moved, and somebody may have opted out.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use trunkline_db::{Db, DbError};
+use trunkline_dialer::people::LEAST_ANSWERS;
 use trunkline_dialogue::Script;
 use trunkline_model::{BoxId, CallId, Callee, E164};
 use trunkline_policy::receipt::{Body, Inputs, Stage};
@@ -75,6 +76,12 @@ pub struct ContactFacts {
     /// The campaign's own windows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Hours>,
+    /// Why this number is shown, of several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub shown: String,
+    /// It is shown because it begins like the callee's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub local_presence: bool,
 }
 
 impl ContactFacts {
@@ -157,10 +164,14 @@ impl Gate {
         now: Timestamp,
     ) -> Result<(Decision, Inputs), DbError> {
         let mut dossier = self.dossier(db, ask, by).await?;
+        count(db, ask, &mut dossier, now).await?;
         dossier.with_script(&ScriptFacts::read(script.canonical()));
         let packs = self.packs.applicable(&dossier.contact(ask.callee));
         let decision = dossier.decide(ask.callee, &packs, now);
-        Ok((decision, dossier.inputs(script.version().as_str())))
+        let mut inputs = dossier.inputs(script.version().as_str());
+        inputs.caller_id = ask.caller_id.map(|number| number.reveal().to_owned());
+        inputs.shown.clone_from(&ask.facts.shown);
+        Ok((decision, inputs))
     }
 
     /// Returns what the box needs to judge the call itself.
@@ -191,7 +202,7 @@ impl Gate {
             vulnerable: facts.vulnerable,
             debt: facts.debt.clone(),
             history: record.history,
-            line: by.map(|by| self.line(by, ask.caller_id)),
+            line: by.map(|by| self.line(by, ask)),
             plan: self.plan(ask),
             operations: self.operations(record.lists),
         })
@@ -214,7 +225,8 @@ impl Gate {
         }
     }
 
-    fn line(&self, by: &BoxId, caller_id: Option<&E164>) -> Line {
+    fn line(&self, by: &BoxId, ask: &Ask<'_>) -> Line {
+        let caller_id = ask.caller_id;
         let lab = self.packs.lab().boxes.iter().any(|declared| declared == by.as_str());
         Line {
             id: format!("{by}/trunk"),
@@ -225,7 +237,7 @@ impl Gate {
             did: caller_id
                 .and_then(|asked| self.settings.caller_ids.iter().find(|did| did.number == *asked))
                 .cloned(),
-            local_presence: false,
+            local_presence: ask.facts.local_presence,
             attestation: self.settings.attestation,
             sim: None,
         }
@@ -242,11 +254,29 @@ impl Gate {
             retention_days: self.settings.retention_days,
             subject_rights: self.settings.subject_rights,
             oldest_complaint_days: 0,
-            // A robot answers every call: nobody waits for an agent.
+            // Counted where the campaign is known.
             abandonment: None,
             audio_label: self.settings.audio_label,
         }
     }
+}
+
+/// Fills in what has to be counted: the calls of the number that is shown, and what the campaign abandoned.
+async fn count(db: &Db, ask: &Ask<'_>, dossier: &mut Dossier, now: Timestamp) -> Result<(), DbError> {
+    let since = now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
+    if let Some(did) = dossier.line.as_mut().and_then(|line| line.did.as_mut()) {
+        let shown = db.shown_since(std::slice::from_ref(&did.number), since).await?;
+        // The call itself is one of them.
+        did.calls_today = shown.first().map_or(0, |(calls, _)| calls.saturating_sub(1));
+    }
+    if let Some(campaign) = ask.campaign {
+        let day = db.campaign_sums(campaign, since).await?;
+        // A robot answers every call: who waits for nobody is abandoned by nobody.
+        if day.handovers > 0 && day.answered >= LEAST_ANSWERS {
+            dossier.operations.abandonment = Some(day.abandoned as f64 / day.answered as f64);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod gate;
 pub mod generate;
 mod hub;
 mod inbox;
+pub mod pacing;
 pub mod scripts;
 pub mod shared_state;
 mod suppress;
@@ -37,7 +38,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use trunkline_db::Db;
-use trunkline_nlu::Engine;
 
 pub use appraise::Experiments;
 pub use broker::{Broker, BrokerError, Inbound, Inlet, Outlet, Publication, Qos};
@@ -47,6 +47,7 @@ pub use generate::{GenerateConfig, Generator};
 pub use hub::{Hub, Stop, Wakers};
 pub use scripts::Scripts;
 pub use targets::{TargetError, check_target};
+pub use trunkline_nlu::Engine;
 pub use words::WordLists;
 
 /// What the worker needs to know.
@@ -91,6 +92,11 @@ pub struct Worker {
     pub fleet: Option<FleetKeys>,
     /// Settings.
     pub config: WorkerConfig,
+}
+
+/// Returns an error with its causes, in one line.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    dispatch::Chain(error).to_string()
 }
 
 /// Makes the two ends of the way from the broker to the worker.

@@ -1,13 +1,14 @@
 //! The scripts: those that new calls may name, and every older version that a call still speaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use trunkline_db::{Db, DbError};
-use trunkline_dialogue::Script;
+use tokio::sync::Mutex;
+use trunkline_db::{Db, DbError, Publication};
+use trunkline_dialogue::{Finding, LoadError, Script, lint};
 use trunkline_model::{ScriptId, ScriptVersion};
 use trunkline_nlu::Engine;
 use trunkline_turn::PrepareError;
@@ -37,10 +38,67 @@ pub enum ScriptsError {
     Prepare(#[from] PrepareError),
 }
 
+/// Why a script was not published. Nothing has changed when this is returned.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The linter found errors: all findings, warnings too.
+    #[error("the script has errors")]
+    Rejected(Vec<Finding>),
+    /// Nothing can be trained for it.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The database failed.
+    #[error("the script could not be stored")]
+    Db(#[from] DbError),
+}
+
+/// A script that new calls get from now on.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The script.
+    pub script: Arc<Script>,
+    /// Since when, and by whose word.
+    pub publication: Publication,
+    /// Whether anything has changed: the version that counts already is not published twice.
+    pub new: bool,
+}
+
 /// The scripts in use.
 pub struct Scripts {
+    known: RwLock<Known>,
+    /// One is published at a time, so that what is known here is what the database says.
+    publishing: Mutex<()>,
+}
+
+struct Known {
     current: BTreeMap<ScriptId, Arc<Script>>,
-    versions: RwLock<BTreeMap<ScriptVersion, Arc<Script>>>,
+    versions: BTreeMap<ScriptVersion, Arc<Script>>,
+    /// The versions that are not current, by when they came; the oldest makes way.
+    older: VecDeque<ScriptVersion>,
+}
+
+/// So many versions that no new call gets are kept ready; one that a call still speaks is read again.
+const OLDER_KEPT: usize = 64;
+
+impl Known {
+    fn keep(&mut self, script: &Arc<Script>) {
+        if self.versions.insert(script.version().clone(), Arc::clone(script)).is_none() {
+            self.older.push_back(script.version().clone());
+        }
+    }
+
+    /// Returns the versions that make way.
+    fn make_room(&mut self) -> Vec<ScriptVersion> {
+        let current = &self.current;
+        self.older.retain(|version| !current.values().any(|script| script.version() == version));
+        let mut gone = Vec::new();
+        while self.older.len() > OLDER_KEPT {
+            let Some(oldest) = self.older.pop_front() else { break };
+            self.versions.remove(&oldest);
+            gone.push(oldest);
+        }
+        gone
+    }
 }
 
 impl Scripts {
@@ -85,19 +143,21 @@ impl Scripts {
             return Err(ScriptsError::Empty(dir.to_owned()));
         }
         let versions = current.values().map(|script| (script.version().clone(), Arc::clone(script)));
-        Ok(Self { versions: RwLock::new(versions.collect()), current })
+        let known = Known { versions: versions.collect(), older: VecDeque::new(), current };
+        Ok(Self { known: RwLock::new(known), publishing: Mutex::new(()) })
     }
 
-    /// Keeps the canonical texts in the database and trains the understanding for each script.
+    /// Keeps the canonical texts in the database, takes over what was published beside the files, and trains the
+    /// understanding for each script.
     ///
     /// # Errors
     /// [`ScriptsError::Db`] or [`ScriptsError::Prepare`].
     pub async fn prepare(&self, db: &Db, engine: &Arc<Engine>) -> Result<(), ScriptsError> {
+        self.load(db, Timestamp::now()).await?;
         // Side by side: training is what a start waits for.
-        let prepared = self.current.values().map(async |script| {
-            db.save_script(script.id(), script.version(), script.canonical(), Timestamp::now()).await?;
+        let prepared = self.all().into_iter().map(async |script| {
             let began = Instant::now();
-            train(engine, script).await?;
+            train(engine, &script).await?;
             let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             tracing::info!(script = %script.id(), version = %script.version(), took_ms, "Script ready");
             Ok::<(), ScriptsError>(())
@@ -106,17 +166,86 @@ impl Scripts {
         Ok(())
     }
 
+    /// Keeps the files' canonical texts in the database and takes over what was published beside them: a file that
+    /// is another one than at the last start is published with it, and what was published since stays.
+    ///
+    /// # Errors
+    /// [`ScriptsError::Db`].
+    pub async fn load(&self, db: &Db, now: Timestamp) -> Result<(), ScriptsError> {
+        let files = self.all();
+        for script in &files {
+            db.script_from_file((script.id(), script.version(), script.canonical()), now).await?;
+        }
+        for publication in db.publications().await? {
+            let is_file = files.iter().any(|script| *script.version() == publication.version);
+            // A file that was taken away is no longer offered.
+            if is_file || publication.published_by.is_none() {
+                continue;
+            }
+            let Some(canonical) = db.script(&publication.version).await? else { continue };
+            match Script::load(&canonical) {
+                Ok(script) => drop(self.offer(&Arc::new(script))),
+                Err(error) => {
+                    tracing::error!(script = %publication.id, version = %publication.version, %error, "A published script is not usable by this build");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes a script: it is checked, the understanding is trained, it is stored, and new calls get it.
+    /// `bytes` are YAML or JSON, `token` is whose word it is. Returns also what the linter warns of.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn publish(
+        &self,
+        db: &Db,
+        engine: &Arc<Engine>,
+        bytes: Vec<u8>,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<(Published, Vec<Finding>), PublishError> {
+        let checked = tokio::task::spawn_blocking(move || check(&bytes)).await;
+        let (script, warnings) = match checked {
+            Ok(checked) => checked.map_err(PublishError::Rejected)?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let script = Arc::new(script);
+        let _one = self.publishing.lock().await;
+        train(engine, &script).await?;
+        let findings = warnings.iter().map(Finding::to_json).collect();
+        let of = (script.id(), script.version(), script.canonical());
+        let (publication, new) = db.publish_script(of, Some(token), &findings, now).await?;
+        for gone in self.offer(&script) {
+            engine.forget(gone.as_str());
+        }
+        tracing::info!(script = %script.id(), version = %script.version(), new, by = token, "Script published");
+        Ok((Published { script, publication, new }, warnings))
+    }
+
+    /// Makes a script the one that new calls get. Returns the versions that made way.
+    fn offer(&self, script: &Arc<Script>) -> Vec<ScriptVersion> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.keep(script);
+        let before = known.current.insert(script.id().clone(), Arc::clone(script));
+        if let Some(before) = before.filter(|before| before.version() != script.version()) {
+            known.older.push_back(before.version().clone());
+        }
+        known.make_room()
+    }
+
     /// Returns the script that a new call gets.
-    pub fn current(&self, id: &ScriptId) -> Option<&Arc<Script>> {
-        self.current.get(id)
+    pub fn current(&self, id: &ScriptId) -> Option<Arc<Script>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).current.get(id).cloned()
     }
 
     /// Returns all scripts that a new call may name.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Script>> {
-        self.current.values()
+    pub fn all(&self) -> Vec<Arc<Script>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).current.values().cloned().collect()
     }
 
-    /// Returns a version that some call speaks, also one whose file has changed since.
+    /// Returns a version that some call speaks, also one that is not current any more.
     ///
     /// # Errors
     /// [`ScriptsError`] when the stored text is not usable by this build.
@@ -134,21 +263,38 @@ impl Scripts {
             .map_err(|error| ScriptsError::Wrong(vec![format!("stored version {version}: {error}")]))?;
         let script = Arc::new(script);
         train(engine, &script).await?;
-        if let Ok(mut versions) = self.versions.write() {
-            versions.insert(version.clone(), Arc::clone(&script));
+        let gone = {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            known.keep(&script);
+            known.make_room()
+        };
+        for version in gone {
+            engine.forget(version.as_str());
         }
         Ok(Some(script))
     }
 
     fn known(&self, version: &ScriptVersion) -> Option<Arc<Script>> {
-        self.versions.read().ok()?.get(version).cloned()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).versions.get(version).cloned()
     }
 }
 
-async fn train(engine: &Arc<Engine>, script: &Arc<Script>) -> Result<(), ScriptsError> {
+/// Reads and lints a script. The error holds all findings, and at least one error.
+fn check(bytes: &[u8]) -> Result<(Script, Vec<Finding>), Vec<Finding>> {
+    let script = Script::load_bytes(bytes);
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    match script {
+        Ok(script) => Ok((script, lint(text).unwrap_or_default())),
+        // The linter adds its warnings, and says nothing of a file that it cannot read.
+        Err(error @ LoadError::Rejected(_)) => Err(lint(text).unwrap_or_else(|_| error.findings())),
+        Err(error) => Err(error.findings()),
+    }
+}
+
+async fn train(engine: &Arc<Engine>, script: &Arc<Script>) -> Result<(), PrepareError> {
     let (engine, task) = (Arc::clone(engine), Arc::clone(script));
     match tokio::task::spawn_blocking(move || trunkline_turn::prepare(&engine, &task)).await {
-        Ok(result) => Ok(result?),
+        Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }

@@ -1,8 +1,9 @@
 //! Calls as other systems see them in Redis: a hash for each, and a stream of what happened.
 //!
 //! The log of calls in the database is the source, and how far it was copied stands in Redis itself, written
-//! in the same transaction. So a Redis that was away is brought up to date from there, and one that lost its
-//! memory is filled again. Nothing else waits for this task: a call is never slower for it.
+//! in the same transaction, with a mark of the database that it was copied from. So a Redis that was away is brought
+//! up to date from there, one that lost its memory is filled again, and one that another database filled is rid of
+//! that one's calls first. Nothing else waits for this task: a call is never slower for it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -58,6 +59,26 @@ pub(crate) struct SharedState {
     db: Db,
     hub: Hub,
     config: SharedStateConfig,
+}
+
+/// How far which database was copied, as it stands in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    database: String,
+    position: u64,
+}
+
+impl Mark {
+    fn parse(text: &str) -> Option<Self> {
+        let (database, position) = text.split_once(' ')?;
+        Some(Self { database: database.to_owned(), position: position.parse().ok()? })
+    }
+}
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.database, self.position)
+    }
 }
 
 /// Returns the fields of a call's hash.
@@ -122,13 +143,14 @@ impl SharedState {
         // Listening begins before the log is read, so that nothing falls between the two.
         let mut changes = self.hub.listen();
         let mut conn = tokio::time::timeout(ANSWER, client.get_multiplexed_async_connection()).await??;
-        let mut position = self.position(&mut conn).await?;
+        let database = self.db.identity().await?;
+        let mut position = self.position(&mut conn, &database).await?;
         *backoff = FIRST_BACKOFF;
         tracing::info!(position, "Calls are shared through Redis");
         loop {
             let entries = self.db.log_of_all_after(position, BATCH).await?;
             if let Some(last) = entries.last().map(|last| last.n) {
-                self.write(&mut conn, &entries, last).await?;
+                self.write(&mut conn, &entries, &Mark { database: database.clone(), position: last }).await?;
                 position = last;
                 continue;
             }
@@ -137,8 +159,9 @@ impl SharedState {
                 Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
                 // A quiet second: is it still there, and still the one that was filled?
                 Err(_) => {
-                    if self.known(&mut conn).await? != Some(position) {
-                        position = self.position(&mut conn).await?;
+                    let mark = Mark { database: database.clone(), position };
+                    if self.known(&mut conn).await? != Some(mark) {
+                        position = self.position(&mut conn, &database).await?;
                     }
                 }
             }
@@ -160,18 +183,54 @@ impl SharedState {
         format!("{}:position", self.config.stream)
     }
 
-    async fn known(&self, conn: &mut MultiplexedConnection) -> Result<Option<u64>, CopyError> {
+    /// Returns the mark, if there is one that can be read.
+    async fn known(&self, conn: &mut MultiplexedConnection) -> Result<Option<Mark>, CopyError> {
         let mut ask = redis::cmd("GET");
         ask.arg(self.key());
-        Ok(tokio::time::timeout(ANSWER, ask.query_async(conn)).await??)
+        let text: Option<String> = tokio::time::timeout(ANSWER, ask.query_async(conn)).await??;
+        Ok(text.as_deref().and_then(Mark::parse))
+    }
+
+    /// Removes the calls that another database put there.
+    async fn forget(&self, conn: &mut MultiplexedConnection, database: &str) -> Result<(), CopyError> {
+        let (mut cursor, mut removed) = (0_u64, 0_usize);
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg("call:*").arg("COUNT").arg(BATCH);
+            let (next, keys): (u64, Vec<String>) =
+                tokio::time::timeout(ANSWER, scan.query_async(conn)).await??;
+            let mut ask = redis::pipe();
+            for key in &keys {
+                ask.cmd("HGET").arg(key).arg("database");
+            }
+            if !keys.is_empty() {
+                let of: Vec<Option<String>> = tokio::time::timeout(ANSWER, ask.query_async(conn)).await??;
+                let theirs = keys.iter().zip(of).filter(|(_, of)| of.as_deref() == Some(database));
+                let mut remove = redis::cmd("DEL");
+                let theirs: Vec<&String> = theirs.map(|(key, _)| key).collect();
+                if !theirs.is_empty() {
+                    removed += theirs.len();
+                    remove.arg(theirs);
+                    let () = tokio::time::timeout(ANSWER, remove.query_async(conn)).await??;
+                }
+            }
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        tracing::warn!(calls = removed, "Redis held the calls of another database; they were removed");
+        Ok(())
     }
 
     /// Returns from where to copy on. A Redis that knows no position, or one of another database, is filled
     /// with every call that is open or young enough.
-    async fn position(&self, conn: &mut MultiplexedConnection) -> Result<u64, CopyError> {
+    async fn position(&self, conn: &mut MultiplexedConnection, database: &str) -> Result<u64, CopyError> {
         let head = self.db.log_head().await?;
-        if let Some(position) = self.known(conn).await?.filter(|position| *position <= head) {
-            return Ok(position);
+        match self.known(conn).await? {
+            Some(mark) if mark.database != database => self.forget(conn, &mark.database).await?,
+            Some(mark) if mark.position <= head => return Ok(mark.position),
+            Some(_) | None => {}
         }
         let ttl = SignedDuration::try_from(self.config.ttl).unwrap_or(SignedDuration::MAX);
         let since = Timestamp::now().saturating_sub(ttl).unwrap_or(Timestamp::MIN);
@@ -192,20 +251,21 @@ impl SharedState {
             let mut pipe = redis::pipe();
             pipe.atomic();
             for call in young {
-                self.hash(&mut pipe, call);
+                self.hash(&mut pipe, call, database);
             }
             let () = tokio::time::timeout(ANSWER, pipe.query_async(conn)).await??;
         }
         let mut set = redis::cmd("SET");
-        set.arg(self.key()).arg(head);
+        set.arg(self.key()).arg(Mark { database: database.to_owned(), position: head }.to_string());
         let () = tokio::time::timeout(ANSWER, set.query_async(conn)).await??;
         tracing::info!(calls = filled, "Redis knew nothing and was filled again");
         Ok(head)
     }
 
-    fn hash(&self, pipe: &mut redis::Pipeline, call: &Call) {
+    fn hash(&self, pipe: &mut redis::Pipeline, call: &Call, database: &str) {
         let key = format!("call:{}", call.id);
-        pipe.cmd("HSET").arg(&key).arg(fields(call, &self.config.conversions)).ignore();
+        pipe.cmd("HSET").arg(&key).arg(fields(call, &self.config.conversions));
+        pipe.arg("database").arg(database).ignore();
         pipe.cmd("EXPIRE").arg(&key).arg(self.config.ttl.as_secs()).ignore();
     }
 
@@ -214,7 +274,7 @@ impl SharedState {
         &self,
         conn: &mut MultiplexedConnection,
         entries: &[CallLogEntry],
-        position: u64,
+        mark: &Mark,
     ) -> Result<(), CopyError> {
         let mut calls: BTreeMap<CallId, Option<Call>> = BTreeMap::new();
         for entry in entries {
@@ -225,7 +285,7 @@ impl SharedState {
         let mut pipe = redis::pipe();
         pipe.atomic();
         for call in calls.values().flatten() {
-            self.hash(&mut pipe, call);
+            self.hash(&mut pipe, call, &mark.database);
         }
         for entry in entries {
             let of = |name: &str| entry.data[name].as_str().unwrap_or_default().to_owned();
@@ -246,8 +306,20 @@ impl SharedState {
             }
             pipe.ignore();
         }
-        pipe.cmd("SET").arg(self.key()).arg(position).ignore();
+        pipe.cmd("SET").arg(self.key()).arg(mark.to_string()).ignore();
         let () = tokio::time::timeout(ANSWER, pipe.query_async(conn)).await??;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_reads_back_as_written_and_the_bare_number_of_older_builds_is_none() {
+        let mark = Mark { database: "ab12".into(), position: 7 };
+        assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
+        assert_eq!(Mark::parse("7"), None);
     }
 }

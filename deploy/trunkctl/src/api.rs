@@ -126,6 +126,20 @@ impl Api {
         Ok(answer)
     }
 
+    /// Sends a text as it is with `POST path` and returns status and body.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(&self, path: &str, kind: &str, text: String) -> Result<(u16, Value)> {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let request = request.header("content-type", kind).body(text);
+        // Publishing a script trains the understanding.
+        let response =
+            request.timeout(Duration::from_secs(120)).send().await.context("the cloud does not answer")?;
+        let status = response.status().as_u16();
+        Ok((status, response.json().await.unwrap_or(Value::Null)))
+    }
+
     /// Sends `GET path` and returns status and body.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ enum Command {
     Demo(demo::Options),
     /// Makes a development authority, certificates, tokens and configurations.
     Setup(setup::Options),
-    /// Works on scripts, without a server.
+    /// Works on scripts, and publishes them.
     #[command(subcommand)]
     Script(script::Command),
     /// Measures what this machine hears and carries, and brings other models to it.

@@ -1,4 +1,4 @@
-//! Scripts as files, without a server: lint, test, show, diff, render, import, replay, inspect.
+//! Scripts as files: lint, test, show, diff, render, import, replay, inspect, all without a server; and publish.
 //!
 //! Exit status: 0 when all is well, 1 when the answer is "no" (errors found, tests failed, versions differ),
 //! 2 when there is no answer because a file cannot be read.
@@ -11,13 +11,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
 use serde_json::json;
-use trunkline_dialogue::{Entity, Finding, Heard, LoadError, Script, Severity, lint, testing};
+use trunkline_dialogue::{Entity, Finding, Heard, LoadError, Script, lint, testing};
 use trunkline_nlu::Engine;
 use trunkline_speech::ort_rt::model_dir;
 use trunkline_wire::CallRecord;
 
 use self::replay::Replay;
+use crate::boxes::Cloud;
 
+mod publish;
 mod replay;
 
 #[derive(Subcommand)]
@@ -120,6 +122,22 @@ pub(crate) enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Publishes scripts on a cloud: from then on new calls get them.
+    #[command(
+        after_help = "Examples:\n  trunkctl script publish reminder.yaml\n  trunkctl script publish --dir ./dev --api \
+                            https://cloud.example:8443 shared/scripts/*.yaml\n\nThe cloud's linter decides; with an \
+                            error nothing is stored. A script that new calls get already stays as it is."
+    )]
+    Publish {
+        #[command(flatten)]
+        cloud: Cloud,
+        /// Script files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print JSON: a list of files with the cloud's answers.
+        #[arg(long)]
+        json: bool,
+    },
     /// Puts the turns of stored calls to a draft, and prints those that it decides otherwise.
     #[command(
         after_help = "Examples:\n  trunkctl script replay --script draft.yaml --calls calls.jsonl\n\nA line of \
@@ -177,6 +195,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Diff { before, after, json } => diff(&before, &after, json),
         Command::Render { file, json } => render(&file, json),
         Command::Import { table, id, out } => import(&table, id, out.as_deref()),
+        Command::Publish { cloud, files, json } => publish::publish(&cloud, &files, json),
         Command::Replay { script, calls, json } => replay(&script, &calls, json),
         Command::Inspect { script, calls, forbidden, sample, json } => {
             inspect(&script, &calls, forbidden.as_deref(), sample, json)
@@ -272,24 +291,10 @@ fn lint_files(files: &[PathBuf], as_json: bool, strict: bool) -> Result<Answer> 
         list.push(json!({
             "file": file,
             "refused": wrong,
-            "findings": found.iter().map(finding_json).collect::<Vec<_>>(),
+            "findings": found.iter().map(Finding::to_json).collect::<Vec<_>>(),
         }));
     }
     Ok(Answer { page: if as_json { pretty(&list)? } else { page }, good: refused == 0 })
-}
-
-fn finding_json(finding: &Finding) -> serde_json::Value {
-    json!({
-        "code": finding.code.as_str(),
-        "severity": match finding.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        },
-        "line": finding.line,
-        "column": finding.column,
-        "message": finding.message,
-        "remedy": finding.remedy,
-    })
 }
 
 fn test_files(

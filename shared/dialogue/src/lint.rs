@@ -66,6 +66,21 @@ impl Finding {
         Self { severity: Severity::Warning, ..Self::error(code, pos, message, remedy) }
     }
 
+    /// Returns it as programs read it.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "code": self.code.as_str(),
+            "severity": match self.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            "line": self.line,
+            "column": self.column,
+            "message": self.message,
+            "remedy": self.remedy,
+        })
+    }
+
     /// Says whether it refuses the script.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

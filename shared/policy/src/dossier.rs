@@ -102,6 +102,12 @@ impl Dossier {
             purpose: self.plan.purpose.as_str().to_owned(),
             line: self.line.as_ref().map(|line| line.id.clone()),
             attempts: u32::try_from(self.history.len()).unwrap_or(u32::MAX),
+            caller_id: self
+                .line
+                .as_ref()
+                .and_then(|line| line.caller_id.as_ref())
+                .map(|number| number.reveal().to_owned()),
+            shown: String::new(),
         }
     }
 }

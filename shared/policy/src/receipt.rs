@@ -74,6 +74,12 @@ pub struct Inputs {
     pub line: Option<String>,
     /// Attempts in the history.
     pub attempts: u32,
+    /// The number that is shown to the callee, where one was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller_id: Option<String>,
+    /// Why this one, where there were several.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub shown: String,
 }
 
 /// One line of the log.

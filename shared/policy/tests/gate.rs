@@ -216,8 +216,13 @@ fn log(entries: u64) -> String {
     let mut head: Option<(u64, String)> = None;
     for n in 1..=entries {
         let world = World::cn();
-        let inputs =
-            Inputs { script: "0".repeat(64), purpose: "debt_reminder".into(), line: None, attempts: 0 };
+        let inputs = Inputs {
+            script: "0".repeat(64),
+            purpose: "debt_reminder".into(),
+            line: None,
+            attempts: 0,
+            ..Inputs::default()
+        };
         let mut decision = world.decide();
         decision.checks.truncate(3);
         let body =

@@ -100,6 +100,13 @@ pub enum ProgressStage {
     Answered,
 }
 
+/// [`CallProgress::detail`] of a call whose hand-over to a person begins.
+pub const HANDING_OVER: &str = "handing over";
+/// The same of one that a person took, over the box.
+pub const HANDED_OVER: &str = "handed over";
+/// The same of one that nobody took: the robot has it again.
+pub const NOT_HANDED_OVER: &str = "not handed over";
+
 /// `call.progress`, an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallProgress {
@@ -107,7 +114,7 @@ pub struct CallProgress {
     pub call: CallId,
     /// How far it is.
     pub stage: ProgressStage,
-    /// For people, such as `rendering prompt 3 of 21`.
+    /// For people, such as `rendering prompt 3 of 21`; or [`HANDING_OVER`] and what follows it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }

@@ -17,7 +17,8 @@ pub mod topic;
 mod turn;
 
 pub use dial::{
-    CallProgress, CancelCommand, DialCommand, DialReply, ProgressStage, ScriptRef, TransferCommand,
+    CallProgress, CancelCommand, DialCommand, DialReply, HANDED_OVER, HANDING_OVER, NOT_HANDED_OVER,
+    ProgressStage, ScriptRef, TransferCommand,
 };
 pub use envelope::{Ack, Birth, Envelope, TrunkReport, WIRE_VERSION, WireError, parse};
 pub use fleet::{

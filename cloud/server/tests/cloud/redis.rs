@@ -150,4 +150,18 @@ async fn calls_stand_in_redis_and_a_redis_that_was_away_delays_nothing_and_is_fi
     redis.status(&second, "ended");
     let told = kinds(&mut redis.open().unwrap());
     assert_eq!(told.iter().filter(|kind| *kind == "call.ended").count(), 1, "only what is new: {told:?}");
+
+    // The same Redis with another database: nothing of the first is served as if it were this one's.
+    drop(fake);
+    drop(cloud);
+    let other = Site::new();
+    other.write("redis.url", &Redis::url(port));
+    let config = other.config("127.0.0.1:0", "127.0.0.1:0");
+    other.write("cloud.toml", &format!("{config}\n[redis]\nurl_file = \"redis.url\"\nttl = \"1h\"\n"));
+    let cloud = other.start();
+    let mut fake = FakeBox::connect(&other, &cloud, "tl-a", 1, 8).await;
+    let (third, _) = dialled(&cloud, &mut fake, "+15550100403").await;
+    redis.status(&third, "dispatched");
+    let left: Vec<String> = redis.open().unwrap().keys("call:*").unwrap();
+    assert_eq!(left, [format!("call:{third}")]);
 }

@@ -6,7 +6,7 @@ use tracing::debug;
 use trunkline_dialogue::State;
 use trunkline_dialogue::action::Event;
 use trunkline_model::Disposition;
-use trunkline_wire::TransferRecord;
+use trunkline_wire::{HANDED_OVER, HANDING_OVER, NOT_HANDED_OVER, ProgressStage, TransferRecord};
 
 use super::{Call, Line, Output, Phase};
 
@@ -116,15 +116,13 @@ impl Call {
             TransferNews::Joined => {
                 transfer.joined = true;
                 transfer.until = now + LONGEST_BRIDGE;
-                self.out.push_back(Output::Progress(
-                    trunkline_wire::ProgressStage::Answered,
-                    "handed over".into(),
-                ));
+                self.tell_transfer(HANDED_OVER);
             }
             TransferNews::Done { sip_code } => self.handed_over(now, sip_code),
             TransferNews::PersonHungUp => self.handed_over(now, None),
             TransferNews::Failed { reason, sip_code } => {
                 self.close_transfer(now, reason.as_str(), sip_code);
+                self.tell_transfer(NOT_HANDED_OVER);
                 self.step_here(now, &Event::TransferFailed { reason: reason.as_str().to_owned() });
             }
         }
@@ -151,7 +149,12 @@ impl Call {
         self.out.push_back(Output::ForgetTurn);
         let until = now + timeout;
         self.transfer = Some(Transfer { to: to.clone(), begun: now, until, way: None, joined: false });
+        self.tell_transfer(HANDING_OVER);
         self.out.push_back(Output::Transfer { to, timeout });
+    }
+
+    fn tell_transfer(&mut self, how: &str) {
+        self.out.push_back(Output::Progress(ProgressStage::Answered, how.to_owned()));
     }
 
     /// Takes in that the call ended in the middle of a hand-over; true when that was so.
