@@ -155,8 +155,10 @@ pub fn inspect(record: &CallRecord, script: &Script, rules: &Rules) -> Inspectio
         let what = format!("{} turns led nowhere; {} are the limit", inspection.dead_ends, rules.dead_ends);
         found.push(Remark { rule: "dead_end", severity: Severity::Major, turn: None, what });
     }
-    if inspection.mood <= rules.mood {
-        let what = format!("the customer's last words were angry ({:.2})", inspection.mood);
+    let angry = last_turn(record).is_some_and(|turn| turn.decision.understanding.temper == "angry");
+    if inspection.mood <= rules.mood || angry {
+        let how = if angry { ", by words and voice together" } else { "" };
+        let what = format!("the customer's last words were angry ({:.2}){how}", inspection.mood);
         found.push(Remark { rule: "upset", severity: Severity::Major, turn: None, what });
     }
     let lost: u32 = inspection.remarks.iter().map(|remark| remark.severity.points()).sum();
@@ -239,8 +241,11 @@ fn is_dead_end(turn: &TurnRecord) -> bool {
 }
 
 fn last_mood(record: &CallRecord) -> f32 {
-    let last = record.turns.iter().rfind(|turn| turn.customer.is_some());
-    last.map_or(0.0, |turn| turn.decision.understanding.sentiment)
+    last_turn(record).map_or(0.0, |turn| turn.decision.understanding.sentiment)
+}
+
+fn last_turn(record: &CallRecord) -> Option<&TurnRecord> {
+    record.turns.iter().rfind(|turn| turn.customer.is_some())
 }
 
 /// Says whether the opening was heard as far as it is protected, or to its end where it is not.

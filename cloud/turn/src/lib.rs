@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::civil::DateTime;
 use serde_json::Value;
-use trunkline_dialogue::action::{Entity, Event, Heard};
+use trunkline_dialogue::action::{Entity, Event, Heard, Temper};
 use trunkline_dialogue::{Script, State, expects, next_prompts, start, step};
 use trunkline_nlu::{Engine, EngineError, IntentExamples, Locale};
 use trunkline_wire::{ActionV1, EntityV1, TurnEvent, TurnReply, TurnRequest, UnderstandingV1};
@@ -110,13 +110,19 @@ fn decide(
         TurnEvent::NoInput => Event::NoInput,
         TurnEvent::HungUp => Event::HungUp,
         TurnEvent::TransferFailed { reason } => Event::TransferFailed { reason: reason.clone() },
-        TurnEvent::Heard { text, .. } => {
+        TurnEvent::Heard { text, voice, .. } => {
             understanding = understand(engine, script, &state, text, now)?;
+            // The script must have asked for it, whatever the box sends.
+            let arousal = voice.filter(|_| script.hears_tone_of_voice()).map(|voice| voice.arousal);
+            if arousal.is_some() {
+                understanding.temper = Temper::of(understanding.sentiment, arousal).as_str().to_owned();
+            }
             Event::Heard(Heard {
                 text: text.clone(),
                 intent: understanding.intent.clone(),
                 score: understanding.score,
                 sentiment: understanding.sentiment,
+                arousal,
                 entities: understanding.entities.iter().map(entity).collect(),
             })
         }
@@ -154,6 +160,7 @@ fn understand(
         layer: layer.as_str().unwrap_or_default().to_owned(),
         top: understood.decision.top,
         sentiment: understood.sentiment,
+        temper: String::new(),
         entities: understood
             .entities
             .into_iter()
@@ -244,6 +251,34 @@ mod tests {
         assert_eq!(first.understanding.intent.as_deref(), Some("yes"));
         assert_ne!(first.node, opening.node);
         assert_eq!(first, again);
+    }
+
+    #[test]
+    fn words_and_voice_are_joined_where_the_script_wants_the_voice() {
+        let text = include_str!("../../../shared/scripts/repayment-reminder-zh.yaml");
+        let listening = text.replacen("voice: ", "tone_of_voice: true\nvoice: ", 1);
+        let variables = Script::load(text).unwrap().example_variables();
+        let upset = |text: &str, arousal: Option<f32>| {
+            let script = Script::load(text).unwrap();
+            let engine = Engine::floor_only();
+            prepare(&engine, &script).unwrap();
+            let opened =
+                answer(&engine, &script, &variables, &request(0, json!({"kind": "answered"}), None), now());
+            let mut event = json!({"kind": "heard", "text": "你们弄错了吧，这有问题，太慢了"});
+            if let Some(arousal) = arousal {
+                event["voice"] = json!({ "arousal": arousal });
+            }
+            let reply = answer(&engine, &script, &variables, &request(1, event, Some(opened.state)), now());
+            assert_eq!(reply.error, "");
+            let sentiment = reply.understanding.sentiment;
+            assert!((-0.5..=-0.2).contains(&sentiment), "unfriendly words, not furious ones: {sentiment}");
+            (reply.understanding.temper, reply.state["upset"].as_u64().unwrap_or_default())
+        };
+        assert_eq!(upset(&listening, Some(0.7)), ("angry".to_owned(), 1));
+        assert_eq!(upset(&listening, Some(0.3)), ("tense".to_owned(), 0));
+        assert_eq!(upset(&listening, Some(-0.4)), ("calm".to_owned(), 0));
+        assert_eq!(upset(&listening, None), (String::new(), 0));
+        assert_eq!(upset(text, Some(0.7)), (String::new(), 0), "a script that does not ask for it");
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Gate {
         let record = db.on_record(ask.callee, ask.call).await?;
         let facts = ask.facts;
         let zone = |name| ZoneHint { name, source: "request".into(), confidence: 90 };
-        Ok(Dossier {
+        let mut dossier = Dossier {
             country: facts.country.clone(),
             region: facts.region.clone(),
             zone: facts.zone.clone().map(zone),
@@ -205,7 +205,10 @@ impl Gate {
             line: by.map(|by| self.line(by, ask)),
             plan: self.plan(ask),
             operations: self.operations(record.lists),
-        })
+        };
+        let packs = self.packs.applicable(&dossier.contact(ask.callee));
+        dossier.permit_emotion(ask.callee, &packs);
+        Ok(dossier)
     }
 
     fn plan(&self, ask: &Ask<'_>) -> Plan {
@@ -220,6 +223,7 @@ impl Gate {
             // The greeting begins when somebody answers: there is no agent to wait for.
             first_word_ms: 800,
             voicemail: VoicemailAction::HangUp,
+            // Decided once the packs are known.
             emotion: false,
             human_available: false,
         }
@@ -298,6 +302,32 @@ mod tests {
         let en = facts_of(&script("appointment-confirmation-en.yaml"));
         assert_eq!(en.purpose, Purpose::Appointment);
         assert!(en.discloses.contains(&trunkline_policy::Disclosure::Ai) && en.texts.len() > 5);
+    }
+
+    #[tokio::test]
+    async fn a_tone_of_voice_is_planned_where_the_pack_permits_it_and_the_consent_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("cloud.sqlite")).await.unwrap();
+        let gate = Gate::new(Packs::shipped().unwrap(), GateSettings::default());
+        let by: BoxId = "tl-a".parse().unwrap();
+        for (callee, basis, planned) in [
+            ("+8613800138000", "written", true),
+            ("+8613800138000", "express", false),
+            ("+33142685300", "written", false),
+        ] {
+            let callee = callee.parse().unwrap();
+            let consent = serde_json::from_value(serde_json::json!({ "basis": basis })).unwrap();
+            let facts = ContactFacts { consent: Some(consent), ..ContactFacts::default() };
+            let ask = Ask {
+                call: CallId::from_u128(1),
+                callee: &callee,
+                caller_id: None,
+                facts: &facts,
+                campaign: None,
+            };
+            let order = gate.order(&db, &ask, &by).await.unwrap();
+            assert_eq!(order.dossier.plan.emotion, planned, "{callee:?} {basis}");
+        }
     }
 
     #[tokio::test]

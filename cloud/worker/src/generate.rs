@@ -126,6 +126,7 @@ impl Generator {
             };
             match made {
                 Ok(words) => {
+                    let words = led_in(&wish.lead_in, &words);
                     reply.because.push_str("; words generated");
                     if let Ok(mut state) = serde_json::from_value::<State>(reply.state.clone()) {
                         state.replace_said(&fixed, &words);
@@ -250,6 +251,17 @@ fn wish(action: &ActionV1) -> Option<(&str, &GenerateV1)> {
     }
 }
 
+/// Puts the lead-in in front of generated words that do not begin with it anyway.
+fn led_in(lead_in: &str, words: &str) -> String {
+    let bare = lead_in.trim_end_matches(|c: char| !c.is_alphanumeric());
+    let begins = words.get(..bare.len()).is_some_and(|start| start.eq_ignore_ascii_case(bare));
+    if bare.is_empty() || begins {
+        return words.to_owned();
+    }
+    let gap = if lead_in.ends_with(|c: char| c.is_ascii()) { " " } else { "" };
+    format!("{lead_in}{gap}{words}")
+}
+
 /// The rows of digits in a text, whatever parts their thousands.
 fn digits(text: &str) -> impl Iterator<Item = String> {
     let joined: String = text.chars().filter(|c| *c != ',' && *c != '，').collect();
@@ -261,6 +273,15 @@ fn digits(text: &str) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lead_in_is_said_once() {
+        assert_eq!(led_in("好的，", "我记下了。"), "好的，我记下了。");
+        assert_eq!(led_in("好的，", "好的，我记下了。"), "好的，我记下了。");
+        assert_eq!(led_in("Sure.", "We can do that."), "Sure. We can do that.");
+        assert_eq!(led_in("Sure.", "Sure, we can."), "Sure, we can.");
+        assert_eq!(led_in("", "明白。"), "明白。");
+    }
 
     fn generator() -> Generator {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -276,7 +297,12 @@ mod tests {
     #[test]
     fn only_words_that_can_be_spoken_are_spoken() {
         let generator = generator();
-        let wish = GenerateV1 { prompt: "说明每月还款1,280元".into(), budget_ms: 500, max_chars: 20 };
+        let wish = GenerateV1 {
+            prompt: "说明每月还款1,280元".into(),
+            budget_ms: 500,
+            max_chars: 20,
+            lead_in: String::new(),
+        };
         let sound = |text: &str| generator.sound(text, &wish, "分3期可以吗");
         assert_eq!(sound(" “可以分3期，\n每期另算。” ").as_deref(), Ok("可以分3期， 每期另算。"));
         assert_eq!(sound("每月1280元。").as_deref(), Ok("每月1280元。"));

@@ -93,6 +93,7 @@ fn talk(name: &str, script: &Script, engine: &Engine, slips: bool) -> (String, u
             score: understood.decision.score,
             entities: entities.collect(),
             sentiment: understood.sentiment,
+            arousal: None,
         });
     }
     panic!("{name} and the robot talk for ever");

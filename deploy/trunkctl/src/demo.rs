@@ -382,6 +382,9 @@ impl Show {
             if understood.sentiment.abs() >= 0.3 {
                 print!("  mood {:+.1}", understood.sentiment);
             }
+            if let Some(voice) = turn.customer.as_ref().and_then(|customer| customer.voice) {
+                print!("  voice {:+.1}, {}", voice.arousal, understood.temper);
+            }
         }
         println!("  [{}]{}", decision.because, if decision.local { "  decided on the box" } else { "" });
         if let Some(latency) = &turn.latency {

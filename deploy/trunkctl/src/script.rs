@@ -11,8 +11,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
 use serde_json::json;
-use trunkline_dialogue::{Entity, Finding, Heard, LoadError, Script, lint, testing};
+use trunkline_dialogue::{
+    Entity, Finding, Heard, LoadError, PackSays, Script, Severity, lint, lint_under, testing,
+};
 use trunkline_nlu::Engine;
+use trunkline_policy::Packs;
 use trunkline_speech::ort_rt::model_dir;
 use trunkline_wire::CallRecord;
 
@@ -44,6 +47,9 @@ pub(crate) enum Command {
         /// Warnings refuse a script too.
         #[arg(long)]
         strict: bool,
+        /// Also say what this policy pack of the build does not permit, such as `eu`.
+        #[arg(long)]
+        pack: Option<String>,
     },
     /// Runs the tests inside a script with the intents that they state.
     #[command(
@@ -187,7 +193,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> ExitCode {
     let mut out = std::io::stdout().lock();
     let done = match command {
-        Command::Lint { files, json, strict } => lint_files(&files, json, strict),
+        Command::Lint { files, json, strict, pack } => lint_files(&files, json, strict, pack.as_deref()),
         Command::Test { files, json, transcript, understand, now } => {
             test_files(&files, json, transcript, understand.then_some(now))
         }
@@ -275,10 +281,22 @@ fn findings(bytes: &[u8]) -> Vec<Finding> {
     }
 }
 
-fn lint_files(files: &[PathBuf], as_json: bool, strict: bool) -> Result<Answer> {
+fn lint_files(files: &[PathBuf], as_json: bool, strict: bool, pack: Option<&str>) -> Result<Answer> {
+    let packs = Packs::shipped()?;
+    let pack = pack.map(|id| {
+        let known = || packs.all().map(|pack| pack.id.as_str()).collect::<Vec<_>>().join(", ");
+        packs.get(id).with_context(|| format!("there is no pack `{id}`; known are {}", known()))
+    });
+    let pack = pack.transpose()?.map(|pack| PackSays { id: &pack.id, emotion: pack.call.emotion.value });
     let (mut page, mut list, mut refused) = (String::new(), Vec::new(), 0);
     for file in files {
-        let found = findings(&read(file)?);
+        let text = read(file)?;
+        let mut found = findings(&text);
+        if let Some(Ok(under)) =
+            pack.zip(str::from_utf8(&text).ok()).map(|(pack, text)| lint_under(text, pack))
+        {
+            found = under;
+        }
         let errors = found.iter().filter(|f| f.is_error()).count();
         let wrong = errors > 0 || (strict && !found.is_empty());
         refused += usize::from(wrong);
@@ -371,6 +389,7 @@ fn understood(
             score: found.decision.score,
             entities: entities.collect(),
             sentiment: found.sentiment,
+            arousal: None,
         }
     };
     Ok(testing::run(script, &understand))

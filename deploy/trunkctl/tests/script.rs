@@ -72,6 +72,18 @@ fn what_is_wrong_is_placed_and_refused_with_status_1() {
 }
 
 #[test]
+fn a_pack_refuses_what_it_does_not_permit() {
+    let text = std::fs::read_to_string(sample("satisfaction-survey-en")).unwrap();
+    let listening = text.replacen("\nvoice:", "\ntone_of_voice: true\nvoice:", 1);
+    let (status, page, _) = run(&["lint", "--pack", "eu", "-"], &listening);
+    assert!(status == 1 && page.contains("error[forbidden-by-pack]"), "{page}");
+    let (status, page, _) = run(&["lint", "--pack", "us", "-"], &listening);
+    assert!(status == 0 && page.contains("warning[disclosure-missing]"), "{page}");
+    let (status, _, complaint) = run(&["lint", "--pack", "moon", "-"], &text);
+    assert!(status == 2 && complaint.contains("no pack `moon`"), "{complaint}");
+}
+
+#[test]
 fn what_cannot_be_read_has_status_2() {
     for arguments in [&["lint", "no-such-file.yaml"][..], &["lint"], &["frobnicate"], &["diff", "-"]] {
         let (status, _, complaint) = run(arguments, "");

@@ -3,6 +3,7 @@
 mod handover;
 mod listen;
 mod phone;
+mod speak;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,19 +15,20 @@ use trunkline_call::{Call, CallConfig, Hearing, Media, Numbers, Output, Transcri
 use trunkline_dialogue::Script;
 use trunkline_dialogue::action::Endpoint;
 use trunkline_line::trunks::{Attempt, PlacedCall};
-use trunkline_line::{Attached, Command, MediaNews, MediaStats, Recording};
+use trunkline_line::{Attached, Clip as Sound, Command, MediaNews, MediaStats, Recording};
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint as EarEndpoint, NodeEar};
 use trunkline_speech::recognise::{Dictation, Language, Lexicon, RecognizeOptions};
-use trunkline_speech::synth::{Locale, Prompt};
+use trunkline_speech::synth::Locale;
 use trunkline_wire::{
     CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply, TurnRequest,
 };
 use trunkline_words::Filter;
 
 use crate::kept::InUse;
-use crate::speech::{VoiceOf, pieces_ahead, samples, sentences};
+use crate::speech::{VoiceOf, pieces_ahead};
 use crate::supervisor::{Shared, file, since};
 use handover::{Handover, RINGBACK, news_of, woken};
+use speak::Playing;
 
 pub(crate) use handover::Persons;
 pub(crate) use listen::AnswerPolicy;
@@ -50,7 +52,7 @@ pub(crate) enum Message {
     Rendering { done: usize, of: usize },
     Transcript { pause: u32, transcript: Transcript },
     TurnProbability { pause: u32, probability: f32 },
-    Clip { say: u32, prompt: Option<Arc<Prompt>>, first: bool, last: bool },
+    Clip { say: u32, clip: Option<Sound>, first: bool, last: bool },
 }
 
 /// What a call needs before it is dialled.
@@ -96,6 +98,7 @@ pub(crate) async fn run(
         script: None,
         floor: None,
         playing: None,
+        stopped: None,
         begun: Instant::now(),
     };
     driver.run().instrument(span).await;
@@ -114,13 +117,6 @@ impl EarClock {
         let before = Duration::from_millis(self.position_ms.saturating_sub(position_ms));
         self.arrived.checked_sub(before).unwrap_or(self.arrived)
     }
-}
-
-/// The prompt that plays.
-struct Playing {
-    say: u32,
-    /// Samples at 8 kHz: what is known, and a guess for what is still being synthesised.
-    length: usize,
 }
 
 struct Driver {
@@ -148,6 +144,8 @@ struct Driver {
     floor: Option<InUse>,
     dictation: Dictation,
     playing: Option<Playing>,
+    /// The prompt before it, whose end the media thread has still to tell.
+    stopped: Option<Playing>,
     begun: Instant,
 }
 
@@ -183,7 +181,7 @@ impl Driver {
             Output::Dial => self.dial().await,
             Output::HangUp => self.hang_up().await,
             Output::Play { say, text } => self.play(say, &text),
-            Output::Warm { text } => self.warm(&text),
+            Output::Warm { text, soon } => self.warm(&text, soon),
             Output::Pause => {
                 self.order(Command::Pause);
                 self.ear.set_prompt_playing(false);
@@ -193,7 +191,7 @@ impl Driver {
                 self.ear.set_prompt_playing(true);
             }
             Output::Stop => {
-                self.playing = None;
+                self.stopped = self.playing.take().inspect(Playing::give_up);
                 self.order(Command::Stop);
                 self.ear.set_prompt_playing(false);
             }
@@ -350,23 +348,32 @@ impl Driver {
     fn on_news(&mut self) {
         while let Some(news) = self.attached.as_mut().and_then(|attached| attached.news.pop().ok()) {
             let now = Instant::now();
-            let length = self.playing.as_ref().map_or(1, |playing| playing.length.max(1));
             match news {
                 MediaNews::Started { say: RINGBACK, .. }
                 | MediaNews::Finished { say: RINGBACK }
                 | MediaNews::Held { say: RINGBACK, .. } => {}
                 MediaNews::Started { say, at } => {
                     self.ear.set_prompt_playing(true);
+                    let length = self.playing.as_ref().map_or(1, Playing::length);
                     let length = Duration::from_micros(length as u64 * 125);
                     self.core.handle_media(now, Media::Started { say, at, length });
                 }
                 MediaNews::Finished { say } => {
                     self.ear.set_prompt_playing(false);
-                    self.core.handle_media(now, Media::Finished { say });
+                    let broke_off = self.playing.as_ref().and_then(Playing::broke_off);
+                    self.core.handle_media(
+                        now,
+                        match broke_off {
+                            Some(heard) => Media::Failed { say, heard },
+                            None => Media::Finished { say },
+                        },
+                    );
                 }
                 MediaNews::Held { say, samples } => {
-                    let heard = samples as f32 / length as f32;
-                    self.core.handle_media(now, Media::Held { say, heard });
+                    let of = [&self.playing, &self.stopped].into_iter().flatten().find(|one| one.say == say);
+                    if let Some(heard) = of.map(|one| one.heard(samples)) {
+                        self.core.handle_media(now, Media::Held { say, heard });
+                    }
                 }
                 MediaNews::Digit(digit) => self.pass_digit(digit),
                 MediaNews::Lost => self.core.handle_media(now, Media::Lost),
@@ -405,13 +412,13 @@ impl Driver {
             Numbers::Digits => Lexicon::Digits,
             Numbers::Amount => Lexicon::Amount,
         });
-        let own = self.own.clone();
+        let (own, voice) = (self.own.clone(), self.tone_of_voice());
         let submitted = self.dictation.recognise(utterance.clone(), options, Instant::now(), move |done| {
             let transcript = match done.result {
                 Ok(found) => {
                     debug!(took_ms = found.took.as_millis() as u64, queued_ms = done.queued.as_millis() as u64,
                         rejected = ?found.rejected, choice_logprob = found.choice.as_ref().map(|choice| choice.logprob), raw_logprob = found.avg_logprob, "Recognised");
-                    Transcript { text: found.text, logprob: found.avg_logprob }
+                    Transcript { text: found.text, logprob: found.avg_logprob, voice }
                 }
                 Err(error) => {
                     debug!(%error, "Not recognised");
@@ -443,6 +450,7 @@ impl Driver {
             Message::Prepared(Ok(prepared)) => {
                 let Prepared { script, voice, words, floor } = *prepared;
                 self.voice = Some(voice);
+                self.listen_to_tone_of_voice(&script);
                 self.script = Some(Arc::clone(&script));
                 self.floor = Some(floor);
                 self.core.set_words(words);
@@ -460,83 +468,7 @@ impl Driver {
                 self.ear.set_turn_probability(pause, probability);
                 self.drain_ear();
             }
-            Message::Clip { say, prompt, first, last } => self.on_clip(now, say, prompt, first, last),
-        }
-    }
-
-    /// Plays a text: what is rendered goes out at once, the rest is synthesised meanwhile.
-    fn play(&mut self, say: u32, text: &str) {
-        let Some(voice) = &self.voice else { return };
-        let store = Arc::clone(&self.shared.speech.prompts);
-        let requests: Vec<_> = sentences(text).iter().map(|piece| voice.request(piece)).collect();
-        let ready: Vec<Arc<Prompt>> = requests
-            .iter()
-            .take_while(|request| store.contains(&store.key(request)))
-            .map_while(|request| store.get_or_render(request).ok())
-            .collect();
-        let rest = requests[ready.len()..].to_vec();
-        let per_char = if voice.locale() == Locale::ZhCn { 1_700 } else { 520 };
-        let guess: usize = rest.iter().map(|request| request.text.chars().count() * per_char).sum();
-        self.playing = Some(Playing { say, length: samples(&ready) + guess });
-        let count = ready.len();
-        for (at, prompt) in ready.into_iter().enumerate() {
-            self.on_clip(Instant::now(), say, Some(prompt), at == 0, at + 1 == requests.len());
-        }
-        if requests.is_empty() {
-            return self.core.handle_media(Instant::now(), Media::Failed { say });
-        }
-        if rest.is_empty() {
-            return;
-        }
-        let own = self.own.clone();
-        tokio::task::spawn_blocking(move || {
-            let of = rest.len();
-            for (at, request) in rest.iter().enumerate() {
-                let prompt =
-                    store.get_or_render(request).inspect_err(|error| warn!(%error, "Not synthesised")).ok();
-                let failed = prompt.is_none();
-                let clip = Message::Clip { say, prompt, first: count + at == 0, last: at + 1 == of };
-                if own.send(clip).is_err() || failed {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn on_clip(&mut self, now: Instant, say: u32, prompt: Option<Arc<Prompt>>, first: bool, last: bool) {
-        if self.playing.as_ref().is_none_or(|playing| playing.say != say) {
-            return;
-        }
-        match prompt {
-            Some(prompt) => {
-                let clip = Arc::clone(&prompt.samples);
-                self.order(if first {
-                    Command::Play { say, clip, last }
-                } else {
-                    Command::Append { say, clip, last }
-                });
-            }
-            None => self.core.handle_media(now, Media::Failed { say }),
-        }
-    }
-
-    /// Begins to synthesise what will probably be said next.
-    fn warm(&self, text: &str) {
-        let Some(voice) = &self.voice else { return };
-        let store = Arc::clone(&self.shared.speech.prompts);
-        let missing: Vec<_> = sentences(text)
-            .iter()
-            .map(|piece| voice.request(piece))
-            .filter(|request| !store.contains(&store.key(request)))
-            .collect();
-        if !missing.is_empty() {
-            tokio::task::spawn_blocking(move || {
-                for request in missing {
-                    if let Err(error) = store.get_or_render(&request) {
-                        debug!(%error, "Not synthesised ahead");
-                    }
-                }
-            });
+            Message::Clip { say, clip, first, last } => self.on_clip(now, say, clip, first, last),
         }
     }
 

@@ -9,7 +9,7 @@ use trunkline_dialogue::Script;
 use trunkline_dialogue::action::Variables;
 use trunkline_speech::bundle::{BundleName, Bundles, OpenError, Tuning, open_active};
 use trunkline_speech::recognise::{PoolConfig, Recognizer, RecognizerPool, Whisper, WhisperConfig};
-use trunkline_speech::synth::{Locale, Prompt, PromptStore, SpeechRequest, Style, open_synthesizer};
+use trunkline_speech::synth::{Locale, PromptStore, SpeechRequest, Style, open_synthesizer};
 use trunkline_speech::turn::EndOfTurn;
 use trunkline_speech::vad::SileroModel;
 
@@ -214,11 +214,6 @@ pub(crate) fn pieces_ahead(script: &Script, variables: &Variables, today: jiff::
         .flat_map(|text| sentences(text))
         .filter(|piece| seen.insert(piece.clone()))
         .collect()
-}
-
-/// Joins the lengths of pieces: samples at 8 kHz.
-pub(crate) fn samples(prompts: &[Arc<Prompt>]) -> usize {
-    prompts.iter().map(|prompt| prompt.samples.len()).sum()
 }
 
 #[cfg(test)]

@@ -265,10 +265,10 @@ impl Call {
                 };
                 self.on_started(at);
             }
-            Media::Finished { say } | Media::Failed { say } => {
+            Media::Finished { say } | Media::Failed { say, .. } => {
                 if self.playing.as_ref().is_some_and(|playing| playing.say == say) {
                     self.playing = None;
-                    self.note_heard(if matches!(news, Media::Finished { .. }) { 1.0 } else { 0.0 });
+                    self.note_heard(if let Media::Failed { heard, .. } = news { heard } else { 1.0 });
                     self.run_queue(now);
                 }
             }

@@ -10,7 +10,7 @@ use trunkline_dialogue::{Script, State};
 use trunkline_model::{CallId, Disposition};
 use trunkline_wire::{
     ActionV1, CallRecord, DialCommand, ScriptRef, TurnEvent, TurnKind, TurnReply, TurnRequest,
-    UnderstandingV1,
+    UnderstandingV1, VoiceV1,
 };
 
 use crate::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
@@ -177,7 +177,7 @@ impl World {
         self.call.handle_hearing(self.now, Hearing::Paused { pause, speech_end });
         self.settle();
         self.now += Duration::from_millis(150);
-        let transcript = Transcript { text: text.to_owned(), logprob: -0.2 };
+        let transcript = Transcript { text: text.to_owned(), logprob: -0.2, ..Transcript::default() };
         self.call.handle_transcript(self.now, pause, transcript);
         self.settle();
         self.now += Duration::from_millis(80);
@@ -213,7 +213,14 @@ fn answer(script: &Script, request: &TurnRequest, cloud: fn(&str) -> Option<&'st
         Vec::new()
     };
     let intent = cloud(text).map(str::to_owned);
-    let heard = Heard { text: text.clone(), intent: intent.clone(), score: 0.9, entities, sentiment: 0.0 };
+    let heard = Heard {
+        text: text.clone(),
+        intent: intent.clone(),
+        score: 0.9,
+        entities,
+        sentiment: 0.0,
+        arousal: None,
+    };
     let step = trunkline_dialogue::step(script, &state, &Event::Heard(heard), request.elapsed_s);
     TurnReply {
         next: trunkline_dialogue::next_prompts(script, &step.state),
@@ -261,19 +268,51 @@ fn the_record_says_where_the_time_of_a_turn_went() {
 }
 
 #[test]
+fn how_a_turn_was_spoken_goes_with_it_to_the_cloud_and_into_the_record() {
+    let mut world = World::answered();
+    world.hear_out();
+    let start = world.now;
+    world.call.handle_hearing(world.now, Hearing::SpeechStarted);
+    world.now += Duration::from_secs(1);
+    world.call.handle_hearing(world.now, Hearing::Paused { pause: 1, speech_end: world.now });
+    let voice = VoiceV1 { arousal: 0.6, pitch_st: 3.0, ..VoiceV1::default() };
+    let transcript = Transcript { text: "yes".into(), logprob: -0.1, voice: Some(voice) };
+    world.call.handle_transcript(world.now, 1, transcript);
+    let ended = Hearing::TurnEnded { pause: 1, speech_start: start, speech_end: world.now };
+    world.call.handle_hearing(world.now, ended);
+    world.settle();
+    let TurnEvent::Heard { voice: sent, .. } = world.asked.last().unwrap().event.clone() else {
+        panic!("nothing was heard")
+    };
+    assert_eq!(sent, Some(voice));
+    world.hear_out();
+    world.line(Line::PeerHungUp);
+    let record = world.record.unwrap();
+    assert_eq!(record.turns[1].customer.as_ref().unwrap().voice, Some(voice));
+}
+
+#[test]
 fn a_customer_who_goes_on_voids_what_was_guessed() {
     let mut world = World::answered();
     world.hear_out();
     let start = world.now;
     world.call.handle_hearing(world.now, Hearing::SpeechStarted);
     world.call.handle_hearing(world.now, Hearing::Paused { pause: 1, speech_end: world.now });
-    world.call.handle_transcript(world.now, 1, Transcript { text: "no".into(), logprob: 0.0 });
+    world.call.handle_transcript(
+        world.now,
+        1,
+        Transcript { text: "no".into(), logprob: 0.0, ..Transcript::default() },
+    );
     world.settle();
     world.call.handle_hearing(world.now, Hearing::Resumed { pause: 1 });
     world.settle();
     assert_eq!(world.played.len(), 1, "nothing is said on a guess");
     world.call.handle_hearing(world.now, Hearing::Paused { pause: 2, speech_end: world.now });
-    world.call.handle_transcript(world.now, 2, Transcript { text: "no wait yes".into(), logprob: 0.0 });
+    world.call.handle_transcript(
+        world.now,
+        2,
+        Transcript { text: "no wait yes".into(), logprob: 0.0, ..Transcript::default() },
+    );
     let ended = Hearing::TurnEnded { pause: 2, speech_start: start, speech_end: world.now };
     world.call.handle_hearing(world.now, ended);
     world.settle();

@@ -167,7 +167,7 @@ fn what_the_cloud_allowed_is_allowed_here_and_refused_when_the_world_has_changed
 #[test]
 fn a_pack_that_the_box_lacks_is_asked_for_by_its_hash_and_another_one_is_refused() {
     let mut world = World::new();
-    let text = Packs::shipped().unwrap().get("cn").unwrap().text().replace("version: 1", "version: 7");
+    let text = Packs::shipped().unwrap().get("cn").unwrap().text().replace("version: 2", "version: 7");
     let newer = Pack::from_yaml("cn", &text).unwrap().reference();
     assert_eq!(newer.version, 7);
     let mut command = command(1);

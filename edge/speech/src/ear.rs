@@ -25,6 +25,7 @@ pub use endpoint::{Endpoint, Verdict, silence_needed};
 
 use front::Front;
 
+use crate::prosody::{Prosody, Spoken};
 use crate::recognise::Utterance;
 use crate::vad::{DetectorConfig, SileroModel, SpeechDetector, SpeechEvent, TELEPHONE_RATE};
 
@@ -175,6 +176,9 @@ pub struct Ear {
     /// Moving average of this caller's pauses within turns, in ms; 0 until there was one.
     own_pause_ms: u32,
     eager: bool,
+    prosody: Option<Box<Prosody>>,
+    /// Up to where turns are part of the caller's usual way.
+    learnt: u64,
 }
 
 impl Ear {
@@ -195,6 +199,8 @@ impl Ear {
             pauses: 0,
             own_pause_ms: 0,
             eager: false,
+            prosody: None,
+            learnt: 0,
         }
     }
 
@@ -221,6 +227,23 @@ impl Ear {
         self.eager = eager;
     }
 
+    /// Listens to how the caller speaks from now on, as well as to when. Call it before the first sound: times
+    /// are counted from there. Off by default.
+    pub fn hear_tone_of_voice(&mut self) {
+        self.prosody = Some(Box::default());
+    }
+
+    /// Says how the turn that runs, or the last one, was spoken; `None` when that is not listened to
+    /// ([`Self::hear_tone_of_voice`]), or there is too little voice in it.
+    pub fn tone_of_voice(&mut self) -> Option<Spoken> {
+        let (turn, end) = match &self.state {
+            State::Speaking(turn) => (*turn, self.position()),
+            State::Paused { turn, .. } => (*turn, turn.end),
+            State::Idle => self.last_turn.map(|turn| (turn, turn.end))?,
+        };
+        self.prosody.as_mut()?.measure(turn.start / PER_MS, end / PER_MS)
+    }
+
     /// Takes the next sound of the caller, 8 kHz; 20 ms at a time is best, any length works.
     pub fn push(&mut self, pcm: &[i16]) {
         // Frame by frame, so that a long piece gives the same events as many short ones.
@@ -228,6 +251,9 @@ impl Ear {
             self.piece.clear();
             self.front.clean(piece, &mut self.piece);
             self.sound.extend(&self.piece);
+            if let Some(prosody) = &mut self.prosody {
+                prosody.push(&self.piece);
+            }
             let mut changes = [None; 2];
             let mut count = 0;
             self.detector.push(&self.piece, |event| {
@@ -344,6 +370,7 @@ impl Ear {
     fn on_change(&mut self, change: SpeechEvent) {
         match (change, self.state) {
             (SpeechEvent::Started { at }, State::Idle) => {
+                self.learn_the_last_turn();
                 let turn = Turn { start: at, end: at, voiced_before: self.voiced_when_started(), voiced: 0 };
                 self.state = State::Speaking(turn);
                 self.tell(EarEvent::SpeechStarted { at_ms: at / PER_MS, decided_ms: self.position_ms() });
@@ -463,6 +490,16 @@ impl Ear {
             change(verdict);
             // The silence may have been long enough for this already.
             self.on_time();
+        }
+    }
+
+    /// A turn that was used is the caller's usual way from the next one on.
+    fn learn_the_last_turn(&mut self) {
+        if let (Some(prosody), Some(turn)) = (&mut self.prosody, self.last_turn)
+            && turn.start >= self.learnt
+        {
+            self.learnt = turn.end;
+            prosody.learn(turn.start / PER_MS, turn.end / PER_MS);
         }
     }
 

@@ -41,7 +41,67 @@ pub struct Heard {
     pub entities: Vec<Entity>,
     /// The mood of the words, from -1, furious, over 0, even or unknown, to 1, delighted.
     pub sentiment: f32,
+    /// Excitement of the voice against the customer's own before, -1 to 1; `None` where it is not listened to, or
+    /// not known yet.
+    pub arousal: Option<f32>,
 }
+
+impl Heard {
+    /// Joins the mood of the words with the excitement of the voice.
+    pub fn temper(&self) -> Temper {
+        Temper::of(self.sentiment, self.arousal)
+    }
+}
+
+/// What words and voice come to together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Temper {
+    /// Nothing unusual.
+    #[default]
+    Calm,
+    /// The voice is more excited than this customer's usually is, and the words do not say why; or both are a
+    /// little out of humour.
+    Tense,
+    /// Angry words, however spoken; or unfriendly ones in an excited voice.
+    Angry,
+}
+
+impl Temper {
+    /// Joins the mood of the words ([`Heard::sentiment`]) with the excitement of the voice ([`Heard::arousal`]).
+    ///
+    /// A voice alone is never angry: whoever is delighted, in a hurry or on a noisy street is loud as well.
+    pub fn of(sentiment: f32, arousal: Option<f32>) -> Self {
+        let arousal = arousal.unwrap_or(0.0);
+        let excited = arousal >= EXCITED;
+        if sentiment <= ANGRY_WORDS || (sentiment <= UNFRIENDLY_WORDS && excited) {
+            Self::Angry
+        } else if (sentiment < FRIENDLY_WORDS && excited)
+            || (sentiment <= UNFRIENDLY_WORDS && arousal >= EXCITED / 2.0)
+        {
+            Self::Tense
+        } else {
+            Self::Calm
+        }
+    }
+
+    /// Returns the name used in records: `calm`, `tense` or `angry`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Tense => "tense",
+            Self::Angry => "angry",
+        }
+    }
+}
+
+/// Words that are angry however they are spoken.
+const ANGRY_WORDS: f32 = -0.5;
+/// Words that are angry in an excited voice.
+const UNFRIENDLY_WORDS: f32 = -0.2;
+/// Words that make an excited voice a glad one.
+const FRIENDLY_WORDS: f32 = 0.3;
+/// Arousal that calm speakers do not come to: `trunkctl speech bench prosody`.
+const EXCITED: f32 = 0.5;
 
 /// A value found in what the customer said.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +161,8 @@ pub struct Generate {
     pub budget: Duration,
     /// The most characters that may be spoken.
     pub max_chars: usize,
+    /// What is spoken in front of its words; may be empty.
+    pub lead_in: String,
 }
 
 /// Whether the customer may break into a prompt.

@@ -89,6 +89,10 @@ codes! {
     NoQuestion = "no-question",
     /// `fill` without `filled`, or the other way round.
     FillWithoutFilled = "fill-without-filled",
+    /// A lead-in to generated words that is too long, or that no voice can stop after.
+    LeadIn = "lead-in",
+    /// Something that the policy pack does not permit.
+    ForbiddenByPack = "forbidden-by-pack",
     /// Protected words that are not in the prompt.
     ProtectedWords = "protected-words",
     /// A call that could end without an outcome.

@@ -43,6 +43,10 @@ pub struct Document {
     pub disclose: Vec<Disclosure>,
     /// The robot's voice.
     pub voice: Voice,
+    /// Whether the robot listens to how the customer speaks (pitch, loudness, pace), for `upset` and the record.
+    /// It does so only where the policy pack permits it and a written consent is on record; the opening must tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tone_of_voice: Option<At<bool>>,
     /// What is known about the customer before the call.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, At<Var>>,
@@ -367,6 +371,10 @@ pub struct GenerateSpec {
     pub prompt: At<String>,
     /// What is said when there is no model, or it is late, or its words are refused.
     pub fallback: At<String>,
+    /// A word or two that are spoken in front of generated words, rendered before the call, so that there is sound
+    /// while the rest is made: `好的，` or `Sure.`. They end in a mark, and hold no variables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead_in: Option<At<String>>,
     /// How long to wait for it; 800 ms when no one says, at most 3 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Pause>,

@@ -77,6 +77,7 @@ pub(crate) struct Generated {
     pub(crate) prompt: Template,
     pub(crate) budget: Duration,
     pub(crate) max_chars: usize,
+    pub(crate) lead_in: String,
 }
 
 /// What an arm of an experiment says and does at a node.

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use trunkline_model::Outcome;
 
-use crate::action::{Action, BargeIn, Endpoint, Event, Generate, Heard, Listen, Say, Step, Variables};
+use crate::action::{
+    Action, BargeIn, Endpoint, Event, Generate, Heard, Listen, Say, Step, Temper, Variables,
+};
 use crate::entities;
 use crate::experiment::assign;
 use crate::expr::{Counter, Expr, Facts};
@@ -33,8 +35,6 @@ const WAIT: Duration = Duration::from_secs(20);
 const STRONG: f32 = 0.5;
 /// The same where the value is two thirds of the words or more.
 const STRONG_AGAINST_A_BARE_VALUE: f32 = 0.85;
-/// The mood of words from which a turn counts as `upset`, on the scale of [`Heard::sentiment`].
-const ANGRY: f32 = -0.5;
 /// The code of a call that no rule has an outcome for; a script that lints has a last rule.
 const NO_OUTCOME: &str = "no_result";
 
@@ -299,7 +299,8 @@ impl<'g> Run<'g> {
 
     fn heard(&mut self, heard: &Heard) {
         self.count_turn();
-        self.state.upset = if heard.sentiment <= ANGRY { self.state.upset.saturating_add(1) } else { 0 };
+        self.state.upset =
+            if heard.temper() == Temper::Angry { self.state.upset.saturating_add(1) } else { 0 };
         if let Some(intent) = &heard.intent {
             self.remember(intent);
         }
@@ -588,6 +589,7 @@ impl<'g> Run<'g> {
                 prompt: generate.prompt.fill(&self.state.vars, &self.state.slots),
                 budget: generate.budget,
                 max_chars: generate.max_chars,
+                lead_in: generate.lead_in.clone(),
             });
             self.say_text(text, barge_in, generate);
         }

@@ -35,7 +35,9 @@ pub mod testing;
 mod vars;
 mod wording;
 
-pub use action::{Action, BargeIn, Endpoint, Entity, Event, Generate, Heard, Listen, Say, Step, Variables};
+pub use action::{
+    Action, BargeIn, Endpoint, Entity, Event, Generate, Heard, Listen, Say, Step, Temper, Variables,
+};
 pub use code::Code;
 pub use diff::{Change, Field, What, diff};
 pub use document::{Document, Voice};
@@ -43,7 +45,7 @@ pub use experiment::assign;
 pub use graph::UNIVERSAL;
 pub use import::{ImportError, Imported, import};
 pub use interp::{expects, outcome_now, start, start_with_arms, step};
-pub use lint::{Finding, Severity, lint};
+pub use lint::{Finding, PackSays, Severity, lint, lint_under};
 pub use prompts::{goodbye, likely_prompts, next_prompts, prompts};
 pub use render::{Spoken, render, spoken};
 pub use scalar::{At, Pause, Pos};

@@ -115,6 +115,31 @@ pub fn lint(text: &str) -> Result<Vec<Finding>, LoadError> {
     Ok(findings)
 }
 
+/// What a policy pack says about scripts. The packs themselves are `shared/policy`'s.
+#[derive(Clone, Copy, Debug)]
+pub struct PackSays<'a> {
+    /// The pack's name.
+    pub id: &'a str,
+    /// The customer's tone of voice may be listened to, with a written consent.
+    pub emotion: bool,
+}
+
+/// As [`lint`], for a script that is used under a policy pack.
+///
+/// # Errors
+///
+/// As [`lint`].
+pub fn lint_under(text: &str, pack: PackSays<'_>) -> Result<Vec<Finding>, LoadError> {
+    let mut findings = lint(text)?;
+    if let Some(wanted) = read(text)?.tone_of_voice.filter(|wanted| **wanted && !pack.emotion) {
+        let message = format!("the pack `{}` does not permit listening to the tone of voice", pack.id);
+        let remedy = "drop `tone_of_voice`; calls under this pack are made without it";
+        findings.push(Finding::error(Code::ForbiddenByPack, wanted.pos(), message, remedy));
+        findings.sort_by_key(|f| (f.line, f.column, f.severity));
+    }
+    Ok(findings)
+}
+
 /// Checks a script that compiled.
 pub(crate) fn check(document: &Document, graph: &Graph) -> Vec<Finding> {
     let mut linter = Linter { document, graph, findings: Vec::new() };

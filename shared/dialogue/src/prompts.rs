@@ -32,6 +32,7 @@ pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
         let own = arm_of(node, &arms).and_then(|arm| arm.again.as_ref());
         node.ladder_texts().chain(own.or(node.again.as_ref()))
     });
+    let lead_ins = nodes.iter().filter_map(|node| Some(node.generate.as_ref()?.lead_in.clone()));
     let mut seen = BTreeSet::new();
     on_the_way
         .chain(from_anywhere)
@@ -39,6 +40,7 @@ pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
         .chain([&graph.silence, &graph.goodbye, &graph.lost])
         .filter(|template| template.slots().next().is_none())
         .map(|template| template.fill(&vars, &BTreeMap::new()))
+        .chain(lead_ins)
         .filter(|text| !text.trim().is_empty() && seen.insert(text.clone()))
         .collect()
 }

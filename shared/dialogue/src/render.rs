@@ -121,6 +121,9 @@ pub fn render(script: &Script) -> String {
                 generate.budget.as_millis(),
                 generate.prompt.source()
             );
+            if !generate.lead_in.is_empty() {
+                let _ = writeln!(out, "- *in front of what is generated:* {}", generate.lead_in);
+            }
         }
         if let Some(source) = source {
             ways(source, document, &mut out);

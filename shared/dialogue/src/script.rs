@@ -167,6 +167,11 @@ impl Script {
         &self.document.voice
     }
 
+    /// Says whether the script wants to know how the customer speaks.
+    pub fn hears_tone_of_voice(&self) -> bool {
+        self.document.tone_of_voice.as_ref().is_some_and(|wanted| **wanted)
+    }
+
     /// Lists the script's own intents with their examples, for training.
     pub fn intents(&self) -> Vec<(String, Vec<String>)> {
         let owned = |examples: &[crate::At<String>]| examples.iter().map(|e| e.to_string()).collect();

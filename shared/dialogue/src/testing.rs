@@ -127,7 +127,7 @@ fn event(
         let intent = given.map(str::to_owned);
         let score = turn.score.unwrap_or(1.0);
         let sentiment = turn.mood.unwrap_or_default();
-        return Ok(Event::Heard(Heard { text, intent, score, entities, sentiment }));
+        return Ok(Event::Heard(Heard { text, intent, score, entities, sentiment, arousal: turn.arousal }));
     };
     let heard = understand(&text, &expects(script, state));
     // A score says "suppose that it was misheard like this"; here it is heard as it is heard.
@@ -141,7 +141,7 @@ fn event(
             return Err(format!("no {kind} was found in `{text}`"));
         }
     }
-    Ok(Event::Heard(heard))
+    Ok(Event::Heard(Heard { arousal: turn.arousal, ..heard }))
 }
 
 impl Watch {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use trunkline_dialogue::{Code, Finding, Script, lint};
+use trunkline_dialogue::{Code, Finding, PackSays, Script, lint, lint_under};
 
 const GOOD: &str = include_str!("data/rich-en.yaml");
 
@@ -23,6 +23,7 @@ fn mistakes() -> Vec<(Code, &'static str, String, bool)> {
         (BadName, "id: rich-en", "id: Rich En", true),
         (Duplicate, "id: rate", "id: pay", true),
         (OutOfRange, "budget: 500ms", "budget: 9s", true),
+        (LeadIn, "lead_in: Sure.", "lead_in: Sure", true),
         (WrongType, "default: blue", "default: green", true),
         (EnumValues, "colour: {type: enum, values: [red, blue]}", "colour: {type: enum}", true),
         (Contradiction, "min: 1, max: 5", "min: 9, max: 5", true),
@@ -139,6 +140,9 @@ fn each_kind_of_mistake_is_found_with_its_place_and_a_remedy() {
         assert_eq!(Script::load_bytes(&bytes).unwrap_err().findings()[0].code, code);
         made.insert(code);
     }
+    let listening = GOOD.replacen("\nvoice:", "\ntone_of_voice: true\nvoice:", 1);
+    let refused = lint_under(&listening, PackSays { id: "eu", emotion: false }).unwrap();
+    made.extend(refused.iter().map(|found| found.code).filter(|code| *code == Code::ForbiddenByPack));
     let missed: Vec<&Code> = Code::ALL.iter().filter(|code| !made.contains(code)).collect();
     assert!(missed.is_empty(), "no script shows {missed:?}");
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use trunkline_dialogue::action::Generate;
 use trunkline_dialogue::{
-    Action, Entity, Event, Heard, Script, State, Step, Variables, assign, likely_prompts, prompts, start,
-    start_with_arms, step,
+    Action, Entity, Event, Heard, Script, State, Step, Temper, Variables, assign, likely_prompts, prompts,
+    start, start_with_arms, step,
 };
 
 const RICH: &str = include_str!("data/rich-en.yaml");
@@ -35,7 +35,7 @@ fn hear(text: &str, intent: &str, entities: &[(&str, &str)]) -> Event {
         })
         .collect();
     let intent = Some(intent.to_owned()).filter(|i| !i.is_empty());
-    Event::Heard(Heard { text: text.to_owned(), intent, score: 0.9, entities, sentiment: 0.0 })
+    Event::Heard(Heard { text: text.to_owned(), intent, score: 0.9, entities, sentiment: 0.0, arousal: None })
 }
 
 fn walk(script: &Script, mut state: State, events: &[Event]) -> Vec<Step<State>> {
@@ -160,13 +160,15 @@ fn generated_words_come_with_fixed_ones_and_with_what_to_ask_for() {
     let Action::Say(say) = &last.actions[0] else { panic!("{last:?}") };
     assert_eq!(say.text, "Thank you very much.");
     let prompt = "Thank Ada, who gave 5 of 5.".to_owned();
-    let wanted = Generate { prompt, budget: Duration::from_millis(500), max_chars: 120 };
+    let wanted =
+        Generate { prompt, budget: Duration::from_millis(500), max_chars: 120, lead_in: "Sure.".into() };
     assert_eq!(say.generate, Some(wanted));
     let mut state = last.state;
     state.replace_said("Thank you very much.", "Five of five, how kind!");
     let json = serde_json::to_string(&state).unwrap();
     assert!(json.contains("how kind!") && !json.contains("very much"), "{json}");
     assert!(prompts(&script, &vars(&[])).contains(&"Thank you very much.".to_owned()));
+    assert!(prompts(&script, &vars(&[])).contains(&"Sure.".to_owned()), "it is rendered ahead");
 }
 
 #[test]
@@ -243,4 +245,30 @@ fn angry_words_count_in_a_row_only() {
     };
     assert!(walked(&[-0.7, -0.8]));
     assert!(!walked(&[-0.7, 0.0]) && !walked(&[-0.7]) && !walked(&[-0.3, -0.3]));
+}
+
+#[test]
+fn an_excited_voice_makes_unfriendly_words_angry_and_is_never_angry_by_itself() {
+    for (sentiment, arousal, temper) in [
+        (0.0, None, Temper::Calm),
+        (-0.6, None, Temper::Angry),
+        (-0.6, Some(-0.5), Temper::Angry),
+        (-0.3, None, Temper::Calm),
+        (-0.3, Some(0.2), Temper::Calm),
+        (-0.3, Some(0.3), Temper::Tense),
+        (-0.3, Some(0.6), Temper::Angry),
+        (0.0, Some(0.9), Temper::Tense),
+        (0.5, Some(0.9), Temper::Calm),
+    ] {
+        assert_eq!(Temper::of(sentiment, arousal), temper, "{sentiment} {arousal:?}");
+    }
+    let text = RICH.replacen("handoff:\n", "handoff:\n  when: upset >= 2\n", 1);
+    let script = Script::load(&text).unwrap();
+    let walked = |arousal: Option<f32>| {
+        let said =
+            || Event::Heard(Heard { text: "well".into(), sentiment: -0.3, arousal, ..Heard::default() });
+        let events = [Event::Answered, said(), said()];
+        walk(&script, start(&script, &vars(&[])).unwrap(), &events).last().unwrap().state.is_transferring()
+    };
+    assert!(walked(Some(0.7)) && !walked(Some(0.1)) && !walked(None));
 }

@@ -158,6 +158,7 @@ fn event(script: &Script, (kind, which, score): (u8, usize, f32)) -> Event {
             score,
             entities,
             sentiment: 0.0,
+            arousal: None,
         })
     };
     let entity = |kind: &str, value: &str| Entity {

@@ -117,7 +117,7 @@ fn heard(text: &str, intent: &str, entities: &[(&str, &str)]) -> Event {
         })
         .collect();
     let intent = Some(intent.to_owned()).filter(|i| !i.is_empty());
-    Event::Heard(Heard { text: text.to_owned(), intent, score: 0.9, entities, sentiment: 0.0 })
+    Event::Heard(Heard { text: text.to_owned(), intent, score: 0.9, entities, sentiment: 0.0, arousal: None })
 }
 
 fn said(step: &Step<State>) -> Vec<&str> {
@@ -260,6 +260,7 @@ fn weighed(text: &str, intent: &str, score: f32, words: &str, date: &str) -> Eve
         score,
         entities: vec![entity],
         sentiment: 0.0,
+        arousal: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What is wrong with a script is found, placed and explained; nothing panics the reader.
 
 use proptest::prelude::*;
-use trunkline_dialogue::{LoadError, MAX_BYTES, Script, lint, schema};
+use trunkline_dialogue::{LoadError, MAX_BYTES, PackSays, Script, lint, lint_under, schema};
 
 const GOOD: &str = r#"schema: trunkline/script/1
 id: tiny
@@ -197,5 +197,33 @@ proptest! {
     #[test]
     fn no_guard_panics_the_reader(guard in "[ a-z._()\"'<>=!0-9]{0,60}") {
         let _ = lint(&GOOD.replace("slot.day > \"2026-01-01\"", &guard.replace('"', "\\\"")));
+    }
+}
+
+#[test]
+fn a_script_that_listens_to_the_tone_of_voice_must_tell_it_and_be_permitted_to() {
+    let wants = ("voice: {name: af_heart}", "voice: {name: af_heart}\ntone_of_voice: true");
+    let found = changed(wants.0, wants.1);
+    assert!(found.len() == 1 && found[0].contains("warning[disclosure-missing]"), "{found:?}");
+    let told =
+        GOOD.replacen(wants.0, wants.1, 1).replace("is recorded.", "is recorded, your tone of voice too.");
+    let told = told.replace("off_until: this call is recorded", "off_until: tone of voice too");
+    assert_eq!(lint(&told).unwrap(), []);
+    assert_eq!(lint_under(&told, PackSays { id: "us", emotion: true }).unwrap(), []);
+    let refused = lint_under(&told, PackSays { id: "eu", emotion: false }).unwrap();
+    assert!(refused.len() == 1 && refused[0].is_error() && refused[0].line > 0, "{refused:?}");
+    assert_eq!(lint_under(GOOD, PackSays { id: "eu", emotion: false }).unwrap(), []);
+}
+
+#[test]
+fn a_lead_in_is_a_few_words_that_end_in_a_mark() {
+    let with = |lead_in: &str| {
+        let generate =
+            format!("generate: {{prompt: Say goodbye., fallback: Goodbye., lead_in: \"{lead_in}\"}}");
+        changed("say: \"Goodbye.\", end: done", &format!("{generate}, end: done"))
+    };
+    assert_eq!(with("All right."), Vec::<String>::new());
+    for wrong in ["All right", "", "...", "All right, {org}.", "All right, I will see what I can do."] {
+        assert!(with(wrong).iter().any(|f| f.contains("error[lead-in]")), "{wrong}: {:?}", with(wrong));
     }
 }

@@ -177,6 +177,14 @@ impl Contact {
     }
 }
 
+impl Contact {
+    /// Says whether there is a written consent that nobody has withdrawn, or announced to.
+    pub fn consented_in_writing(&self) -> bool {
+        let consent = self.consent.as_ref();
+        consent.is_some_and(|consent| consent.basis == Basis::Written && consent.revoked.is_none())
+    }
+}
+
 impl fmt::Debug for Contact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Contact")
@@ -333,6 +341,8 @@ pub struct ScriptFacts {
     pub human: bool,
     /// It makes sure who is speaking before a debt is named.
     pub right_party: bool,
+    /// It wants to listen to the callee's tone of voice.
+    pub tone_of_voice: bool,
     /// Everything that it can say.
     pub texts: Vec<String>,
 }
@@ -347,6 +357,7 @@ impl Default for ScriptFacts {
             opt_out_key: false,
             human: false,
             right_party: false,
+            tone_of_voice: false,
             texts: Vec::new(),
         }
     }

@@ -76,9 +76,18 @@ impl Dossier {
         }
     }
 
-    /// Fills in what the script says. The script's own purpose counts.
+    /// Plans to listen to the tone of voice, for scripts that want to, where every pack permits it and the
+    /// consent is written.
+    pub fn permit_emotion(&mut self, callee: &Callee, packs: &[&Pack]) {
+        let written = self.contact(callee).consented_in_writing();
+        self.plan.emotion = written && !packs.is_empty() && packs.iter().all(|pack| pack.call.emotion.value);
+    }
+
+    /// Fills in what the script says. The script's own purpose counts, and a tone of voice that it does not want
+    /// to know is not listened to.
     pub fn with_script(&mut self, script: &ScriptFacts) {
         self.plan.purpose = script.purpose;
+        self.plan.emotion &= script.tone_of_voice;
         self.plan.script = script.clone();
     }
 
@@ -149,6 +158,7 @@ impl ScriptFacts {
             // Every script has a hand-over with what happens when nobody is there.
             human: true,
             right_party: found.answered.contains("wrong_party"),
+            tone_of_voice: value["tone_of_voice"].as_bool().unwrap_or(false),
             texts: found.texts,
         }
     }

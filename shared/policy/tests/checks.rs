@@ -610,7 +610,29 @@ fn e1_to_e10_the_script_and_the_plan_promise_what_the_call_must_keep() {
         e9_voicemail,
         &[("all of it", |w| w.plan.voicemail = VoicemailAction::FullText, block(Reason::VoicemailPlan))],
     );
-    table(&good, e10_emotion, &[("on", |w| w.plan.emotion = true, block(Reason::EmotionProcessing))]);
+    table(
+        &good,
+        e10_emotion,
+        &[
+            ("on", |w| w.plan.emotion = true, Verdict::Allow),
+            (
+                "on, without a written consent",
+                |w| {
+                    w.plan.emotion = true;
+                    w.contact.consent.as_mut().unwrap().basis = Basis::Express;
+                },
+                block(Reason::EmotionProcessing),
+            ),
+            (
+                "on, where the pack forbids it",
+                |w| {
+                    w.plan.emotion = true;
+                    w.pack = World::of("eu", "+33142685300", MONDAY_CN).pack;
+                },
+                block(Reason::EmotionProcessing),
+            ),
+        ],
+    );
 }
 
 #[test]

@@ -25,6 +25,41 @@ fn the_packs_that_are_shipped_can_be_read_are_signed_and_name_their_sources() {
 }
 
 #[test]
+fn a_tone_of_voice_is_listened_to_where_pack_script_and_a_written_consent_agree() {
+    let packs = Packs::shipped().unwrap();
+    let planned = |pack: &str, basis: Option<&str>, script: &str| {
+        let world = World::cn();
+        let mut dossier = Dossier {
+            country: None,
+            region: None,
+            zone: None,
+            consent: basis.map(|basis| serde_json::from_str(basis).unwrap()),
+            opt_outs: Vec::new(),
+            suppressions: Vec::new(),
+            wrong_party_at: None,
+            reverified_at: None,
+            vulnerable: false,
+            debt: None,
+            history: Vec::new(),
+            line: None,
+            plan: world.plan.clone(),
+            operations: world.operations.clone(),
+        };
+        dossier.permit_emotion(&world.contact.callee, &[packs.get(pack).unwrap()]);
+        dossier.with_script(&ScriptFacts::read(script));
+        dossier.plan.emotion
+    };
+    let (written, wants) = (Some(r#"{"basis": "written"}"#), r#"{"tone_of_voice": true}"#);
+    let on: Vec<&str> =
+        packs.all().map(|pack| pack.id.as_str()).filter(|id| planned(id, written, wants)).collect();
+    assert_eq!(on, ["cn", "unrestricted-lab", "us"]);
+    assert!(!planned("cn", Some(r#"{"basis": "express"}"#), wants) && !planned("cn", None, wants));
+    let withdrawn = r#"{"basis": "written", "revoked": "2026-01-01T00:00:00Z"}"#;
+    assert!(!planned("cn", Some(withdrawn), wants));
+    assert!(!planned("cn", written, "{}") && !planned("cn", written, r#"{"tone_of_voice": "yes"}"#));
+}
+
+#[test]
 fn the_schema_beside_the_packs_is_the_one_of_this_build() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/pack.schema.json");
     let written = format!("{:#}\n", schema());

@@ -31,7 +31,7 @@ pub use record::{
 pub use suppress::{SuppressCommand, SuppressReply, Suppression};
 pub use turn::{
     ActionV1, BargeInV1, EndpointV1, EntityV1, GenerateV1, TurnEvent, TurnKind, TurnReply, TurnRequest,
-    UnderstandingV1,
+    UnderstandingV1, VoiceV1,
 };
 
 /// The largest message that either side accepts, in bytes; both MQTT clients are set to it.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trunkline_model::{CallId, Disposition, Outcome};
 
-use crate::{ScriptRef, UnderstandingV1};
+use crate::{ScriptRef, UnderstandingV1, VoiceV1};
 
 /// `call.ended`: the whole call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,6 +209,9 @@ pub struct CustomerTurn {
     /// It was answered too early, and the answer taken back when the customer went on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub went_on: bool,
+    /// How it was spoken; absent where that is not listened to, or nothing could be said yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voice: Option<VoiceV1>,
 }
 
 /// Why the dialogue went where it went.
@@ -234,7 +237,7 @@ pub struct RobotTurn {
     pub text: String,
     /// Seconds since the answer of the first packet.
     pub start_s: f32,
-    /// How much of it was played, 0 to 1.
+    /// How much of its words was played, 0 to 1.
     pub heard: f32,
 }
 
@@ -266,5 +269,13 @@ mod tests {
         assert_eq!(read.call, CallId::from_u128(42));
         assert_eq!(read.disposition, Disposition::CustomerHungUp);
         assert_eq!(read.turns[0].robot[0].text, "您好");
+    }
+
+    #[test]
+    fn reads_a_turn_whose_tone_of_voice_was_listened_to() {
+        let read: TurnRecord =
+            serde_json::from_str(include_str!("golden/turn_record_voice.v1.json")).unwrap();
+        assert_eq!(read.customer.unwrap().voice.unwrap().loudness_db, 5.4);
+        assert_eq!(read.decision.understanding.temper, "angry");
     }
 }

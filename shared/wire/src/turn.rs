@@ -33,6 +33,9 @@ pub enum TurnEvent {
         /// The recogniser's mean log-probability per token.
         #[serde(default)]
         logprob: f32,
+        /// How they were spoken; absent where that is not listened to, or nothing can be said yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        voice: Option<VoiceV1>,
     },
     /// The customer was silent for the node's time.
     NoInput,
@@ -43,6 +46,25 @@ pub enum TurnEvent {
     },
     /// The customer hung up.
     HungUp,
+}
+
+/// How a turn was spoken, against the same customer's turns before in this call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VoiceV1 {
+    /// Excitement, from -1, far calmer than usual, over 0, as usual, to 1.
+    pub arousal: f32,
+    /// Higher by so many semitones.
+    #[serde(default)]
+    pub pitch_st: f32,
+    /// Louder by so many dB.
+    #[serde(default)]
+    pub loudness_db: f32,
+    /// Faster, as a factor.
+    #[serde(default)]
+    pub pace: f32,
+    /// More of it is pauses, as a share.
+    #[serde(default)]
+    pub pauses: f32,
 }
 
 /// `turn`: box to cloud.
@@ -89,6 +111,10 @@ pub struct UnderstandingV1 {
     /// The mood of the words, from -1, furious, over 0, even or unknown, to 1, delighted.
     #[serde(default)]
     pub sentiment: f32,
+    /// What words and voice come to together: `calm`, `tense` or `angry`; empty where the voice was not listened
+    /// to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub temper: String,
 }
 
 /// A value found in the text.
@@ -211,6 +237,9 @@ pub struct GenerateV1 {
     pub budget_ms: u32,
     /// The most characters that may be spoken.
     pub max_chars: usize,
+    /// What is spoken in front of its words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lead_in: String,
 }
 
 /// [`BargeIn`] on the wire.
@@ -254,6 +283,7 @@ impl From<&Action> for ActionV1 {
                     prompt: generate.prompt.clone(),
                     budget_ms: millis(generate.budget),
                     max_chars: generate.max_chars,
+                    lead_in: generate.lead_in.clone(),
                 }),
             },
             Action::Listen(listen) => Self::Listen {
@@ -292,6 +322,7 @@ impl ActionV1 {
                     prompt: generate.prompt,
                     budget: Duration::from_millis(u64::from(generate.budget_ms)),
                     max_chars: generate.max_chars,
+                    lead_in: generate.lead_in,
                 }),
             }),
             Self::Listen { no_input_ms, endpoint, expect, hot_words, values } => Action::Listen(Listen {
@@ -330,6 +361,17 @@ mod tests {
         assert_eq!(actions.len(), 2);
         assert!(matches!(&actions[0], Action::Say(say) if say.barge_in == BargeIn::OffUntil { chars: 12 }));
         assert_eq!(reply.understanding.intent.as_deref(), Some("yes"));
+    }
+
+    #[test]
+    fn reads_how_a_turn_was_spoken_and_a_turn_of_a_box_that_does_not_listen_to_it() {
+        let sent: TurnRequest = serde_json::from_str(include_str!("golden/turn_voice.v1.json")).unwrap();
+        let TurnEvent::Heard { text, voice: Some(voice), .. } = sent.event else { panic!("{sent:?}") };
+        assert_eq!((text.as_str(), voice.arousal, voice.pace), ("我已经说过了", 0.62, 1.3));
+        let older = r#"{"kind":"heard","text":"好","logprob":-0.2}"#;
+        let older: TurnEvent = serde_json::from_str(older).unwrap();
+        assert!(matches!(&older, TurnEvent::Heard { voice: None, .. }));
+        assert_eq!(serde_json::to_string(&older).unwrap(), r#"{"kind":"heard","text":"好","logprob":-0.2}"#);
     }
 
     #[test]

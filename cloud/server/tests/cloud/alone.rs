@@ -172,7 +172,7 @@ impl Holder {
         self.asked = start;
         self.call.handle_hearing(start, Hearing::SpeechStarted);
         self.call.handle_hearing(start, Hearing::Paused { pause, speech_end: start });
-        let transcript = Transcript { text: text.to_owned(), logprob: -0.2 };
+        let transcript = Transcript { text: text.to_owned(), logprob: -0.2, ..Transcript::default() };
         self.call.handle_transcript(Instant::now(), pause, transcript);
         self.settle().await;
         let ended = Hearing::TurnEnded { pause, speech_start: start, speech_end: start };

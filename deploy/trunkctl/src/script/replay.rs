@@ -144,6 +144,7 @@ fn event(turn: &TurnRecord) -> Event {
         score: understanding.score,
         entities,
         sentiment: understanding.sentiment,
+        arousal: customer.voice.map(|voice| voice.arousal),
     })
 }
 

@@ -476,7 +476,7 @@ impl<'a> World<'a> {
             RecognizeOptions { threads: 1, phrases, lexicon, ..RecognizeOptions::new(self.language) };
         let found = self.bench.recognizer.recognize(&audio, &options)?;
         self.text.clone_from(&found.raw);
-        let transcript = Transcript { text: found.text, logprob: found.avg_logprob };
+        let transcript = Transcript { text: found.text, logprob: found.avg_logprob, voice: None };
         self.due.push((self.now + found.took, News::Text { pause, transcript }));
         let begun = Instant::now();
         let probability = self.bench.end_of_turn.complete_probability(&audio.samples)?;

@@ -5,8 +5,10 @@ mod barge_in;
 mod bundle;
 mod carry;
 mod closed;
+mod first_sound;
 mod nothing;
 mod peer;
+mod prosody;
 mod replies;
 mod sound;
 mod turns;
@@ -128,8 +130,12 @@ enum Part {
     BargeIn,
     /// Turns that are cut off, against the time that one waits at their end.
     Turns,
+    /// How well the tone of voice is measured.
+    Prosody,
     /// What the voices cost and whether they are understood.
     Voices,
+    /// When the first sound comes of words that nobody rendered.
+    FirstSound,
     /// Reply latency of one call, stage by stage.
     Latency,
     /// How many conversations the machine carries.
@@ -137,14 +143,16 @@ enum Part {
 }
 
 /// In which order they run: what takes no notice of time first, so that it warms the machine up.
-const ORDER: [Part; 9] = [
+const ORDER: [Part; 11] = [
     Part::Words,
     Part::Peer,
     Part::Closed,
     Part::Nothing,
     Part::BargeIn,
     Part::Turns,
+    Part::Prosody,
     Part::Voices,
+    Part::FirstSound,
     Part::Latency,
     Part::Carry,
 ];
@@ -327,9 +335,14 @@ fn run_part(
             };
             return turns::run(&models.silero, &models.end_of_turn, clips, language, count, &mut tell);
         }
+        Part::Prosody => prosody::run(clips, &mut progress, &mut tell)?,
         Part::Voices => {
             let what = (&*options.only, options.count.unwrap_or(8));
             voices::run(whisper, of.dir, what, &mut progress, &mut tell)?
+        }
+        Part::FirstSound => {
+            let what = (&*options.only, options.count.unwrap_or(3));
+            first_sound::run(whisper, of.dir, what, &mut progress, &mut tell)?
         }
         Part::Latency => {
             return replies::latency(report, models, &replies::callers(clips, options)?, options);

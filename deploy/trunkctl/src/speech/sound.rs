@@ -29,6 +29,8 @@ pub(crate) struct Clip {
     pub(crate) language: String,
     /// `asr`, `digits`, `noise` and so on.
     pub(crate) kind: String,
+    /// Who speaks, where somebody wrote it down.
+    pub(crate) speaker: Option<String>,
     file: PathBuf,
 }
 
@@ -69,6 +71,7 @@ pub(crate) fn clips(dir: &Path) -> Result<Vec<Clip>> {
             .with_context(|| format!("{} has no column `{name}`", path.display()))
     };
     let (at, text, language, kind) = (column("path")?, column("text")?, column("lang")?, column("kind")?);
+    let speaker = head.iter().position(|found| *found == "speaker");
     Ok(lines
         .filter_map(|line| {
             let cells: Vec<&str> = line.split('\t').collect();
@@ -79,6 +82,7 @@ pub(crate) fn clips(dir: &Path) -> Result<Vec<Clip>> {
                 text: cell(text)?,
                 language: cell(language)?,
                 kind: cell(kind)?,
+                speaker: speaker.and_then(cell).filter(|name| !name.is_empty()),
             })
         })
         .collect())

@@ -7,8 +7,9 @@ use tracing::info;
 use trunkline_audio::tone::{HeardTone, ProgressDetector, ProgressTone};
 use trunkline_audio::{Answerer, AnswererDetector, AnswererRules, AnswererVerdict, FRAME};
 use trunkline_call::Line;
+use trunkline_dialogue::Script;
 use trunkline_model::Disposition;
-use trunkline_wire::{AnswererRecord, CallRecord, ToneRecord};
+use trunkline_wire::{AnswererRecord, CallRecord, ToneRecord, VoiceV1};
 
 use super::Driver;
 use crate::config::CountryName;
@@ -117,6 +118,28 @@ impl Driver {
         if let Some(verdict) = self.listener.answerer.handle_words(text) {
             self.judge(Instant::now(), &verdict);
         }
+    }
+
+    /// Listens to how the customer speaks, where the script wants it and the plan that the gate judges says so:
+    /// it does only where every pack permits it and the consent is written.
+    pub(super) fn listen_to_tone_of_voice(&mut self, script: &Script) {
+        let permitted = self.command.gate.as_ref().is_some_and(|order| order.dossier.plan.emotion);
+        if permitted && script.hears_tone_of_voice() {
+            info!("The tone of voice is listened to");
+            self.ear.hear_tone_of_voice();
+        }
+    }
+
+    /// How the turn that runs was spoken, where that is listened to and there is something to compare it with.
+    pub(super) fn tone_of_voice(&mut self) -> Option<VoiceV1> {
+        let against = self.ear.tone_of_voice()?.against?;
+        Some(VoiceV1 {
+            arousal: against.arousal,
+            pitch_st: against.pitch_st,
+            loudness_db: against.loudness_db,
+            pace: against.pace,
+            pauses: against.pauses,
+        })
     }
 
     fn judge(&mut self, now: Instant, verdict: &AnswererVerdict) {

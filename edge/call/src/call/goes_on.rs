@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use trunkline_dialogue::State;
 use trunkline_dialogue::action::{Endpoint, Listen};
-use trunkline_wire::TurnRecord;
+use trunkline_wire::{TurnRecord, VoiceV1};
 
 use super::{Call, Output, Transcript};
 use crate::hearing::{Ended, Utterance};
@@ -33,6 +33,7 @@ pub(super) struct Undo {
 pub(super) struct Said {
     pub(super) text: String,
     pub(super) logprob: f32,
+    pub(super) voice: Option<VoiceV1>,
     pub(super) start: Instant,
     pub(super) end: Instant,
 }
@@ -64,12 +65,14 @@ impl Call {
     pub(super) fn whole(&self, transcript: &Transcript) -> Transcript {
         let Some(before) = &self.before else { return transcript.clone() };
         if transcript.text.is_empty() {
-            return Transcript { text: before.text.clone(), logprob: before.logprob };
+            return Transcript { text: before.text.clone(), logprob: before.logprob, voice: before.voice };
         }
         let first = before.text.trim_end_matches(['。', '.', '，', ',', '…', ' ']);
         let chinese = self.script.as_ref().is_some_and(|script| script.locale().starts_with("zh"));
         let text = format!("{first}{}{}", if chinese { "，" } else { ", " }, transcript.text);
-        Transcript { text, logprob: before.logprob.min(transcript.logprob) }
+        // How the last words were spoken counts.
+        let voice = transcript.voice.or(before.voice);
+        Transcript { text, logprob: before.logprob.min(transcript.logprob), voice }
     }
 
     /// The customer went on with nothing after all: the first part is the turn.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_dialogue::action::Endpoint;
 use trunkline_model::Disposition;
-use trunkline_wire::{CallRecord, ProgressStage, TurnRecord, TurnRequest};
+use trunkline_wire::{CallRecord, ProgressStage, TurnRecord, TurnRequest, VoiceV1};
 
 use crate::expected::Numbers;
 
@@ -91,10 +91,12 @@ pub enum Media {
         /// How much of it was sent.
         heard: f32,
     },
-    /// A prompt could not be spoken at all.
+    /// A prompt could not be spoken, or not to its end.
     Failed {
         /// Which prompt.
         say: u32,
+        /// How much of it was sent, 0 to 1.
+        heard: f32,
     },
     /// Nothing was received for too long.
     Lost,
@@ -137,6 +139,8 @@ pub struct Transcript {
     pub text: String,
     /// Mean log-probability per token.
     pub logprob: f32,
+    /// How it was spoken, where that is listened to.
+    pub voice: Option<VoiceV1>,
 }
 
 /// What the shell shall do.
@@ -159,6 +163,8 @@ pub enum Output {
     Warm {
         /// The words.
         text: String,
+        /// It follows what the customer has just said; what does not has until the next turn.
+        soon: bool,
     },
     /// Hold the prompt at once; answered by [`Media::Held`].
     Pause,

@@ -71,7 +71,7 @@ impl Call {
         let matched = reply.understanding.intent.is_some();
         for action in &reply.actions {
             if let ActionV1::Say { text, .. } = action {
-                self.out.push_back(Output::Warm { text: self.words.speakable(text).text });
+                self.out.push_back(Output::Warm { text: self.words.speakable(text).text, soon: true });
             }
         }
         self.out.push_back(Output::Matched { pause: utterance.pause, matched });
@@ -214,7 +214,11 @@ impl Call {
             turn: self.turn.turn + 1,
             rev: utterance.asked?.rev,
             mode: if utterance.ended.is_some() { TurnKind::Final } else { TurnKind::Draft },
-            event: TurnEvent::Heard { text: transcript.text, logprob: transcript.logprob },
+            event: TurnEvent::Heard {
+                text: transcript.text,
+                logprob: transcript.logprob,
+                voice: transcript.voice,
+            },
             state: self.state.as_ref().and_then(|state| serde_json::to_value(state).ok()),
             elapsed_s: self.elapsed_s(now),
             budget_ms: u32::try_from(self.config.cloud_lost_after.as_millis()).unwrap_or(u32::MAX),
@@ -244,6 +248,7 @@ impl Call {
         let said = Said {
             text: transcript.text.clone(),
             logprob: transcript.logprob,
+            voice: transcript.voice,
             start: self.before.as_ref().map_or(ended.speech_start, |before| before.start),
             end: utterance.speech_end,
         };
@@ -260,6 +265,7 @@ impl Call {
                 logprob: transcript.logprob,
                 barged_in,
                 went_on,
+                voice: transcript.voice,
             }),
             decision: DecisionRecord {
                 node: reply.node,
@@ -281,7 +287,8 @@ impl Call {
         self.cloud_is_silent |= local;
         self.speech_end = Some(utterance.speech_end);
         self.state = Some(state);
-        let next = reply.next.iter().map(|text| Output::Warm { text: self.words.speakable(text).text });
+        let words = |text: &String| self.words.speakable(text).text;
+        let next = reply.next.iter().map(|text| Output::Warm { text: words(text), soon: false });
         self.out.extend(next);
         self.perform(now, reply.actions.into_iter().filter_map(ActionV1::into_action).collect());
         if self.playing.is_some() {

@@ -23,7 +23,7 @@ fn goes_on(world: &mut World, after: Duration, text: &str) {
     let (pause, speech_end) = (world.pauses, world.now);
     world.call.handle_hearing(world.now, Hearing::Paused { pause, speech_end });
     world.settle();
-    let transcript = Transcript { text: text.to_owned(), logprob: -0.4 };
+    let transcript = Transcript { text: text.to_owned(), logprob: -0.4, ..Transcript::default() };
     world.call.handle_transcript(world.now + Duration::from_millis(150), pause, transcript);
     world.settle();
     world.now += Duration::from_millis(350);
@@ -93,7 +93,7 @@ fn who_begins_to_go_on_and_says_nothing_more_is_answered_as_before() {
     world.pauses += 1;
     let first = world.pauses;
     world.call.handle_hearing(world.now, Hearing::Paused { pause: first, speech_end: world.now });
-    let transcript = Transcript { text: "friday".to_owned(), logprob: -0.4 };
+    let transcript = Transcript { text: "friday".to_owned(), logprob: -0.4, ..Transcript::default() };
     world.call.handle_transcript(world.now, first, transcript);
     world.settle();
     assert_eq!(last_text(&world), "no，friday");

@@ -323,3 +323,31 @@ proptest! {
         prop_assert_eq!(heard(true), heard(false));
     }
 }
+
+#[test]
+fn how_a_turn_was_spoken_is_known_where_it_is_asked_for_and_compared_with_the_turns_before() {
+    let mut ear = ear();
+    play(&mut ear, &[hush(1_000), voice(1_500), hush(1_500)].concat());
+    assert_eq!(ear.tone_of_voice(), None, "nobody asked for it");
+
+    let mut ear = self::ear();
+    ear.hear_tone_of_voice();
+    let turn = [hush(600), voice(1_500), hush(1_500)].concat();
+    play(&mut ear, &turn);
+    let first = ear.tone_of_voice().unwrap();
+    assert_eq!(first.against, None, "there is nothing to compare it with");
+    assert!((first.way.pitch - 12.0 * (140.0f32 / 55.0).log2()).abs() < 0.5, "{first:?}");
+    play(&mut ear, &turn);
+    play(&mut ear, &turn);
+    let same = ear.tone_of_voice().unwrap().against.unwrap();
+    assert!(same.arousal.abs() < 0.1, "{same:?}");
+    let louder: Vec<i16> = turn.iter().map(|s| s.saturating_mul(3)).collect();
+    play(&mut ear, &louder);
+    let louder = ear.tone_of_voice().unwrap().against.unwrap();
+    assert!(louder.arousal > same.arousal + 0.2 && louder.loudness_db > 5.0, "{louder:?}");
+    // A turn that was not used is not what is usual.
+    ear.reset_turn();
+    play(&mut ear, &turn);
+    let again = ear.tone_of_voice().unwrap().against.unwrap();
+    assert!(again.loudness_db.abs() < 1.0, "{again:?}");
+}

@@ -7,6 +7,7 @@
 mod espeak;
 mod kokoro;
 mod level;
+mod pieces;
 mod prompts;
 pub mod text;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use self::espeak::Espeak;
 pub use self::kokoro::{Kokoro, KokoroSettings};
 pub use self::level::{PROMPT_LEVEL_DBFS, TELEPHONE_RATE, TelephoneSpeech};
+pub use self::pieces::{Piece, pieces};
 pub use self::prompts::{Prompt, PromptError, PromptKey, PromptStore};
 use crate::ort_rt::OrtError;
 
@@ -157,6 +159,8 @@ pub struct SpeechRequest {
     pub style: Style,
     /// Factor on the speaking rate, 0.5 to 2.0; 1.0 is the voice's own.
     pub speed: f32,
+    /// It is one of several pieces that must be in one voice: no other engine steps in for it.
+    pub one_of_several: bool,
 }
 
 impl SpeechRequest {
@@ -168,6 +172,7 @@ impl SpeechRequest {
             voice: locale.default_voice().to_owned(),
             style: Style::Neutral,
             speed: 1.0,
+            one_of_several: false,
         }
     }
 
@@ -176,6 +181,11 @@ impl SpeechRequest {
     pub fn with_voice(mut self, voice: impl Into<String>) -> Self {
         self.voice = voice.into();
         self
+    }
+
+    /// How long a pause of so many milliseconds is in this style and at this speed, in milliseconds.
+    pub fn pause_ms(&self, pause_ms: u32) -> u32 {
+        (pause_ms as f32 * self.style.pauses() / self.rate()) as u32
     }
 
     /// The rate that style and speed come to, within what the voices can do.
@@ -299,7 +309,7 @@ impl Synthesizer for WithFallback {
         match first {
             Ok(()) => Ok(()),
             // Half of a sentence in one voice and the whole again in another is worse than silence.
-            Err(e) if delivered => Err(e),
+            Err(e) if delivered || req.one_of_several => Err(e),
             Err(e) => {
                 tracing::warn!(error = %e, "Voice failed, the fallback speaks");
                 self.second.stream(req, sink)

@@ -21,6 +21,8 @@ const LADDER_MAX: u8 = 2;
 /// How long words may be waited for where nobody says.
 const GENERATE_BUDGET: Duration = Duration::from_millis(800);
 const GENERATE_BUDGET_MAX: Duration = Duration::from_secs(3);
+/// The most characters of a lead-in.
+const MAX_LEAD_IN: usize = 24;
 /// How many characters may be generated where nobody says.
 const GENERATE_CHARS: u16 = 120;
 
@@ -97,8 +99,15 @@ impl Compiler<'_> {
         if !(10..=MAX_TEXT_CHARS).contains(&max_chars) {
             self.error(Code::OutOfRange, pos, "generate.max_chars is out of range", "use 10 to 600");
         }
+        let lead_in = spec.lead_in.as_ref().map(|words| words.trim().to_owned()).unwrap_or_default();
+        if let Some(words) = &spec.lead_in
+            && !is_lead_in(&lead_in)
+        {
+            let remedy = "write a word or two that end in a mark, such as 好的， or Sure.";
+            self.error(Code::LeadIn, words.pos().or(pos), "generate.lead_in is no lead-in", remedy);
+        }
         let (prompt, fallback) = (self.text(&spec.prompt, pos), self.text(&spec.fallback, pos));
-        (Generated { prompt, budget, max_chars }, fallback)
+        (Generated { prompt, budget, max_chars, lead_in }, fallback)
     }
 
     fn arms(&mut self, node: &At<document::Node>, kind: &NodeKind) -> Vec<Arm> {
@@ -356,4 +365,11 @@ impl Compiler<'_> {
         let reask = say.is_empty();
         Ladder { say, reask, max, then: self.target(&edge.then, pos) }
     }
+}
+
+/// A few words that a voice can stop after, without places for values.
+fn is_lead_in(words: &str) -> bool {
+    let ends = words.ends_with(['，', '。', '！', '？', ',', '.', '!', '?']);
+    let spoken = words.chars().any(char::is_alphanumeric);
+    ends && spoken && words.chars().count() <= MAX_LEAD_IN && !words.contains(['{', '}'])
 }

@@ -45,6 +45,10 @@ pub struct TestTurn {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1.0, max = 1.0))]
     pub mood: Option<f32>,
+    /// The excitement of the voice that speaks them, from -1 to 1; not listened to when no one says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub arousal: Option<f32>,
     /// The values in them, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub entities: BTreeMap<String, String>,

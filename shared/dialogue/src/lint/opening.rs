@@ -27,6 +27,7 @@ impl Linter<'_> {
         self.openings(0, Vec::new(), &mut paths);
         let vars = examples(document);
         let (mut missed, mut open, mut generated) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut unheard = false;
         for path in &paths {
             let nodes: Vec<&Node> = path.iter().filter_map(|i| self.graph.nodes.get(*i)).collect();
             let Some(first) = nodes.first() else { continue };
@@ -39,6 +40,7 @@ impl Linter<'_> {
             for arm in arms {
                 let texts: Vec<&Template> = nodes.iter().filter_map(|node| said(node, arm)).collect();
                 let spoken: Vec<String> = texts.iter().map(|t| t.fill(&vars, &BTreeMap::new())).collect();
+                unheard |= tells_tone_of_voice(document, &spoken.join(" ")) == Some(false);
                 for disclosure in &wanted {
                     if let Some(false) = discloses(*disclosure, document, &spoken.join(" "), &texts) {
                         missed.insert((first.pos, *disclosure, arm.map(|(_, arm)| arm.to_owned())));
@@ -57,6 +59,14 @@ impl Linter<'_> {
                 pos,
                 "the customer can break into the opening before it has told what it must",
                 "add barge_in: {off_until: \"the last words that must be heard\"}",
+            );
+        }
+        if let Some(wanted) = document.tone_of_voice.as_ref().filter(|wanted| ***wanted && unheard) {
+            self.warn(
+                Code::DisclosureMissing,
+                wanted.pos(),
+                "the opening does not tell that the tone of voice is listened to",
+                "say it, such as 我们会留意您的语气 or we also listen to your tone of voice",
             );
         }
         for (pos, id) in generated {
@@ -124,6 +134,18 @@ fn said<'n>(node: &'n Node, arm: Option<(&str, &str)>) -> Option<&'n Template> {
         node.arms.iter().find(|arm| arm.experiment == experiment && arm.name == name)?.say.as_ref()
     });
     own.or(node.say.as_ref())
+}
+
+/// Says whether the opening tells that the tone of voice is listened to, or nothing for a language that we do
+/// not know.
+fn tells_tone_of_voice(document: &Document, spoken: &str) -> Option<bool> {
+    let spoken = spoken.to_lowercase();
+    let any = |words: &[&str]| words.iter().any(|word| spoken.contains(word));
+    match document.locale.split(['-', '_']).next()? {
+        "zh" => Some(any(&["语气", "情绪", "语调"])),
+        "en" => Some(any(&["tone of voice", "tone of your voice", "how you speak", "emotion", "mood"])),
+        _ => None,
+    }
 }
 
 /// Says whether the opening tells it, or nothing for a language that we do not know.

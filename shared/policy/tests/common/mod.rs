@@ -70,6 +70,7 @@ impl World {
             opt_out_key: true,
             human: true,
             right_party: true,
+            tone_of_voice: false,
             texts: vec!["Hello, I am a voice assistant.".into()],
         };
         let plan = Plan {

@@ -147,6 +147,30 @@ fn split(text: &str, mandarin: bool) -> Vec<(String, char, Pause)> {
     clauses
 }
 
+/// Where a voice may stop in `text`: the byte behind each mark, and for how long.
+pub fn stops(text: &str, locale: Locale) -> Vec<(usize, Pause)> {
+    let chars: Vec<char> = text.chars().collect();
+    let mut stops: Vec<(usize, Pause)> = Vec::new();
+    let (mut start, mut byte) = (0, 0);
+    for (i, c) in chars.iter().enumerate() {
+        byte += c.len_utf8();
+        let Some((_, pause)) = closes(&chars, start, i, locale == Locale::ZhCn) else { continue };
+        start = i + 1;
+        match stops.last_mut() {
+            Some((end, last))
+                if text.get(*end..byte).is_some_and(|gap| !gap.contains(char::is_alphanumeric)) =>
+            {
+                *end = byte;
+                if rank(pause) > rank(*last) {
+                    *last = pause;
+                }
+            }
+            _ => stops.push((byte, pause)),
+        }
+    }
+    stops
+}
+
 fn rank(pause: Pause) -> u32 {
     pause.millis()
 }
