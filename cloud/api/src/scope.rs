@@ -8,13 +8,14 @@ use crate::Problem;
 
 /// The areas of the API, by the first part of the address behind `/v1/`. Each has a scope for reading and
 /// one for changing; what is not here needs [`ADMIN`].
-const AREAS: [(&str, &str); 19] = [
+const AREAS: [(&str, &str); 20] = [
     ("calls", "calls"),
     ("records", "calls"),
     ("records.csv", "calls"),
     ("campaigns", "campaigns"),
     ("lists", "campaigns"),
     ("imports", "campaigns"),
+    ("numbers", "numbers"),
     ("opt-outs", "suppressions"),
     ("suppressions", "suppressions"),
     ("receipts", "receipts"),

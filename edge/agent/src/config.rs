@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use trunkline_audio::tone::Country;
-use trunkline_model::BoxId;
+use trunkline_model::{BoxId, DialPlan};
 use trunkline_speech::bundle::BundleName;
 
 use crate::call::{AnswerPolicy, Persons};
@@ -95,6 +95,22 @@ pub(crate) enum CountryName {
 }
 
 impl CountryName {
+    /// Returns how numbers are written there.
+    pub(crate) fn plan(self) -> Option<DialPlan> {
+        DialPlan::of(match self {
+            Self::Cn => "cn",
+            Self::Us => "us",
+            Self::Uk => "uk",
+            Self::De => "de",
+            Self::Fr => "fr",
+            Self::Ru => "ru",
+            Self::In => "in",
+            Self::Jp => "jp",
+            Self::Sg => "sg",
+            Self::Br => "br",
+        })
+    }
+
     /// Returns whose tones they are.
     pub(crate) fn country(self) -> Country {
         match self {
