@@ -337,7 +337,7 @@ fn check(
 }
 
 /// Numbers and booleans are taken as they are written; lists and objects are not.
-fn texts(variables: BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, Problem> {
+pub(crate) fn texts(variables: BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, Problem> {
     variables
         .into_iter()
         .filter(|(_, value)| !value.is_null())
@@ -353,7 +353,7 @@ fn texts(variables: BTreeMap<String, Value>) -> Result<BTreeMap<String, String>,
         .collect()
 }
 
-fn variable_problem(errors: Vec<VariableError>) -> Problem {
+pub(crate) fn variable_problem(errors: Vec<VariableError>) -> Problem {
     let (code, name) = match errors.first() {
         Some(VariableError::Missing { name, .. }) => ("missing_variable", name.as_str()),
         Some(VariableError::Unknown { name, .. }) => ("unknown_variable", name.as_str()),

@@ -30,6 +30,7 @@ mod import;
 mod keys;
 mod lists;
 mod metrics;
+mod numbers;
 mod problem;
 mod query;
 mod rate;
@@ -152,6 +153,8 @@ impl Api {
             .route("/v1/campaigns/{id}/preflight", get(campaigns::before))
             .route("/v1/campaigns/{id}/people", put(campaigns::people))
             .route("/v1/campaigns/{id}/{command}", post(campaigns::command))
+            .route("/v1/numbers", post(numbers::create).get(numbers::list))
+            .route("/v1/numbers/{id}", get(numbers::show).put(numbers::change).delete(numbers::remove))
             .route("/v1/records", get(records::list))
             .route("/v1/records.csv", get(records::export))
             .route("/v1/keys", post(keys::create).get(keys::list))

@@ -88,7 +88,7 @@ pub(crate) async fn export(
 ) -> Result<Response, Problem> {
     let filter = RecordFilter { limit: PAGE, ..wanted.filter()? };
     let header = "call,external_id,callee,script_id,version,asked_at,answered_at,ended_at,disposition,outcome,label,\
-                  turns,mood,score,slots\r\n";
+                  turns,mood,score,slots,direction,called\r\n";
     let pages = unfold((api, filter, Some(header)), |(api, filter, header)| async move {
         let mut text = header.unwrap_or_default().to_owned();
         let page = match api.db.ended_calls(&filter).await {
@@ -136,6 +136,8 @@ fn line(ended: &EndedCall) -> String {
         found("/mood").unwrap_or_default(),
         found("/score").unwrap_or_default(),
         cell(&filed("/slots").map(Value::to_string).unwrap_or_default()),
+        call.direction.as_str().to_owned(),
+        cell(call.called.as_deref().unwrap_or_default()),
     ];
     format!("{}\r\n", cells.join(","))
 }

@@ -15,6 +15,7 @@ const AREAS: [(&str, &str); 20] = [
     ("campaigns", "campaigns"),
     ("lists", "campaigns"),
     ("imports", "campaigns"),
+    ("numbers", "numbers"),
     ("opt-outs", "suppressions"),
     ("suppressions", "suppressions"),
     ("receipts", "receipts"),

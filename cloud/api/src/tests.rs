@@ -22,6 +22,7 @@ use super::*;
 
 mod keys;
 mod lists;
+mod numbers;
 mod previews;
 mod records;
 mod scripts;

@@ -31,6 +31,9 @@ pub struct BoxRow {
     pub suppressed_upto: u64,
     /// It has all of them. A box that has not gets no new lease.
     pub confirmed: bool,
+    /// The table of numbers that it has; `None` for a box that answers no calls.
+    #[serde(skip)]
+    pub numbers: Option<String>,
 }
 
 impl Db {
@@ -59,6 +62,7 @@ impl Db {
                     last_seen: instant(row.try_get("last_seen")?)?,
                     suppressed_upto: count(row.try_get("suppressed_upto")?),
                     confirmed: row.try_get("confirmed")?,
+                    numbers: row.try_get("numbers")?,
                 })
             })
             .collect()
@@ -82,16 +86,17 @@ impl Db {
         }
         if birth.online {
             sqlx::query(
-                "INSERT INTO boxes (box, online, sess, software, channels, last_seen)
-                 VALUES (?1, 1, ?2, ?3, ?4, ?5)
+                "INSERT INTO boxes (box, online, sess, software, channels, last_seen, numbers)
+                 VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (box) DO UPDATE
-                 SET online = 1, sess = ?2, software = ?3, channels = ?4, last_seen = ?5",
+                 SET online = 1, sess = ?2, software = ?3, channels = ?4, last_seen = ?5, numbers = ?6",
             )
             .bind(id.as_str())
             .bind(number(birth.sess))
             .bind(&birth.software)
             .bind(birth.channels)
             .bind(now.as_millisecond())
+            .bind(&birth.numbers)
             .execute(&mut *tx)
             .await?;
         } else {

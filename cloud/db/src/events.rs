@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{Row, SqliteConnection};
-use trunkline_model::{BoxId, CallId};
+use trunkline_model::{BoxId, CallId, Callee};
 use trunkline_policy::receipt::{Body, Entry};
-use trunkline_wire::{Ack, CallProgress, CallRecord, TurnRecord};
+use trunkline_wire::{Ack, CallInbound, CallProgress, CallRecord, TurnRecord};
 use uuid::Uuid;
 
 use crate::experiments::is_due;
 use crate::log::append;
+use crate::numbers::apply_inbound;
 use crate::pacing::{note_ended, note_progress};
 use crate::store::{count, number, to_json};
 use crate::suppress::anchor_receipt;
@@ -47,6 +48,8 @@ pub struct Event {
 /// What an event does.
 #[derive(Clone)]
 pub enum Effect {
+    /// `call.inbound`.
+    Inbound(Box<CallInbound>),
     /// `call.progress`.
     Progress(CallProgress),
     /// `call.turn`.
@@ -130,9 +133,12 @@ async fn store(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Re
     let fault = match &event.effect {
         Effect::Unreadable(fault) => Some(fault.as_str()),
         Effect::Receipt(entry, _) if !entry.is_intact() => Some("the receipt was changed on its way"),
-        Effect::Progress(_) | Effect::Turn(..) | Effect::Ended(_) | Effect::Receipt(..) | Effect::Unknown => {
-            None
-        }
+        Effect::Inbound(_)
+        | Effect::Progress(_)
+        | Effect::Turn(..)
+        | Effect::Ended(_)
+        | Effect::Receipt(..)
+        | Effect::Unknown => None,
     };
     let inserted = sqlx::query(
         "INSERT OR IGNORE INTO call_events (box, seq, sess, id, ts, kind, trace, body, fault, at)
@@ -189,6 +195,7 @@ async fn store(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Re
 /// Says whether the event is about a call that another box carries, and marks it so.
 async fn is_foreign(conn: &mut SqliteConnection, event: &Event) -> Result<bool, DbError> {
     let call = match &event.effect {
+        Effect::Inbound(inbound) => inbound.call,
         Effect::Progress(progress) => progress.call,
         Effect::Turn(call, _) => *call,
         Effect::Ended(record) => record.call,
@@ -213,6 +220,10 @@ async fn apply(
     now: Timestamp,
 ) -> Result<Option<CallId>, DbError> {
     match &event.effect {
+        Effect::Inbound(inbound) => {
+            apply_inbound(conn, &event.box_id, inbound, now).await?;
+            Ok(Some(inbound.call))
+        }
         Effect::Progress(progress) => {
             apply_progress(conn, &event.box_id, progress, event.ts, now).await?;
             Ok(Some(progress.call))
@@ -337,10 +348,12 @@ async fn apply_ended(
     if record.suppress {
         sqlx::query(
             "INSERT OR IGNORE INTO suppressions (callee, call, at)
-             SELECT callee, id, ?2 FROM calls WHERE id = ?1",
+             SELECT callee, id, ?2 FROM calls WHERE id = ?1 AND callee <> ?3",
         )
         .bind(record.call.to_string())
         .bind(now.as_millisecond())
+        // A caller who hides the number cannot be kept from being called.
+        .bind(Callee::anonymous().reveal())
         .execute(&mut *conn)
         .await?;
     }

@@ -171,6 +171,7 @@ async fn a_gap_too_wide_to_list_holds_the_acknowledgement_back() {
         oldest: Some(10_000),
         trunks: vec![],
         suppressions: None,
+        numbers: None,
     };
     db.box_said(&the_box(), &birth, t0()).await.unwrap();
     assert_eq!(ack_of(&db, &[plain(10_001)]).await, Ack { upto: 10_001, except: vec![] });
@@ -350,6 +351,7 @@ async fn a_command_is_repeated_until_the_box_says_something() {
         oldest: None,
         trunks: vec![],
         suppressions: None,
+        numbers: None,
     };
     db.box_said(&the_box(), &birth, t0()).await.unwrap();
 
@@ -391,6 +393,7 @@ async fn words_of_an_older_session_do_not_count() {
             oldest: None,
             trunks: vec![],
             suppressions: None,
+            numbers: None,
         };
         db.box_said(&the_box(), &birth, t0()).await.unwrap()
     };

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
-use trunkline_model::{BoxId, CallId, Callee, Disposition, E164, Outcome};
+use trunkline_model::{BoxId, CallId, Callee, Direction, Disposition, E164, Outcome};
 use trunkline_wire::{CallRecord, MediaRecord, ProgressStage, RecordingRecord, ScriptRef, TurnRecord};
 
 use crate::store::{count, instant, json, parsed};
@@ -83,8 +83,12 @@ pub struct Call {
     pub status: CallStatus,
     /// Its box has said nothing for a long time; a record that still arrives clears this.
     pub lost: bool,
-    /// Whom it goes to.
+    /// Who called whom.
+    pub direction: Direction,
+    /// The customer: whom it goes to, or who calls.
     pub callee: Callee,
+    /// The number that the customer called.
+    pub called: Option<String>,
     /// The number to show.
     pub caller_id: Option<E164>,
     /// What is said.
@@ -315,7 +319,12 @@ pub(crate) fn read(row: &SqliteRow) -> Result<Call, DbError> {
         status: CallStatus::from_name(&status)
             .ok_or_else(|| DbError::Damaged { what: "call status", text: status.clone() })?,
         lost: row.try_get("lost")?,
+        direction: match text("direction")?.as_str() {
+            "inbound" => Direction::Inbound,
+            _ => Direction::Outbound,
+        },
         callee: parsed("callee", &text("callee")?)?,
+        called: row.try_get("called")?,
         caller_id: row
             .try_get::<Option<String>, _>("caller_id")?
             .map(|text| parsed("caller id", &text))

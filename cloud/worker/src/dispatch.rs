@@ -299,6 +299,7 @@ mod tests {
             last_seen: Timestamp::UNIX_EPOCH,
             suppressed_upto: 0,
             confirmed: true,
+            numbers: None,
         }
     }
 
@@ -307,7 +308,9 @@ mod tests {
             id: CallId::from_u128(n),
             status: trunkline_db::CallStatus::Queued,
             lost: false,
+            direction: trunkline_model::Direction::Outbound,
             callee: "+8613800138000".parse().unwrap(),
+            called: None,
             caller_id: None,
             script: trunkline_wire::ScriptRef {
                 id: "demo".parse().unwrap(),

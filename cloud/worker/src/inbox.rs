@@ -11,7 +11,7 @@ use trunkline_db::{Effect, Event};
 use trunkline_model::CallId;
 use trunkline_policy::receipt::Entry;
 use trunkline_wire::{
-    Birth, CallRecord, DialReply, Envelope, Reported, SuppressReply, TurnRecord, parse, topic,
+    Birth, CallRecord, DialReply, Envelope, NumbersReply, Reported, SuppressReply, TurnRecord, parse, topic,
 };
 
 use crate::broker::envelope;
@@ -44,6 +44,7 @@ pub(crate) async fn run(worker: Arc<Worker>, mut messages: mpsc::Receiver<Inboun
                     }
                 }
                 "res/suppress" => worker.has_suppressions(&message).await,
+                "res/numbers" => worker.has_numbers(&message).await,
                 tail if tail.starts_with("res/") => worker.reply(&message).await,
                 tail if tail.starts_with("evt/") => events.extend(read_event(&message)),
                 _ => tracing::trace!(box.id = %message.box_id, "A message of no concern here"),
@@ -85,6 +86,13 @@ impl Worker {
     async fn has_suppressions(&self, message: &Inbound) {
         let Some(envelope) = read::<SuppressReply>(message) else { return };
         if let Err(error) = self.suppress_answered(&message.box_id, envelope.body).await {
+            tracing::error!(error = %Chain(&error), "A box's answer could not be kept");
+        }
+    }
+
+    async fn has_numbers(&self, message: &Inbound) {
+        let Some(envelope) = read::<NumbersReply>(message) else { return };
+        if let Err(error) = self.numbers_answered(&message.box_id, &envelope.body).await {
             tracing::error!(error = %Chain(&error), "A box's answer could not be kept");
         }
     }
@@ -179,6 +187,7 @@ fn read_event(message: &Inbound) -> Option<Event> {
     }
     let body = envelope.body.get();
     let effect = match envelope.kind.as_str() {
+        "call.inbound" => body_of(body).map(|inbound| Effect::Inbound(Box::new(inbound))),
         "call.progress" => body_of(body).map(Effect::Progress),
         "call.turn" => body_of::<TurnDone>(body).map(|done| Effect::Turn(done.call, Box::new(done.turn))),
         "call.ended" => body_of::<CallRecord>(body).map(|record| Effect::Ended(Box::new(record))),

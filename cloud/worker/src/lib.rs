@@ -24,6 +24,7 @@ pub mod gate;
 pub mod generate;
 mod hub;
 mod inbox;
+pub mod numbers;
 pub mod pacing;
 pub mod scripts;
 pub mod shared_state;
@@ -135,6 +136,7 @@ impl Worker {
         tasks.spawn(fleet::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(appraise::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(suppress::run(Arc::clone(&worker), stop.clone()));
+        tasks.spawn(numbers::run(Arc::clone(&worker), stop.clone()));
         tasks.spawn(inbox::run(Arc::clone(&worker), outlet.filed, stop.clone()));
         tasks.spawn(turns::run(worker, outlet.turns, stop));
         Ok(tasks)

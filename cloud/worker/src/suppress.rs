@@ -108,6 +108,7 @@ mod tests {
             last_seen: Timestamp::UNIX_EPOCH,
             suppressed_upto: upto,
             confirmed,
+            numbers: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! One call to the customer: moves sound and news between her mind and the line.
+//! One call to the customer, or one that she makes: moves sound and news between her mind and the line.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -14,8 +14,9 @@ use trunkline_audio::{Codec, FRAME};
 use trunkline_line::{
     Attached, Command, MediaConfig, MediaNews, MediaStats, Recording, RecordingResult, RtpSockets, SipCommand,
 };
+use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::{Codec as SdpCodec, LocalMedia, MediaParams};
-use trunkline_sip::{DialogKey, HangupReason, SipEvent};
+use trunkline_sip::{DialogKey, FailureCause, HangupReason, InviteRequest, SipEvent};
 use trunkline_speech::recognise::{CancelToken, Job, Language, RecognizeOptions, Utterance};
 use trunkline_speech::vad::{DetectorConfig, SpeechDetector, SpeechEvent};
 
@@ -37,16 +38,25 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How long our own BYE may take before we no longer wait for its answer.
 const BYE_WITHIN: Duration = Duration::from_secs(3);
 
-/// A call that comes in.
+/// A call that comes in, or one of hers.
 pub(crate) struct Incoming {
     pub(crate) number: u32,
     pub(crate) key: DialogKey,
-    /// The user part of the URI that was called.
+    /// The user part of the URI that was called, or that she calls.
     pub(crate) user: String,
     pub(crate) cast: Arc<Cast>,
     /// The way by which the signalling task reaches this call once it is accepted.
     pub(crate) own: mpsc::UnboundedSender<SipEvent>,
     pub(crate) events: mpsc::UnboundedReceiver<SipEvent>,
+}
+
+/// A call that she makes.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// Whom she calls; the host must be an address.
+    pub to: Uri,
+    /// The number that she calls from.
+    pub from: String,
 }
 
 /// What the recogniser said about a turn.
@@ -68,6 +78,26 @@ pub(crate) async fn run(shared: Arc<Shared>, incoming: Incoming) {
         PickUp::Rejects(code) => refuse(&shared, incoming, code, Outcome::Rejected).await,
         PickUp::Answers | PickUp::HangsUp | PickUp::Never => answer(&shared, incoming, &mut report).await,
     };
+    finish(&shared, number, outcome, report, before);
+}
+
+/// Calls somebody, and runs the call to its end.
+pub(crate) async fn dial(shared: Arc<Shared>, number: u32, cast: Arc<Cast>, dial: Dial) {
+    let before = Usage::now();
+    let (user, name) = (dial.to.user_text(), cast.persona().name.clone());
+    shared.tell(&Event::Dialing { call: number, number: user.clone(), persona: name });
+    let mut report = Report::default();
+    let outcome = match place(&shared, number, user, cast, dial, &mut report).await {
+        Ok(outcome) => outcome,
+        Err(reason) => {
+            warn!(call = number, reason, "The call failed");
+            Outcome::Failed
+        }
+    };
+    finish(&shared, number, outcome, report, before);
+}
+
+fn finish(shared: &Shared, number: u32, outcome: Outcome, report: Report, before: Usage) {
     let stats = report.stats.unwrap_or_default();
     let used = Usage::now().cpu_ms.saturating_sub(before.cpu_ms);
     info!(call = number, ?outcome, seconds = report.seconds, "Call over");
@@ -92,6 +122,60 @@ struct Report {
     said: u32,
     stats: Option<MediaStats>,
     recording: Option<PathBuf>,
+}
+
+/// Dials, and talks once she is answered.
+async fn place(
+    shared: &Arc<Shared>,
+    number: u32,
+    user: String,
+    cast: Arc<Cast>,
+    dial: Dial,
+    report: &mut Report,
+) -> Result<Outcome, String> {
+    let rng = ChaCha8Rng::seed_from_u64(shared.seed ^ u64::from(number));
+    let sockets = shared.ports.bind().map_err(|error| error.to_string())?;
+    let media = offered(&sockets, &cast.persona().codecs)?;
+    let request = InviteRequest::new(dial.from, dial.to, media);
+    let (own, events) = mpsc::unbounded_channel();
+    let (answer, key) = oneshot::channel();
+    shared.sip.send(SipCommand::Invite { request: Box::new(request), events: own.clone(), answer });
+    let key = key.await.map_err(|_| "the SIP task has ended")?.map_err(|error| error.to_string())?;
+    let mut call = Incoming { number, key, user, cast, own, events };
+    let mut stop = shared.stop.clone();
+    loop {
+        tokio::select! {
+            event = call.events.recv() => match event {
+                Some(SipEvent::Answered { media, .. }) => {
+                    converse(shared, call, rng, sockets, &media, report).await;
+                    return Ok(Outcome::Answered);
+                }
+                Some(SipEvent::Failed { failure, .. }) => {
+                    info!(call = number, "Not answered: {failure}");
+                    return Ok(match failure.cause {
+                        FailureCause::Busy => Outcome::Busy,
+                        FailureCause::NoAnswer => Outcome::NoAnswer,
+                        FailureCause::NotAcceptable => Outcome::NotAcceptable,
+                        FailureCause::Cancelled => Outcome::Cancelled,
+                        FailureCause::Declined
+                        | FailureCause::NotFound
+                        | FailureCause::Unauthorized
+                        | FailureCause::Forbidden => Outcome::Rejected,
+                        FailureCause::Unreachable | FailureCause::ServerError | FailureCause::Protocol => {
+                            Outcome::Failed
+                        }
+                    });
+                }
+                Some(event) if is_over(&event) => return Err("it was hung up before it was answered".to_owned()),
+                Some(_) => {}
+                None => return Err("the SIP task has ended".to_owned()),
+            },
+            () = told_to_stop(&mut stop) => {
+                shared.sip.send(SipCommand::HangUp(key, None));
+                return Ok(Outcome::Cancelled);
+            }
+        }
+    }
 }
 
 async fn refuse(shared: &Shared, mut incoming: Incoming, code: u16, outcome: Outcome) -> Outcome {
@@ -139,6 +223,19 @@ async fn answer(shared: &Arc<Shared>, mut incoming: Incoming, report: &mut Repor
         Ok(None) => return Outcome::NotAcceptable,
         Err(reason) => return fail(shared, &incoming, &reason),
     };
+    converse(shared, incoming, rng, sockets, &media, report).await;
+    Outcome::Answered
+}
+
+/// Talks until one of them hangs up.
+async fn converse(
+    shared: &Shared,
+    incoming: Incoming,
+    rng: ChaCha8Rng,
+    sockets: RtpSockets,
+    media: &MediaParams,
+    report: &mut Report,
+) {
     let codec = match media.codec {
         SdpCodec::Pcmu => Codec::Pcmu,
         SdpCodec::Pcma => Codec::Pcma,
@@ -153,7 +250,6 @@ async fn answer(shared: &Arc<Shared>, mut incoming: Incoming, report: &mut Repor
     };
     let attached = shared.media.attach(sockets, config, tap, None);
     Conversation::new(shared, incoming, rng, attached, recording).run(report).await;
-    Outcome::Answered
 }
 
 async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
@@ -177,14 +273,7 @@ async fn accept(
     sockets: &RtpSockets,
     codecs: &[Codec],
 ) -> Result<Option<MediaParams>, String> {
-    let mut media = LocalMedia::new(sockets.local().map_err(|error| error.to_string())?);
-    media.codecs = codecs
-        .iter()
-        .map(|codec| match codec {
-            Codec::Pcmu => SdpCodec::Pcmu,
-            Codec::Pcma => SdpCodec::Pcma,
-        })
-        .collect();
+    let media = offered(sockets, codecs)?;
     let (answer, result) = oneshot::channel();
     shared.sip.send(SipCommand::Accept { key: incoming.key, media, events: incoming.own.clone(), answer });
     match result.await.map_err(|_| "the SIP task has ended".to_owned())? {
@@ -206,6 +295,19 @@ async fn accept(
         }
     }
     Err("the caller left before the media were agreed on".to_owned())
+}
+
+/// Returns what she can talk.
+fn offered(sockets: &RtpSockets, codecs: &[Codec]) -> Result<LocalMedia, String> {
+    let mut media = LocalMedia::new(sockets.local().map_err(|error| error.to_string())?);
+    media.codecs = codecs
+        .iter()
+        .map(|codec| match codec {
+            Codec::Pcmu => SdpCodec::Pcmu,
+            Codec::Pcma => SdpCodec::Pcma,
+        })
+        .collect();
+    Ok(media)
 }
 
 fn begin_recording(shared: &Shared, incoming: &Incoming, report: &mut Report) -> Option<Recording> {

@@ -19,7 +19,16 @@ pub enum Event {
         /// Who is called.
         persona: String,
     },
-    /// She picked up.
+    /// She calls somebody.
+    Dialing {
+        /// Number of the call, from 1.
+        call: u32,
+        /// The user part of the URI that she calls.
+        number: String,
+        /// Who calls.
+        persona: String,
+    },
+    /// She picked up, or was answered.
     Answered {
         /// Number of the call.
         call: u32,
@@ -115,7 +124,7 @@ pub enum By {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// She picked up.
+    /// She picked up, or was answered.
     Answered,
     /// Her line was busy.
     Busy,

@@ -1,6 +1,6 @@
 //! A customer on the phone: our demo and load tool.
 //!
-//! She sits on a SIP line, rings, picks up, listens, answers as her persona says, and hangs up. With
+//! She sits on a SIP line, rings, picks up, or calls somebody, listens, answers as her persona says, and hangs up. With
 //! the robot she shares nothing but SIP and RTP: what the robot said she knows only from its sound.
 //!
 //! - [`persona`]: who she is, a strict YAML file. [`sound`]: everything she may say, rendered before
@@ -61,6 +61,7 @@ pub mod persona;
 pub mod server;
 pub mod sound;
 
+pub use call::Dial;
 pub use event::Event;
 pub use persona::{Persona, PersonaError};
 pub use server::{Callee, CalleeConfig};

@@ -12,7 +12,8 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use trunkline_callee::server::Teller;
-use trunkline_callee::{Callee, CalleeConfig, Cast, Event, Persona, PersonaError, sound};
+use trunkline_callee::{Callee, CalleeConfig, Cast, Dial, Event, Persona, PersonaError, sound};
+use trunkline_sip::message::Uri;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +23,10 @@ Examples:
   Several customers on one line, told apart by the number that is called:
     trunkline-callee --listen 127.0.0.1:5070 --persona deploy/personas/en-agrees.yaml \\
         --persona-for 1002=deploy/personas/busy.yaml --persona-for 1003=deploy/personas/no-answer.yaml
+
+  She calls, and hangs up when the robot is done:
+    trunkline-callee --listen 127.0.0.1:0 --persona deploy/personas/zh-agrees.yaml --once \\
+        --dial sip:+862155550100@127.0.0.1:5062 --from +8613800138000
 
   Record from her side (left: what she heard; right: what she said) and measure the robot:
     trunkline-callee --listen 127.0.0.1:5070 --persona deploy/personas/en-agrees.yaml --once --record call.wav
@@ -51,6 +56,12 @@ struct Args {
     /// Exit after one call.
     #[arg(long, conflicts_with = "calls")]
     once: bool,
+    /// Call this address before anything else, as the persona; the host must be an address.
+    #[arg(long, value_name = "SIP-URI", value_parser = sip_address, requires = "persona")]
+    dial: Option<Uri>,
+    /// The number to call from.
+    #[arg(long, value_name = "NUMBER", default_value = "customer", requires = "dial")]
+    from: String,
     /// Print what happens as JSON lines.
     #[arg(long)]
     events: bool,
@@ -72,6 +83,11 @@ struct Args {
     /// Folder for rendered speech; default: `prompts` beside the models.
     #[arg(long, value_name = "DIR")]
     prompts: Option<PathBuf>,
+}
+
+fn sip_address(text: &str) -> Result<Uri, String> {
+    let wrong = "write sip:NUMBER@IP:PORT, such as sip:+862155550100@127.0.0.1:5062";
+    Uri::parse(text).ok().filter(|uri| uri.socket_addr().is_some()).ok_or_else(|| wrong.to_owned())
 }
 
 fn number_and_file(text: &str) -> Result<(String, PathBuf), String> {
@@ -124,6 +140,7 @@ fn run(args: Args) -> Result<()> {
         record: args.record,
         seed: args.seed,
         calls: if args.once { Some(1) } else { args.calls },
+        dial: args.dial.map(|to| Dial { to, from: args.from }),
         tell,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
@@ -185,6 +202,7 @@ mod tests {
     fn ports_and_numbers_are_checked() {
         assert_eq!(port_range("41000-41099"), Ok(41_000..=41_099));
         assert!(port_range("80-90").is_err() && port_range("5000").is_err() && port_range("9-8").is_err());
+        assert!(sip_address("sip:8001@127.0.0.1:5062").is_ok() && sip_address("sip:8001@robot").is_err());
         assert!(number_and_file("1002=busy.yaml").is_ok() && number_and_file("busy.yaml").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The line that customers sit on: takes calls, casts them, and counts them.
+//! The line that customers sit on: takes calls, or makes one, casts them, and counts them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -16,7 +16,7 @@ use trunkline_sip::digest::{Algorithm, Credentials};
 use trunkline_sip::{InboundAuth, SipEvent, UaConfig};
 use trunkline_speech::recognise::RecognizerPool;
 
-use crate::call::{self, Incoming};
+use crate::call::{self, Dial, Incoming};
 use crate::event::{Event, Usage};
 use crate::persona::Auth;
 use crate::sound::Cast;
@@ -48,6 +48,8 @@ pub struct CalleeConfig {
     pub seed: u64,
     /// Ends after so many calls.
     pub calls: Option<u32>,
+    /// Whom she calls by herself, first of all.
+    pub dial: Option<Dial>,
     /// Where news go.
     pub tell: Teller,
 }
@@ -113,7 +115,9 @@ pub struct Callee {
     limit: Option<u32>,
     stop: watch::Sender<bool>,
     calls: HashMap<trunkline_sip::DialogKey, mpsc::UnboundedSender<SipEvent>>,
-    running: JoinSet<trunkline_sip::DialogKey>,
+    /// Each with its key, if it came in.
+    running: JoinSet<Option<trunkline_sip::DialogKey>>,
+    dial: Option<Dial>,
     taken: u32,
     before: Usage,
 }
@@ -177,6 +181,7 @@ impl Callee {
             stop,
             calls: HashMap::new(),
             running: JoinSet::new(),
+            dial: config.dial,
             taken: 0,
             before: Usage::now(),
         })
@@ -192,6 +197,15 @@ impl Callee {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> u32 {
         tokio::pin!(stop);
         let mut stopping = false;
+        if let (Some(dial), Some(cast)) = (self.dial.take(), self.persona.clone()) {
+            self.taken += 1;
+            let (shared, number) = (Arc::clone(&self.shared), self.taken);
+            let task = async move {
+                call::dial(shared, number, cast, dial).await;
+                None
+            };
+            self.running.spawn(task.instrument(info_span!("call", number)));
+        }
         while !(self.running.is_empty() && (stopping || self.limit.is_some_and(|limit| self.taken >= limit)))
         {
             tokio::select! {
@@ -205,9 +219,10 @@ impl Callee {
                     None => break,
                 },
                 Some(ended) = self.running.join_next() => match ended {
-                    Ok(key) => {
+                    Ok(Some(key)) => {
                         self.calls.remove(&key);
                     }
+                    Ok(None) => {}
                     Err(error) => warn!(%error, "A call's task failed"),
                 },
             }
@@ -258,7 +273,7 @@ impl Callee {
         let span = info_span!("call", number = self.taken);
         let task = async move {
             call::run(shared, incoming).await;
-            key
+            Some(key)
         };
         self.running.spawn(task.instrument(span));
     }

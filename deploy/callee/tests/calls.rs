@@ -11,7 +11,9 @@ use std::time::Duration;
 use common::{Caller, Line, cast, speech};
 use tokio::task::JoinSet;
 use trunkline_audio::{level, wav};
+use trunkline_callee::Dial;
 use trunkline_callee::event::{By, Event, Outcome};
+use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::Codec as SdpCodec;
 use trunkline_sip::{FailureCause, SipEvent};
 
@@ -21,6 +23,7 @@ fn outcome(events: &[Event]) -> Outcome {
     let ended = events.iter().find_map(|event| match event {
         Event::Ended { outcome, .. } => Some(*outcome),
         Event::Ringing { .. }
+        | Event::Dialing { .. }
         | Event::Answered { .. }
         | Event::Heard { .. }
         | Event::Said { .. }
@@ -61,6 +64,24 @@ async fn she_answers_when_the_caller_has_fallen_silent() {
     };
     assert!(received > 200, "{received}");
     assert!(matches!(events[6], Event::Summary { calls: 1, .. }), "{events:?}");
+}
+
+#[tokio::test]
+async fn she_calls_somebody_and_talks_as_one_who_was_called() {
+    let robot = cast("greeting: hello there\nhangup_after: {seconds: 4}\n");
+    let there = Line::open(robot, |config| config.calls = Some(1)).await;
+    let dial = Dial { to: Uri::at("8001", there.addr), from: "4000".to_owned() };
+    let here = Line::open(cast(ANSWERS), |config| {
+        config.calls = Some(1);
+        config.dial = Some(dial);
+    })
+    .await;
+    let (_, heard) = there.ended().await;
+    let (calls, told) = here.ended().await;
+    assert_eq!((calls, outcome(&told), outcome(&heard)), (1, Outcome::Answered, Outcome::Answered));
+    assert!(matches!(&told[0], Event::Dialing { number, .. } if number == "8001"), "{told:?}");
+    assert!(matches!(&heard[0], Event::Ringing { number, .. } if number == "8001"), "{heard:?}");
+    assert!(told.iter().any(|event| matches!(event, Event::Said { .. })), "{told:?}");
 }
 
 #[tokio::test]

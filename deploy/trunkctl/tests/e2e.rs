@@ -223,6 +223,89 @@ async fn a_customer_who_breaks_in_stops_the_prompt() {
     assert!(!cut.is_empty(), "no prompt was cut: {call}");
 }
 
+/// Waits for `count` calls and returns the newest.
+async fn newest(stage: &Stage, count: usize) -> Value {
+    for _ in 0..600 {
+        let (_, listed) = stage.api.get("/v1/calls").await.unwrap();
+        let calls = listed["calls"].as_array().cloned().unwrap_or_default();
+        if calls.len() >= count {
+            return calls[0].clone();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("there never were {count} calls");
+}
+
+const WANTS_NONE: &str = "schema: trunkline/persona/1\nname: 李先生，打回来要求不再来电\nlocale: zh-CN\n\
+    voice: zm_yunjian\nthinking: {min: 0.2s, max: 0.5s}\nrules: [{hear: any, say: 不要再给我打电话了。}]\n";
+
+/// A customer calls the number that a script is bound to, and another one while the cloud is away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_who_calls_reaches_the_script_of_the_number_also_while_the_cloud_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let bind = free();
+    let plan = Plan { trunk: Some(free()), bind: Some(bind), ..plan(dir.path()) };
+    let mut stage = Stage::start(plan, &[], |what| println!("… {what}")).await.unwrap();
+    let mut binding = request("zh", 0, &stage.callbacks.url());
+    binding.as_object_mut().unwrap().remove("callee");
+    binding["number"] = "+862155550100".into();
+    let (status, made) = stage.api.post("/v1/numbers", &binding).await.unwrap();
+    assert_eq!(status, 201, "{made:#}");
+    let log = dir.path().join("logs/box.log");
+    for _ in 0..1_200 {
+        if std::fs::read_to_string(&log).unwrap().contains("Calls from customers are answered") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    // As a trunk in the same country writes it.
+    let to = format!("sip:02155550100@{bind}");
+    // She need not listen to know what she wants.
+    let optout = dir.path().join("wants-none.yaml").display().to_string();
+    std::fs::write(&optout, WANTS_NONE).unwrap();
+    let from = "+8613800138099";
+    stage.start_callee(&["--persona", &optout, "--once", "--dial", &to, "--from", from]).unwrap();
+    let call = newest(&stage, 1).await;
+    let call = stage.api.wait_ended(call["id"].as_str().unwrap(), CALL_WITHIN).await.unwrap();
+    println!("{}", transcript(&call));
+    assert_eq!((&call["direction"], &call["callee"]), (&json!("inbound"), &json!(from)), "{call:#}");
+    assert_eq!((&call["called"], &call["suppress"]), (&json!("+862155550100"), &json!(true)));
+    assert_eq!(call["outcome"]["code"], "opt_out", "{}", transcript(&call));
+    let understood = call["turns"].as_array().unwrap().iter().filter(|turn| turn["customer"].is_object());
+    assert!(understood.clone().any(|turn| turn["decision"]["local"] != true), "no turn went to the cloud");
+    assert!(Path::new(call["recording"]["path"].as_str().unwrap()).exists());
+    let mut again = request("zh", 0, &stage.callbacks.url());
+    again["callee"] = from.into();
+    let (status, answer) = stage.api.post("/v1/calls", &again).await.unwrap();
+    assert_eq!((status, answer["code"].as_str()), (422, Some("suppressed")), "{answer}");
+
+    stage.callee.take().unwrap().stop().unwrap();
+    stage.cloud.take().unwrap().kill();
+    let quick = persona("hang-up-at-once");
+    stage.start_callee(&["--persona", &quick, "--once", "--dial", &to, "--from", "anonymous"]).unwrap();
+    let mut told = Vec::new();
+    for _ in 0..300 {
+        told.extend(stage.callee.as_ref().unwrap().take_lines());
+        if told.iter().any(|line: &String| line.contains("\"ended\"")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(told.iter().any(|line| line.contains("\"outcome\":\"answered\"")), "{told:?}");
+    stage.restart_cloud().unwrap();
+    let call = newest(&stage, 2).await;
+    let call = stage.api.wait_ended(call["id"].as_str().unwrap(), CALL_WITHIN).await.unwrap();
+    assert_eq!(call["callee"], "sip:anonymous@anonymous.invalid", "{call:#}");
+    assert_eq!((&call["direction"], &call["disposition"]), (&json!("inbound"), &json!("customer_hung_up")));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let told: Vec<String> = (stage.callbacks.received().iter())
+        .map(|one| one["type"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(told, ["call.ringing", "call.answered", "call.ended"].repeat(2));
+}
+
 /// What goes wrong on the line ends with a disposition that says what it was, on API and callback.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_on_the_line_is_told_as_what_it_is() {

@@ -3,6 +3,7 @@
 mod handover;
 mod listen;
 mod phone;
+mod prepare;
 mod speak;
 
 use std::sync::Arc;
@@ -25,13 +26,14 @@ use trunkline_wire::{
 use trunkline_words::Filter;
 
 use crate::kept::InUse;
-use crate::speech::{VoiceOf, pieces_ahead};
+use crate::speech::VoiceOf;
 use crate::supervisor::{Shared, file, since};
 use handover::{Handover, RINGBACK, news_of, woken};
 use speak::Playing;
 
 pub(crate) use handover::Persons;
 pub(crate) use listen::AnswerPolicy;
+pub(crate) use prepare::ready;
 
 /// The far end still holds some of the last prompt in its buffer when the last packet is sent.
 const PLAYOUT_DRAIN: Duration = Duration::from_millis(200);
@@ -64,15 +66,29 @@ pub(crate) struct Prepared {
     floor: InUse,
 }
 
+/// Where a call comes from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// It is to be dialled.
+    Dial,
+    /// A customer called, and it rings here; with the trunk that it came from.
+    Rings(PlacedCall, String),
+}
+
 /// Runs the call to its end.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     command: DialCommand,
+    origin: Origin,
     own: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
 ) {
     let span = info_span!("call", call.id = %command.call);
-    let core = Call::new(command.clone(), CallConfig::default(), Instant::now(), Timestamp::now());
+    let (config, now, wall) = (CallConfig::default(), Instant::now(), Timestamp::now());
+    let (core, line, trunk) = match origin {
+        Origin::Dial => (Call::new(command.clone(), config, now, wall), None, String::new()),
+        Origin::Rings(line, trunk) => (Call::inbound(command.clone(), config, now, wall), Some(line), trunk),
+    };
     let listener = listen::Listener::new(shared.config.country, Instant::now());
     let driver = Driver {
         ear: Ear::new(Some(&shared.speech.silero), EarConfig::default()),
@@ -82,8 +98,9 @@ pub(crate) async fn run(
         core,
         own,
         inbox,
-        line: None,
-        trunk: String::new(),
+        inbound: line.is_some(),
+        line,
+        trunk,
         earlier: Vec::new(),
         answered: false,
         handover: None,
@@ -126,6 +143,8 @@ struct Driver {
     ear: Ear,
     own: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
+    /// The customer called.
+    inbound: bool,
     line: Option<PlacedCall>,
     /// The trunk that carries the call, and those that did not.
     trunk: String,
@@ -179,6 +198,7 @@ impl Driver {
         match output {
             Output::Prepare => self.prepare(),
             Output::Dial => self.dial().await,
+            Output::Answer => self.answer(),
             Output::HangUp => self.hang_up().await,
             Output::Play { say, text } => self.play(say, &text),
             Output::Warm { text, soon } => self.warm(&text, soon),
@@ -223,7 +243,7 @@ impl Driver {
             Output::Ended(mut record) => {
                 self.describe_line(&mut record);
                 info!(disposition = %record.disposition, turns = record.turns.len(), "Call over");
-                if record.suppress {
+                if record.suppress && !self.command.callee.is_anonymous() {
                     self.shared.gate.opted_out(&self.command.callee, record.ended);
                 }
                 file(&self.shared.uplink, &record);
@@ -259,45 +279,12 @@ impl Driver {
     fn prepare(&self) {
         let (shared, command, own) = (Arc::clone(&self.shared), self.command.clone(), self.own.clone());
         let task = async move {
-            let script = shared.blobs.script(&command.script.version).await.map_err(|e| format!("{e:#}"))?;
-            shared.gate.learn(&script);
-            let (all, learnt) = (Arc::clone(&shared), Arc::clone(&script));
-            let learnt = tokio::task::spawn_blocking(move || all.floor.prepare(&learnt));
-            let floor = learnt.await.map_err(|e| format!("{e:#}"))?.map_err(|e| format!("{e:#}"))?;
             for pack in shared.gate.missing(&command) {
                 let text = shared.blobs.policy_pack(&pack.sha256).await.map_err(|e| format!("{e:#}"))?;
                 shared.gate.take_pack(&pack, &text).map_err(|e| format!("{e:#}"))?;
             }
-            let words =
-                shared.words.filter(&shared.blobs, &command.words).await.map_err(|e| format!("{e:#}"))?;
-            let voice = VoiceOf::script(&script).map_err(|e| format!("{e:#}"))?;
-            let pieces = pieces_ahead(&script, &command.variables, jiff::Zoned::now().date());
-            let missing: Vec<_> = pieces
-                .iter()
-                .map(|piece| voice.request(piece))
-                .filter(|request| !shared.speech.prompts.contains(&shared.speech.prompts.key(request)))
-                .collect();
-            let of = missing.len();
-            let mut waiting = missing.into_iter();
-            let mut running = tokio::task::JoinSet::new();
-            let mut done = 0;
-            loop {
-                while running.len() < RENDER_AT_ONCE
-                    && let Some(request) = waiting.next()
-                {
-                    let prompts = Arc::clone(&shared.speech.prompts);
-                    running.spawn_blocking(move || prompts.get_or_render(&request).map(|_| ()));
-                }
-                match running.join_next().await {
-                    None => break,
-                    Some(Ok(Ok(()))) => {}
-                    Some(Ok(Err(error))) => return Err(format!("a prompt cannot be rendered: {error}")),
-                    Some(Err(error)) => return Err(format!("a prompt cannot be rendered: {error}")),
-                }
-                done += 1;
-                let _ = own.send(Message::Rendering { done, of });
-            }
-            Ok(Box::new(Prepared { script, voice, words, floor }))
+            let rendering = |done, of| drop(own.send(Message::Rendering { done, of }));
+            ready(&shared, &command.script, &command.variables, &command.words, rendering).await
         };
         let own = self.own.clone();
         tokio::spawn(

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use trunkline_audio::tone::Country;
-use trunkline_model::BoxId;
+use trunkline_model::{BoxId, DialPlan};
 use trunkline_speech::bundle::BundleName;
 
 use crate::call::{AnswerPolicy, Persons};
@@ -97,6 +97,22 @@ pub(crate) enum CountryName {
 }
 
 impl CountryName {
+    /// Returns how numbers are written there.
+    pub(crate) fn plan(self) -> Option<DialPlan> {
+        DialPlan::of(match self {
+            Self::Cn => "cn",
+            Self::Us => "us",
+            Self::Uk => "uk",
+            Self::De => "de",
+            Self::Fr => "fr",
+            Self::Ru => "ru",
+            Self::In => "in",
+            Self::Jp => "jp",
+            Self::Sg => "sg",
+            Self::Br => "br",
+        })
+    }
+
     /// Returns whose tones they are.
     pub(crate) fn country(self) -> Country {
         match self {

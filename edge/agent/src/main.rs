@@ -1,4 +1,4 @@
-//! The box: dials what the cloud asks for, holds the conversation, files the record.
+//! The box: dials what the cloud asks for, answers customers who call, holds the conversation, files the record.
 //!
 //! Everything that decides lives in the crates around this one; here are sockets, threads, files
 //! and the order in which they are started and stopped.
@@ -12,6 +12,7 @@ mod failure;
 mod fleet;
 mod kept;
 mod lines;
+mod numbers;
 mod overlay;
 mod speech;
 mod supervisor;
@@ -42,6 +43,7 @@ use crate::blobs::Blobs;
 use crate::child::Keeper;
 use crate::config::Config;
 use crate::kept::{Floor, Words};
+use crate::numbers::Numbers;
 use crate::speech::Speech;
 use crate::supervisor::Shared;
 use crate::uplink::LinkConfig;
@@ -167,6 +169,7 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
     };
     let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
     let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;
+    let numbers = Arc::new(tokio::task::block_in_place(|| Numbers::open(&config.data_dir)));
 
     let trunks = Trunks::start(lines::config(&config), config.trunks.setups()?)
         .await
@@ -184,6 +187,7 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
         channels: config.channels,
         tls: Arc::clone(&tls),
         suppressions: gate.position(),
+        numbers: Arc::clone(&numbers),
     };
     let uplink = uplink::start(link, store, down_tx);
     let blobs = Blobs::new(&tls, &config.cloud.api, config.data_dir.join("blobs"))?;
@@ -201,6 +205,7 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
         blobs,
         gate,
         floor: Floor::new(),
+        numbers,
         words: Words::default(),
         wish,
         load: watch::Sender::new(supervisor::Load::default()),

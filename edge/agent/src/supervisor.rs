@@ -1,31 +1,38 @@
 //! Who may call, and which calls there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 use rtrb::Producer;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{info, warn};
 use trunkline_audio::record::RecordFrame;
+use trunkline_call::arrive;
 use trunkline_gate::BoxGate;
-use trunkline_line::trunks::Trunks;
+use trunkline_line::trunks::{IncomingCall, Trunks};
 use trunkline_line::{MediaHandle, RecorderHandle};
-use trunkline_model::{CallId, Callee, Disposition};
-use trunkline_wire::{CallRecord, DialCommand, DialReply};
+use trunkline_model::{CallId, Callee, Direction, Disposition};
+use trunkline_wire::{CallInbound, CallRecord, DialCommand, DialReply, NumbersCommand};
+use uuid::Uuid;
 
 use crate::admission::too_late;
 use crate::blobs::Blobs;
-use crate::call::{self, Message};
+use crate::call::{self, Message, Origin};
 use crate::child::Keeper;
 use crate::config::Config;
 use crate::kept::{Floor, Words};
+use crate::numbers::{self, Numbers};
 use crate::speech::Speech;
 use crate::uplink::{Down, Uplink};
+
+/// Why no call is taken while another version or other settings are due.
+const DRAINING: &str = "the box takes no calls for a moment: another version or other settings";
 
 /// What the supervisor has at hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +42,10 @@ pub(crate) struct Load {
     /// No call is taken from now on.
     pub(crate) draining: bool,
 }
+/// When a customer who found all channels in use may try again.
+const BUSY_FOR: Duration = Duration::from_secs(10);
+/// When a trunk may send calls again to a box that stops, or cannot record; until then it looks for another.
+const CLOSED_FOR: Duration = Duration::from_secs(60);
 
 /// What every call needs.
 pub(crate) struct Shared {
@@ -47,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) blobs: Blobs,
     pub(crate) gate: BoxGate,
     pub(crate) floor: Floor,
+    pub(crate) numbers: Arc<Numbers>,
     pub(crate) words: Words,
     /// What the keeper wants; a box without one serves.
     pub(crate) wish: watch::Receiver<Keeper>,
@@ -74,6 +86,8 @@ pub(crate) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     file_what_a_restart_left(&shared.uplink);
+    let mut arrivals = shared.trunks.incoming();
+    tokio::spawn(numbers::make_ready(Arc::clone(&shared)));
     let mut calls: HashMap<CallId, mpsc::UnboundedSender<Message>> = HashMap::new();
     let (done_tx, mut done) = mpsc::unbounded_channel::<CallId>();
     let (mut stopping, mut wish) = (false, shared.wish.clone());
@@ -110,13 +124,20 @@ pub(crate) async fn run(
                     let upto = tokio::task::block_in_place(|| shared.gate.suppress(&command));
                     shared.uplink.suppressed(upto);
                 }
+                Some(Down::Numbers(table)) => take_numbers(&shared, *table),
                 Some(Down::Dial(command)) => {
                     let id = command.call;
                     let refused = if calls.contains_key(&id) {
                         None
                     } else {
                         refusal(&shared, &command, load, stopping).map_or_else(
-                            || take(&shared, *command, &mut calls, &done_tx).err().map(Refusal::Fault),
+                            || {
+                                let opened = Opened { command: *command, inbound: None };
+                                open(&shared, &opened).err().map(Refusal::Fault).or_else(|| {
+                                    start(&shared, opened.command, Origin::Dial, &mut calls, &done_tx);
+                                    None
+                                })
+                            },
                             Some,
                         )
                     };
@@ -135,6 +156,11 @@ pub(crate) async fn run(
                     });
                 }
             },
+            Some(incoming) = arrivals.recv() => {
+                if let Some((command, origin)) = answer(&shared, incoming, load, stopping) {
+                    start(&shared, command, origin, &mut calls, &done_tx);
+                }
+            }
             Some(id) = done.recv() => {
                 calls.remove(&id);
             }
@@ -175,7 +201,7 @@ fn refusal(shared: &Shared, command: &DialCommand, load: Load, stopping: bool) -
 
 fn full(shared: &Shared, load: Load) -> Option<String> {
     if load.draining {
-        return Some("the box takes no calls for a moment: another version or other settings".to_owned());
+        return Some(DRAINING.to_owned());
     }
     let channels = shared.config.channels;
     if load.calls >= channels {
@@ -187,9 +213,6 @@ fn full(shared: &Shared, load: Load) -> Option<String> {
 
 fn obstacle(shared: &Shared, command: &DialCommand, stopping: bool) -> Option<String> {
     let config = &shared.config;
-    if stopping {
-        return Some("the box is stopping".to_owned());
-    }
     if shared.uplink.with_store(|store| store.was_filed(command.call.as_uuid().as_bytes())).unwrap_or(false) {
         return Some("this call is over and its record was filed".to_owned());
     }
@@ -198,6 +221,15 @@ fn obstacle(shared: &Shared, command: &DialCommand, stopping: bool) -> Option<St
     }
     if matches!(command.callee, Callee::Sip(_)) && !config.trunks.allow_sip_targets() {
         return Some("this box calls no sip: addresses ([trunk] allow_sip_targets)".to_owned());
+    }
+    closed(shared, stopping)
+}
+
+/// Says why no call at all can be taken now.
+fn closed(shared: &Shared, stopping: bool) -> Option<String> {
+    let config = &shared.config;
+    if stopping {
+        return Some("the box is stopping".to_owned());
     }
     if config.recording.enabled {
         let dir = config.recording_dir();
@@ -222,18 +254,112 @@ fn free_mib(dir: &Path) -> std::io::Result<u64> {
     Ok(stat.blocks_available() * stat.fragment_size() / (1024 * 1024))
 }
 
-fn take(
+/// A call under way, as it is kept until its record is filed.
+#[derive(Serialize, Deserialize)]
+struct Opened {
+    #[serde(flatten)]
+    command: DialCommand,
+    /// A customer made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inbound: Option<Box<CallInbound>>,
+}
+
+/// Keeps a call, so that it has a record whatever happens.
+fn open(shared: &Shared, opened: &Opened) -> Result<(), String> {
+    let bytes = serde_json::to_vec(opened).map_err(|error| error.to_string())?;
+    let id = opened.command.call;
+    let kept = shared.uplink.with_store(|store| store.open_call(id.as_uuid().as_bytes(), &bytes));
+    kept.map_err(|error| format!("the box cannot keep the call: {error}"))
+}
+
+/// Takes a table of numbers over, and makes its scripts ready.
+fn take_numbers(shared: &Arc<Shared>, table: NumbersCommand) {
+    let (name, routes) = (table.table.clone(), table.routes.len());
+    match tokio::task::block_in_place(|| shared.numbers.take(table)) {
+        Ok(()) => {
+            info!(routes, "Numbers taken");
+            shared.uplink.has_numbers(name);
+            tokio::spawn(numbers::make_ready(Arc::clone(shared)));
+        }
+        // Not confirmed, so the cloud sends it again.
+        Err(error) => warn!("The table of numbers could not be kept: {error:#}"),
+    }
+}
+
+/// Decides about a call that comes in; `None` when it was refused.
+fn answer(
+    shared: &Shared,
+    incoming: IncomingCall,
+    load: Load,
+    stopping: bool,
+) -> Option<(DialCommand, Origin)> {
+    let table = shared.numbers.table();
+    let caller = incoming.parties().caller().map(|uri| (uri.user_text(), uri.host.to_string()));
+    let caller = caller.as_ref().map(|(user, host)| (user.as_str(), host.as_str()));
+    let Some(arrival) = arrive(&table, shared.config.country.plan(), &incoming.called(), caller) else {
+        info!(trunk = incoming.trunk(), "A call to a number that nothing is bound to");
+        incoming.refuse(404, None);
+        return None;
+    };
+    let (call, trunk) = (CallId::new(Uuid::now_v7()), incoming.trunk().to_owned());
+    let event = CallInbound {
+        call,
+        binding: arrival.route.binding.clone(),
+        caller: arrival.caller.clone(),
+        called: arrival.called,
+        trunk: trunk.clone(),
+        script: arrival.route.script.clone(),
+        variables: arrival.variables.clone(),
+        rang: Timestamp::now(),
+    };
+    let command = DialCommand {
+        call,
+        callee: arrival.caller,
+        caller_id: None,
+        script: arrival.route.script.clone(),
+        variables: arrival.variables,
+        before: Timestamp::MAX,
+        ring_s: 0,
+        gate: None,
+        arms: BTreeMap::new(),
+        words: table.words.clone(),
+    };
+    let opened = Opened { command, inbound: Some(Box::new(event)) };
+    let refused = closed(shared, stopping).map(Refusal::Fault);
+    // The trunk has other places to send a call to; a customer should not hear that we are engaged.
+    let refused = refused.or_else(|| load.draining.then(|| Refusal::Fault(DRAINING.to_owned())));
+    let refused = refused.or_else(|| full(shared, load).map(Refusal::Busy));
+    let refused = refused.or_else(|| open(shared, &opened).err().map(Refusal::Fault));
+    let refused = refused.or_else(|| {
+        let told = shared.uplink.event("call.inbound", &opened.inbound);
+        told.err().map(|error| Refusal::Fault(format!("{error:#}")))
+    });
+    match refused {
+        Some(Refusal::Busy(reason)) => {
+            info!(trunk, reason, "A customer's call not taken for now");
+            incoming.refuse(486, Some(BUSY_FOR));
+            None
+        }
+        Some(Refusal::Fault(reason)) => {
+            warn!(trunk, reason, "A customer's call not taken");
+            incoming.refuse(503, Some(CLOSED_FOR));
+            None
+        }
+        None => {
+            info!(call.id = %call, trunk, script = %opened.command.script.id, "A customer calls");
+            Some((opened.command, Origin::Rings(incoming.take(), trunk)))
+        }
+    }
+}
+
+fn start(
     shared: &Arc<Shared>,
     command: DialCommand,
+    origin: Origin,
     calls: &mut HashMap<CallId, mpsc::UnboundedSender<Message>>,
     done: &mpsc::UnboundedSender<CallId>,
-) -> Result<(), String> {
+) {
     let id = command.call;
-    let bytes = serde_json::to_vec(&command).map_err(|error| error.to_string())?;
-    shared
-        .uplink
-        .with_store(|store| store.open_call(id.as_uuid().as_bytes(), &bytes))
-        .map_err(|error| format!("the box cannot keep the call: {error}"))?;
     let (sender, inbox) = mpsc::unbounded_channel();
     calls.insert(id, sender.clone());
     let (shared, done) = (Arc::clone(shared), done.clone());
@@ -241,15 +367,19 @@ fn take(
         // A panic in one call must neither stop the box nor leave the call without a record.
         let uplink = shared.uplink.clone();
         let (script, started) = (command.script.clone(), Timestamp::now());
-        let run = tokio::spawn(call::run(shared, command, sender, inbox));
+        let direction = direction_of(matches!(origin, Origin::Rings(..)));
+        let run = tokio::spawn(call::run(shared, command, origin, sender, inbox));
         if let Err(error) = run.await {
             warn!(call.id = %id, %error, "A call ended by a fault of the program");
-            let record = fault_record(id, script, started, "a fault of the program");
+            let record = fault_record((id, direction), script, started, "a fault of the program");
             file(&uplink, &record);
         }
         let _ = done.send(id);
     });
-    Ok(())
+}
+
+fn direction_of(inbound: bool) -> Direction {
+    if inbound { Direction::Inbound } else { Direction::Outbound }
 }
 
 /// Files a record and notes that the call is closed.
@@ -270,21 +400,29 @@ pub(crate) fn file(uplink: &Uplink, record: &CallRecord) {
 fn file_what_a_restart_left(uplink: &Uplink) {
     let commands = uplink.with_store(|store| store.unfiled_calls()).unwrap_or_default();
     for bytes in commands {
-        let Ok(command) = serde_json::from_slice::<DialCommand>(&bytes) else { continue };
+        let Ok(opened) = serde_json::from_slice::<Opened>(&bytes) else { continue };
+        let command = opened.command;
         warn!(call.id = %command.call, "A call was cut off by a restart of the box; filing it");
+        if let Some(inbound) = &opened.inbound
+            && let Err(error) = uplink.event("call.inbound", inbound)
+        {
+            warn!(call.id = %command.call, "Could not keep an event: {error:#}");
+        }
         let now = Timestamp::now();
-        file(uplink, &fault_record(command.call, command.script, now, "the box restarted during the call"));
+        let of = (command.call, direction_of(opened.inbound.is_some()));
+        file(uplink, &fault_record(of, command.script, now, "the box restarted during the call"));
     }
 }
 
 fn fault_record(
-    call: CallId,
+    (call, direction): (CallId, Direction),
     script: trunkline_wire::ScriptRef,
     started: Timestamp,
     cause: &str,
 ) -> CallRecord {
     CallRecord {
         call,
+        direction,
         script,
         started,
         rang: None,

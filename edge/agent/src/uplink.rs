@@ -22,10 +22,13 @@ use trunkline_link::{Outbox, Output};
 use trunkline_model::{BoxId, CallId};
 use trunkline_store::OutboxStore;
 use trunkline_wire::{
-    Ack, Birth, CancelCommand, DialCommand, DialReply, Envelope, MAX_MESSAGE, SuppressCommand, SuppressReply,
-    TransferCommand, TrunkReport, TurnReply, TurnRequest, WIRE_VERSION, parse, topic,
+    Ack, Birth, CancelCommand, DialCommand, DialReply, Envelope, MAX_MESSAGE, NumbersCommand, NumbersReply,
+    SuppressCommand, SuppressReply, TransferCommand, TrunkReport, TurnReply, TurnRequest, WIRE_VERSION,
+    parse, topic,
 };
 use uuid::Uuid;
+
+use crate::numbers::Numbers;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const FIRST_BACKOFF: Duration = Duration::from_millis(300);
@@ -42,6 +45,7 @@ pub(crate) enum Down {
     Transfer(TransferCommand),
     Reply(Box<TurnReply>),
     Suppress(Box<SuppressCommand>),
+    Numbers(Box<NumbersCommand>),
 }
 
 /// What the box sends without keeping it.
@@ -50,6 +54,7 @@ enum Up {
     Ask(Box<TurnRequest>),
     DialReply(DialReply),
     Suppressed(SuppressReply),
+    Numbers(NumbersReply),
 }
 
 /// The way to the cloud, shared by all calls.
@@ -127,6 +132,11 @@ impl Uplink {
         let _ = self.up.send(Up::Suppressed(SuppressReply { upto }));
     }
 
+    /// Tells the cloud which table of numbers the box has.
+    pub(crate) fn has_numbers(&self, table: String) {
+        let _ = self.up.send(Up::Numbers(NumbersReply { table }));
+    }
+
     /// Returns for how many seconds nothing of the cloud could reach the box; 0 while the link is up.
     pub(crate) fn unlinked_s(&self) -> u64 {
         self.lock().unlinked.map_or(0, |since| since.elapsed().as_secs())
@@ -178,6 +188,8 @@ pub(crate) struct LinkConfig {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     /// How far the box has the suppressions.
     pub(crate) suppressions: Arc<AtomicU64>,
+    /// Which script answers which number.
+    pub(crate) numbers: Arc<Numbers>,
 }
 
 /// Starts the link. What the cloud wants goes to `down`.
@@ -257,6 +269,7 @@ async fn connection(
             channels: uplink.shared.channels,
             oldest: Some(inner.store.acked_upto() + 1),
             suppressions: Some(config.suppressions.load(Ordering::Relaxed)),
+            numbers: Some(config.numbers.table().table.clone()),
             trunks: if online { inner.trunks.clone() } else { Vec::new() },
         }
     };
@@ -327,6 +340,7 @@ async fn connection(
                         topic::req_cancel(id),
                         topic::req_transfer(id),
                         topic::req_suppress(id),
+                        topic::req_numbers(id),
                     ];
                     let filters = filters.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
                     if let Err(error) = client.try_subscribe_many(filters) {
@@ -471,6 +485,13 @@ fn message_of(uplink: &Uplink, up: Up) -> Message {
             payload: uplink.envelope("suppress.reply", sess, 0, &reply).to_json(),
             properties: None,
         },
+        Up::Numbers(reply) => Message {
+            topic: topic::res_numbers(id),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            payload: uplink.envelope("numbers.reply", sess, 0, &reply).to_json(),
+            properties: None,
+        },
     }
 }
 
@@ -496,6 +517,8 @@ fn on_message(uplink: &Uplink, name: &str, payload: &[u8], down: &mpsc::Unbounde
         }
         "req/suppress" => parse::<Envelope<SuppressCommand>>(payload)
             .map(|command| Some(Down::Suppress(Box::new(command.body)))),
+        "req/numbers" => parse::<Envelope<NumbersCommand>>(payload)
+            .map(|command| Some(Down::Numbers(Box::new(command.body)))),
         _ => {
             debug!(tail, "A message of a kind that this version does not know");
             return false;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tracing::{debug, warn};
 use trunkline_dialogue::action::{Action, BargeIn, Event, Listen, Say};
 use trunkline_dialogue::{Script, State};
-use trunkline_model::{CallId, Disposition, Outcome};
+use trunkline_model::{CallId, Direction, Disposition, Outcome};
 use trunkline_wire::{
     CallRecord, DecisionRecord, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TransferRecord,
     TurnRecord,
@@ -55,6 +55,7 @@ struct Playing {
 #[derive(Debug)]
 pub struct Call {
     command: DialCommand,
+    direction: Direction,
     config: CallConfig,
     timeline: Timeline,
     script: Option<Arc<Script>>,
@@ -109,6 +110,7 @@ impl Call {
     pub fn new(command: DialCommand, config: CallConfig, now: Instant, wall: Timestamp) -> Self {
         Self {
             command,
+            direction: Direction::Outbound,
             config,
             timeline: Timeline::new(now, wall),
             script: None,
@@ -149,6 +151,15 @@ impl Call {
         }
     }
 
+    /// Takes a call that a customer makes and that rings here: `command` has the caller where whom to call stands, and
+    /// its instant and its gate mean nothing. It is answered as soon as it is prepared.
+    pub fn inbound(command: DialCommand, config: CallConfig, now: Instant, wall: Timestamp) -> Self {
+        let mut call = Self::new(command, config, now, wall);
+        call.direction = Direction::Inbound;
+        call.rang = Some(now);
+        call
+    }
+
     /// Returns which call this is.
     pub fn id(&self) -> CallId {
         self.command.call
@@ -173,7 +184,7 @@ impl Call {
             Ok(script) => script,
             Err(reason) => return self.fail(now, Disposition::BoxFault, reason),
         };
-        if self.timeline.wall(now) > self.command.before {
+        if self.direction.is_outbound() && self.timeline.wall(now) > self.command.before {
             let reason = "the call could not be prepared before the instant by which it had to be dialled";
             return self.fail(now, Disposition::Expired, reason.to_owned());
         }
@@ -186,8 +197,13 @@ impl Call {
         }
         self.script = Some(script);
         self.phase = Phase::Dialing;
-        self.out.push_back(Output::Progress(ProgressStage::Dialing, String::new()));
-        self.out.push_back(Output::Dial);
+        match self.direction {
+            Direction::Outbound => {
+                self.out.push_back(Output::Progress(ProgressStage::Dialing, String::new()));
+                self.out.push_back(Output::Dial);
+            }
+            Direction::Inbound => self.out.push_back(Output::Answer),
+        }
     }
 
     /// Something happened on the line.
@@ -208,7 +224,11 @@ impl Call {
                 self.out.push_back(Output::Progress(ProgressStage::Answered, String::new()));
                 self.step_here(now, &Event::Answered);
             }
-            (Phase::Dialing | Phase::HangingUp, Line::Failed { disposition, cause, sip_code }) => {
+            // Whoever calls may give up while we make ready.
+            (
+                Phase::Preparing | Phase::Dialing | Phase::HangingUp,
+                Line::Failed { disposition, cause, sip_code },
+            ) => {
                 self.sip_code = sip_code;
                 if self.disposition.is_none() {
                     self.disposition = Some(disposition);
@@ -230,13 +250,14 @@ impl Call {
                 self.outcome_of(now, &Event::HungUp);
                 self.file(now);
             }
-            (Phase::Dialing, Line::PeerHungUp | Line::Ended) => {
+            (Phase::Preparing | Phase::Dialing, Line::PeerHungUp | Line::Ended) => {
                 self.end_as(Disposition::NetworkFault);
                 self.file(now);
             }
             (Phase::HangingUp, Line::Answered) => self.out.push_back(Output::HangUp),
             (Phase::HangingUp, Line::PeerHungUp | Line::Ended) => self.file(now),
-            (Phase::Preparing | Phase::Filing | Phase::Done, _)
+            (Phase::Filing | Phase::Done, _)
+            | (Phase::Preparing, Line::Ringing | Line::Answered)
             | (Phase::Talking, Line::Ringing | Line::Answered)
             | (Phase::HangingUp, Line::Ringing) => {}
         }
@@ -385,6 +406,7 @@ impl Call {
         self.close_turn();
         let record = CallRecord {
             call: self.command.call,
+            direction: self.direction,
             script: self.command.script.clone(),
             started: self.timeline.wall(self.started),
             rang: self.rang.map(|at| self.timeline.wall(at)),

@@ -1,4 +1,4 @@
-//! One call from the command to dial until its filed record, over any line, without I/O.
+//! One call from the command to dial, or from its first ring here, until its filed record, over any line, without I/O.
 //!
 //! The line, the media, the ear, the recogniser and the cloud are told about in `handle_*` calls;
 //! what to do is polled from [`Call::poll_output`]. The shell that owns the sockets and threads is
@@ -15,12 +15,14 @@
 //! **Invariant:** only pure steps are taken on a guess: before the turn is known to be over nothing
 //! is said, stored or changed.
 
+mod arrival;
 mod call;
 mod expected;
 mod floor;
 mod hearing;
 mod timeline;
 
+pub use arrival::{Arrival, arrive};
 pub use call::{
     Call, CallConfig, Hearing, Line, Media, Output, Transcript, TransferFailure, TransferNews, TransferWay,
 };

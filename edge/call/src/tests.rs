@@ -18,6 +18,7 @@ use crate::{Call, CallConfig, Hearing, Line, Media, Output, Transcript};
 mod alone;
 mod answerer;
 mod goes_on;
+mod inbound;
 mod transfer;
 mod words;
 
@@ -25,6 +26,21 @@ const SCRIPT: &str = include_str!("../../../shared/scripts/repayment-reminder-zh
 
 fn script() -> Arc<Script> {
     Arc::new(Script::load(SCRIPT).unwrap())
+}
+
+fn command(script: &Script) -> DialCommand {
+    DialCommand {
+        call: CallId::from_u128(1),
+        callee: "+8613800138000".parse().unwrap(),
+        caller_id: None,
+        script: ScriptRef { id: script.id().clone(), version: script.version().clone() },
+        variables: script.example_variables(),
+        before: "2026-11-22T11:00:00Z".parse().unwrap(),
+        ring_s: 30,
+        gate: None,
+        words: Vec::new(),
+        arms: std::collections::BTreeMap::new(),
+    }
 }
 
 /// A call with a world around it that does at once what it is asked to.
@@ -49,18 +65,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let script = script();
-        let command = DialCommand {
-            call: CallId::from_u128(1),
-            callee: "+8613800138000".parse().unwrap(),
-            caller_id: None,
-            script: ScriptRef { id: script.id().clone(), version: script.version().clone() },
-            variables: script.example_variables(),
-            before: "2026-11-22T11:00:00Z".parse().unwrap(),
-            ring_s: 30,
-            gate: None,
-            words: Vec::new(),
-            arms: std::collections::BTreeMap::new(),
-        };
+        let command = command(&script);
         let now = Instant::now();
         let wall: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
         let mut world = Self {
@@ -135,6 +140,7 @@ impl World {
                 Output::Stop => self.orders.push("stop"),
                 Output::ForgetTurn => self.orders.push("forget"),
                 Output::Dial => self.orders.push("dial"),
+                Output::Answer => self.orders.push("answer"),
                 Output::Transfer { .. } => {
                     self.orders.push("transfer");
                 }
@@ -506,8 +512,8 @@ proptest! {
 
     /// Whatever happens in whatever order, there is one record, and the call does not go on for ever.
     #[test]
-    fn every_call_ends_with_one_record(chances in prop::collection::vec(chance(), 0..60)) {
-        let mut world = World::answered();
+    fn every_call_ends_with_one_record(inbound: bool, chances in prop::collection::vec(chance(), 0..60)) {
+        let mut world = if inbound { inbound::answered() } else { World::answered() };
         for chance in chances {
             match chance {
                 Chance::Says(text) => world.says(text),

@@ -206,6 +206,7 @@ impl One {
                 oldest: Some(1),
                 trunks: Vec::new(),
                 suppressions: None,
+                numbers: None,
             };
             client.try_subscribe_many([Filter::new(topic::ack(&self.id), QoS::AtLeastOnce)]).unwrap();
             let birth = self.envelope(0, "conn", birth);

@@ -52,6 +52,22 @@ pub enum Command {
     Ring(DialogKey),
     /// Refuses an incoming call with this status.
     Reject(DialogKey, u16),
+    /// As [`Self::Reject`], and says when it is worth another try.
+    RejectFor {
+        /// Which.
+        key: DialogKey,
+        /// The status.
+        code: u16,
+        /// After how long.
+        retry_after: Option<Duration>,
+    },
+    /// Has the events of an incoming call go to `events` while it rings; they end at once if it does not any more.
+    Own {
+        /// Which.
+        key: DialogKey,
+        /// Where news of this call go.
+        events: mpsc::UnboundedSender<SipEvent>,
+    },
     /// Hangs up, in whatever state the call is.
     HangUp(DialogKey, Option<HangupReason>),
     /// Asks how much is going on.
@@ -348,6 +364,16 @@ impl Task {
             Command::Reject(key, code) => {
                 if let Err(error) = self.agent.reject(now, key, code) {
                     debug!(%error, "Could not reject");
+                }
+            }
+            Command::RejectFor { key, code, retry_after } => {
+                if let Err(error) = self.agent.reject_for(now, key, code, retry_after) {
+                    debug!(%error, "Could not reject");
+                }
+            }
+            Command::Own { key, events } => {
+                if self.agent.is_offered(key) {
+                    self.calls.insert(key, events);
                 }
             }
             Command::HangUp(key, reason) => {

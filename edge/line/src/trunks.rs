@@ -1,4 +1,4 @@
-//! The trunks of a box: calls out with failover, registrations, pings, and how each trunk is.
+//! The trunks of a box: calls out with failover, calls in, registrations, pings, and how each trunk is.
 //!
 //! [`Trunks::place`] makes a call on the best trunk that takes it and goes on to the next when a trunk fails before
 //! the far end rang; [`Trunks::status`] tells how each is. Which trunk is next is decided by
@@ -6,6 +6,7 @@
 //!
 //! Trunks with the same bind address share one socket and one user agent.
 
+mod arrival;
 mod call;
 mod keeper;
 
@@ -28,6 +29,7 @@ use trunkline_sip::{Account, Gauges, UaConfig};
 use crate::media::{RtpPorts, RtpSockets};
 use crate::sip::{Command, PeerTls, SipHandle, SipTransports, start_with};
 
+pub use arrival::IncomingCall;
 pub use call::{Attempt, CallRequest, LineNews, LineOrder, PlacedCall, Target};
 
 /// Where a trunk is: an address, or a name that is looked up again and again.
@@ -182,6 +184,8 @@ struct Shared {
     ports: HashMap<IpAddr, RtpPorts>,
     /// Woken when the status of a trunk changed.
     changed: Notify,
+    /// Who takes calls that come in.
+    taker: Mutex<Option<mpsc::Sender<IncomingCall>>>,
 }
 
 #[derive(Debug)]
@@ -245,6 +249,7 @@ impl Trunks {
             pool: Mutex::new(pool),
             ports,
             changed: Notify::new(),
+            taker: Mutex::default(),
         });
         keeper::start(&shared, news);
         Ok(Self { shared })
@@ -253,6 +258,14 @@ impl Trunks {
     /// Makes a call. It is hung up when the handle is dropped.
     pub fn place(&self, request: CallRequest) -> PlacedCall {
         call::place(Arc::clone(&self.shared), request)
+    }
+
+    /// Returns the calls that come in from now on. Before the first receiver they are refused with 404, and once the
+    /// receiver is dropped with 503. A later receiver takes the place of an earlier one.
+    pub fn incoming(&self) -> mpsc::Receiver<IncomingCall> {
+        let (taker, calls) = arrival::takers();
+        *self.shared.taker.lock().unwrap_or_else(PoisonError::into_inner) = Some(taker);
+        calls
     }
 
     /// Returns how each trunk is, in the order of their settings.
@@ -365,6 +378,10 @@ impl Shared {
     fn pool(&self) -> MutexGuard<'_, TrunkPool> {
         // The pool is counters: a panic elsewhere leaves nothing half done in it.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn taker(&self) -> Option<mpsc::Sender<IncomingCall>> {
+        self.taker.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn trunk(&self, id: TrunkId) -> Option<&Trunk> {

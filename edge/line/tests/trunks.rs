@@ -24,7 +24,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use trunkline_line::trunks::{
-    CallRequest, Encryption, LineNews, LineOrder, PlacedCall, Proxy, Target, TrunkSetup, Trunks, TrunksConfig,
+    CallRequest, Encryption, IncomingCall, LineNews, LineOrder, PlacedCall, Proxy, Target, TrunkSetup,
+    Trunks, TrunksConfig,
 };
 use trunkline_line::{Command as Order, MediaHandle, MediaNews, MediaTerms, PeerTls};
 use trunkline_sip::digest::Credentials;
@@ -456,4 +457,107 @@ async fn a_trunk_that_calls_a_number_of_nobody_gets_404_and_a_stranger_403() {
         caller.peer.is_content().await;
     }
     assert_eq!(trunks.gauges().await.calls, 0);
+}
+
+fn from_anybody_here() -> TrunkSetup {
+    let mut setup = trunk("carrier", nobody(), 1);
+    setup.inbound = true;
+    setup
+}
+
+async fn next(calls: &mut tokio::sync::mpsc::Receiver<IncomingCall>) -> IncomingCall {
+    tokio::time::timeout(Duration::from_secs(20), calls.recv()).await.unwrap().unwrap()
+}
+
+async fn over(call: &mut PlacedCall) -> LineNews {
+    until(call, |news| match news {
+        news @ (LineNews::PeerHungUp(_) | LineNews::Failed(_) | LineNews::Ended) => Ok(news),
+        other => Err(other),
+    })
+    .await
+    .1
+}
+
+#[tokio::test]
+async fn a_caller_rings_is_answered_and_hangs_up_with_an_offer_and_without() {
+    for (invite, ack) in [(Body::Sdp, Body::None), (Body::None, Body::Sdp)] {
+        let trunks = start(vec![from_anybody_here()]).await;
+        let mut calls = trunks.incoming();
+        let who = "P-Asserted-Identity: <sip:13800138000@127.0.0.1>";
+        let scenario = Scenario::calling(who, invite).maybe_code(100).recv_code(180).recv_code(200);
+        let scenario = scenario.then_request("ACK", 1, "", ack).pause(200);
+        let scenario = scenario.then_request("BYE", 2, "", Body::None).recv_code(200);
+        let Some(mut caller) = play_from([127, 0, 0, 1], &scenario.to_xml(), Some(trunks.local())) else {
+            return;
+        };
+        let incoming = next(&mut calls).await;
+        assert_eq!((incoming.trunk(), incoming.called()), ("carrier", vec!["1001".to_owned()]));
+        assert_eq!(incoming.parties().caller().map(Uri::user_text).as_deref(), Some("13800138000"));
+        let mut call = incoming.take();
+        assert_eq!(trunks.status()[0].calls, 1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        call.order(LineOrder::Answer);
+        let (_, media) = answered(&mut call).await;
+        assert_eq!(media.remote.ip().to_string(), "127.0.0.1");
+        assert!(matches!(over(&mut call).await, LineNews::PeerHungUp(_)));
+        caller.peer.is_content().await;
+        assert_eq!(trunks.status()[0].calls, 0, "the channel is free again");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_gives_up_is_told_and_leaves_nothing_behind() {
+    let trunks = start(vec![from_anybody_here()]).await;
+    let mut calls = trunks.incoming();
+    let scenario = Scenario::calling("", Body::Sdp).maybe_code(100).recv_code(180).cancel("");
+    let scenario = scenario.recv_code(200).recv_code(487).ack_refusal(1);
+    let Some(mut caller) = play_from([127, 0, 0, 1], &scenario.to_xml(), Some(trunks.local())) else {
+        return;
+    };
+    let mut call = next(&mut calls).await.take();
+    let LineNews::Failed(failure) = over(&mut call).await else { panic!("it did not fail") };
+    assert_eq!(failure.cause, FailureCause::Cancelled);
+    caller.peer.is_content().await;
+    assert_eq!((trunks.status()[0].calls, trunks.gauges().await.calls), (0, 0));
+}
+
+#[tokio::test]
+async fn a_busy_box_and_a_full_trunk_say_when_to_try_again() {
+    let mut setup = from_anybody_here();
+    setup.pool.channels = 1;
+    let trunks = start(vec![setup]).await;
+    let mut calls = trunks.incoming();
+    let refused = |code, after: &str| {
+        let scenario =
+            Scenario::calling("", Body::Sdp).maybe_code(100).recv_header(code, "Retry-After", after);
+        play_from([127, 0, 0, 1], &scenario.ack_refusal(1).to_xml(), Some(trunks.local()))
+    };
+    let Some(mut caller) = refused(486, "60") else { return };
+    next(&mut calls).await.refuse(486, Some(Duration::from_secs(60)));
+    caller.peer.is_content().await;
+
+    let mut first = play_from(
+        [127, 0, 0, 1],
+        &Scenario::calling("", Body::Sdp)
+            .maybe_code(100)
+            .recv_code(180)
+            .recv_code(503)
+            .ack_refusal(1)
+            .to_xml(),
+        Some(trunks.local()),
+    )
+    .unwrap();
+    let ringing = next(&mut calls).await.take();
+    let mut second = refused(486, "10").unwrap();
+    second.peer.is_content().await;
+    // Whoever lets go of a call that rings refuses it.
+    drop(ringing);
+    first.peer.is_content().await;
+    for _ in 0..100 {
+        if trunks.status()[0].calls == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the channel is still taken");
 }

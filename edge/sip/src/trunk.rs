@@ -185,7 +185,16 @@ impl TrunkPool {
         Err(wait.map_or(NoTrunk::NoChannel, |wait| NoTrunk::TooFast { wait }))
     }
 
-    /// Counts a call off, however it ended. Every [`Self::take`] needs exactly one.
+    /// Counts a call that comes from a trunk; false when the trunk has as many calls as it may. How many come a second
+    /// is the trunk's own affair.
+    pub fn take_from(&mut self, id: TrunkId) -> bool {
+        let Some(trunk) = self.trunks.get_mut(usize::from(id.0)) else { return false };
+        let free = trunk.calls < trunk.settings.channels;
+        trunk.calls += u32::from(free);
+        free
+    }
+
+    /// Counts a call off, however it ended. Every [`Self::take`] and every good [`Self::take_from`] needs exactly one.
     pub fn release(&mut self, id: TrunkId) {
         if let Some(trunk) = self.trunks.get_mut(usize::from(id.0)) {
             trunk.calls = trunk.calls.saturating_sub(1);

@@ -4,6 +4,32 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// Who called whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The box called the customer.
+    #[default]
+    Outbound,
+    /// The customer called the box.
+    Inbound,
+}
+
+impl Direction {
+    /// Returns the name used on the wire, in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+
+    /// Says whether the box called; what was written before there were others is that.
+    pub fn is_outbound(&self) -> bool {
+        *self == Self::Outbound
+    }
+}
+
 /// How a call ended, as the line and the box saw it; what the customer said is [`Outcome`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,7 +60,7 @@ pub enum Disposition {
     NetworkFault,
     /// The sound stopped coming in the middle of the call.
     MediaLost,
-    /// Cancelled by the caller of the API before it was answered.
+    /// Cancelled before it was answered: by the caller of the API, or by the customer who called.
     Cancelled,
     /// The instant before which it had to be dialled passed.
     Expired,

@@ -8,7 +8,9 @@
 mod disposition;
 mod id;
 mod number;
+mod plan;
 
-pub use disposition::{Disposition, Outcome};
+pub use disposition::{Direction, Disposition, Outcome};
 pub use id::{BoxId, CallId, IdError, ScriptId, ScriptVersion};
 pub use number::{Callee, E164, NumberError, SipTarget};
+pub use plan::DialPlan;

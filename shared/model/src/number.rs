@@ -120,7 +120,10 @@ impl fmt::Debug for SipTarget {
     }
 }
 
-/// Whom a call goes to: a number on the box's trunk, or a SIP address reached directly.
+/// The host of an address that hides who somebody is.
+const NOBODY: &str = "anonymous.invalid";
+
+/// The customer of a call: a number on the box's trunk, or a SIP address reached directly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Callee {
@@ -137,6 +140,16 @@ impl Callee {
             Self::Number(number) => number.reveal(),
             Self::Sip(target) => target.reveal(),
         }
+    }
+
+    /// Returns who calls without showing a number (RFC 3323 §4.1.1.3).
+    pub fn anonymous() -> Self {
+        Self::Sip(SipTarget(format!("sip:anonymous@{NOBODY}")))
+    }
+
+    /// Says whether this is nobody in particular: such a caller cannot be called, nor put on a list.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self, Self::Sip(target) if target.host_port() == NOBODY)
     }
 }
 
@@ -180,6 +193,13 @@ mod tests {
         assert_eq!(number.reveal(), "+8613800138089");
         let target: SipTarget = "sip:alice@127.0.0.1:5070".parse().unwrap();
         assert_eq!(format!("{target:?}"), "sip:…@127.0.0.1:5070");
+    }
+
+    #[test]
+    fn somebody_without_a_number_is_written_and_read_as_that() {
+        let nobody: Callee = Callee::anonymous().reveal().parse().unwrap();
+        assert_eq!((nobody.is_anonymous(), &nobody), (true, &Callee::anonymous()));
+        assert!(!"sip:anonymous@192.0.2.1".parse::<Callee>().unwrap().is_anonymous());
     }
 
     #[test]

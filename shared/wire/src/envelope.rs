@@ -84,6 +84,9 @@ pub struct Birth {
     /// How far the box has the suppressions; absent where it keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressions: Option<u64>,
+    /// The table of numbers that the box has, empty for none; absent from a box that answers no calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<String>,
 }
 
 /// How one trunk of a box is.

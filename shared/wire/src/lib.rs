@@ -11,6 +11,7 @@
 mod dial;
 mod envelope;
 mod fleet;
+mod inbound;
 mod record;
 mod suppress;
 pub mod topic;
@@ -24,6 +25,7 @@ pub use envelope::{Ack, Birth, Envelope, TrunkReport, WIRE_VERSION, WireError, p
 pub use fleet::{
     CallsReport, Desired, EnrolReply, EnrolRequest, Health, JobNext, NotApplied, RenewRequest, Reported,
 };
+pub use inbound::{CallInbound, NumberRoute, NumbersCommand, NumbersReply};
 pub use record::{
     AnswererRecord, AttemptRecord, CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord,
     RecordingRecord, RobotTurn, ToneRecord, TransferRecord, TurnRecord, WordRecord,

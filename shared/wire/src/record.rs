@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use trunkline_model::{CallId, Disposition, Outcome};
+use trunkline_model::{CallId, Direction, Disposition, Outcome};
 
 use crate::{ScriptRef, UnderstandingV1, VoiceV1};
 
@@ -13,6 +13,9 @@ use crate::{ScriptRef, UnderstandingV1, VoiceV1};
 pub struct CallRecord {
     /// The call.
     pub call: CallId,
+    /// Who called whom.
+    #[serde(default, skip_serializing_if = "Direction::is_outbound")]
+    pub direction: Direction,
     /// What was to be said.
     pub script: ScriptRef,
     /// When the box took the command.
@@ -269,6 +272,16 @@ mod tests {
         assert_eq!(read.call, CallId::from_u128(42));
         assert_eq!(read.disposition, Disposition::CustomerHungUp);
         assert_eq!(read.turns[0].robot[0].text, "您好");
+        assert_eq!(read.direction, Direction::Outbound);
+    }
+
+    #[test]
+    fn reads_the_record_of_a_call_that_a_customer_made() {
+        let sent = include_str!("golden/call_ended_inbound.v1.json");
+        let read: CallRecord = serde_json::from_str(sent).unwrap();
+        assert_eq!((read.call, read.direction), (CallId::from_u128(43), Direction::Inbound));
+        let written = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<CallRecord>(&written).unwrap(), read);
     }
 
     #[test]

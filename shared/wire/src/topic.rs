@@ -38,6 +38,10 @@ topic! {
     req_transfer = "req/transfer";
     /// Cloud to box, QoS 1: opt-outs and list entries to keep.
     req_suppress = "req/suppress";
+    /// Cloud to box, QoS 1 with expiry: which script answers calls to which number.
+    req_numbers = "req/numbers";
+    /// Box to cloud, QoS 1: which table of numbers the box has.
+    res_numbers = "res/numbers";
     /// Box to cloud, QoS 1: the answer to a request.
     res = "res/cloud";
     /// Cloud to box, QoS 1: what the box should be.

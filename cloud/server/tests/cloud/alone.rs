@@ -136,6 +136,7 @@ impl Holder {
                 | Output::Recognize { .. }
                 | Output::DropRecognition { .. }
                 | Output::Matched { .. }
+                | Output::Answer
                 | Output::Transfer { .. }
                 | Output::TransferOver
                 | Output::Progress(..) => {}

@@ -432,8 +432,7 @@ impl FakeBox {
             let codes = format!("{:?}", granted.return_codes);
             assert!(codes.contains("Success"), "{codes}");
         }
-        let birth =
-            json!({"online": true, "sess": sess, "software": "fake 1", "channels": channels, "oldest": 1});
+        let birth = json!({"online": true, "sess": sess, "software": "fake 1", "channels": channels, "oldest": 1, "numbers": ""});
         fake.publish(&topic::conn(&fake.id.clone()), 0, "conn", &birth, QoS::AtLeastOnce, None).await;
         fake
     }
@@ -484,6 +483,11 @@ impl FakeBox {
     /// Says how far it has the suppressions.
     pub(crate) async fn suppressed(&self, body: &impl Serialize) {
         self.publish(&topic::res_suppress(&self.id), 0, "suppress.reply", body, QoS::AtLeastOnce, None).await;
+    }
+
+    /// Says which table of numbers it has.
+    pub(crate) async fn has_numbers(&self, body: &impl Serialize) {
+        self.publish(&topic::res_numbers(&self.id), 0, "numbers.reply", body, QoS::AtLeastOnce, None).await;
     }
 
     pub(crate) async fn ask(&self, correlation: &str, body: &impl Serialize) {

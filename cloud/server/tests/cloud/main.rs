@@ -13,6 +13,7 @@ mod fleet;
 mod generate;
 mod harness;
 mod import;
+mod inbound;
 mod pacing;
 mod redis;
 mod schemathesis;

@@ -66,6 +66,7 @@ impl Line {
             record: None,
             seed: 1,
             calls: None,
+            dial: None,
             tell,
         };
         change(&mut config);

@@ -429,6 +429,7 @@ impl<'a> World<'a> {
                 Output::Stop => self.outcome.taken = true,
                 Output::Prepare
                 | Output::Dial
+                | Output::Answer
                 | Output::HangUp
                 | Output::Transfer { .. }
                 | Output::TransferOver

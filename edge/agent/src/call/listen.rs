@@ -108,14 +108,19 @@ impl Driver {
             info!("The far end plays {}: it was hung up", heard.tone.as_str());
             self.core.handle_line(now, Line::PeerHungUp);
         }
-        if let Some(verdict) = self.listener.answerer.push(frame) {
+        // Whoever calls is somebody: who answered is a question of calls that the box made.
+        if !self.inbound
+            && let Some(verdict) = self.listener.answerer.push(frame)
+        {
             self.judge(now, &verdict);
         }
     }
 
     /// Takes in the words of the far end.
     pub(super) fn listen_to_words(&mut self, text: &str) {
-        if let Some(verdict) = self.listener.answerer.handle_words(text) {
+        if !self.inbound
+            && let Some(verdict) = self.listener.answerer.handle_words(text)
+        {
             self.judge(Instant::now(), &verdict);
         }
     }

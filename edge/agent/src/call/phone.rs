@@ -51,6 +51,14 @@ impl Driver {
         Ok(())
     }
 
+    /// Answers the call that rings here.
+    pub(super) fn answer(&mut self) {
+        let ordered = self.line.as_ref().is_some_and(|line| line.order(LineOrder::Answer));
+        if !ordered {
+            self.core.handle_line(Instant::now(), Line::Ended);
+        }
+    }
+
     pub(super) async fn hang_up(&mut self) {
         if self.answered && self.attached.is_some() {
             tokio::time::sleep(PLAYOUT_DRAIN).await;

@@ -150,6 +150,8 @@ pub enum Output {
     Prepare,
     /// Dial.
     Dial,
+    /// Answer the call that rings here; [`Line::Answered`] follows.
+    Answer,
     /// Hang up or give up, in whatever state the line is.
     HangUp,
     /// Speak; one prompt at a time.

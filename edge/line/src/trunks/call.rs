@@ -91,6 +91,10 @@ pub enum LineOrder {
     HangUp(HangupReason),
     /// Ask the other side to call somebody else; [`LineNews::Transfer`] tells how it goes.
     Refer(Box<Uri>),
+    /// Answer a call that came in and rings.
+    Answer,
+    /// Refuse a call that came in and rings, with this status.
+    Refuse(u16),
 }
 
 /// A call under way. Dropping it hangs up.
@@ -98,7 +102,7 @@ pub enum LineOrder {
 pub struct PlacedCall {
     /// What is told.
     pub news: mpsc::UnboundedReceiver<LineNews>,
-    orders: mpsc::UnboundedSender<LineOrder>,
+    pub(super) orders: mpsc::UnboundedSender<LineOrder>,
 }
 
 impl PlacedCall {
@@ -244,7 +248,7 @@ impl Task {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 order = self.orders.recv() => match order {
-                    Some(LineOrder::Refer(_)) => {}
+                    Some(LineOrder::Refer(_) | LineOrder::Answer | LineOrder::Refuse(_)) => {}
                     Some(LineOrder::HangUp(_)) | None => {
                         return Err(LineNews::Failed(here(FailureCause::Cancelled, "withdrawn before it was dialled")));
                     }
@@ -330,6 +334,7 @@ impl Task {
                         call.agent.send(Command::HangUp(call.key, Some(reason)));
                     }
                     Some(LineOrder::Refer(target)) => self.refer(&call, *target).await,
+                    Some(LineOrder::Answer | LineOrder::Refuse(_)) => {}
                     None => {
                         orders_open = false;
                         ours = true;
@@ -396,7 +401,7 @@ impl Task {
     }
 }
 
-fn here(cause: FailureCause, reason: impl Into<String>) -> Failure {
+pub(super) fn here(cause: FailureCause, reason: impl Into<String>) -> Failure {
     Failure { cause, sip_code: None, reason: Some(reason.into()), q850: None }
 }
 

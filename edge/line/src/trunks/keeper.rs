@@ -159,8 +159,11 @@ fn take_in(shared: &Arc<Shared>, agent: usize, event: SipEvent) {
                 state.trouble = format!("not registered: {failure}");
             });
         }
-        SipEvent::Incoming { key, .. } => {
-            debug!("A call to a number that nothing is bound to");
+        SipEvent::Incoming { key, source, parties, replaces: None, .. } => {
+            super::arrival::offer(shared, agent, key, source, parties);
+        }
+        SipEvent::Incoming { key, replaces: Some(_), .. } => {
+            debug!("A call that wants to take the place of another");
             shared.agents[agent].send(Command::Reject(key, 404));
         }
         SipEvent::Trying { .. }

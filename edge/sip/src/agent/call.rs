@@ -102,6 +102,8 @@ pub(super) struct Offered {
     pub(super) peer_updates: bool,
     /// The call that this one takes the place of.
     pub(super) replaces: Option<u64>,
+    /// What a refusal says about another try.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// Answered.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::transfer::Replaces;
+use crate::identity::Parties;
 use crate::message::{Headers, NameAddr, Params, Response, Transport, Uri};
 use crate::sdp::MediaParams;
 
@@ -86,6 +87,8 @@ pub enum SipEvent {
         from: Box<NameAddr>,
         /// Whom they want.
         to: Box<Uri>,
+        /// Both, as far as the INVITE says more than that.
+        parties: Box<Parties>,
         /// Whether the INVITE had an offer; without one, ours goes out with the answer.
         has_offer: bool,
         /// The call that this one takes the place of once it is accepted (RFC 3891); that one is then hung up.

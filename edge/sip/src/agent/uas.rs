@@ -1,6 +1,6 @@
 //! Calls that others make: INVITE, our answers, their CANCEL and ACK (RFC 3261 §8.2, §9.2, §13.3).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -16,6 +16,7 @@ use super::transfer::Replaced;
 use super::uac::sdp_body;
 use super::{ALLOW, SUPPORTED, UserAgent};
 use crate::digest::{ClientAuth, Subject, Verdict, Verifier};
+use crate::identity::Parties;
 use crate::message::{Hop, Method, Request, Response};
 use crate::sdp::{LocalMedia, MediaParams, SdpError, SdpOrigin};
 
@@ -65,9 +66,12 @@ impl UserAgent {
             return;
         }
         let local_tag = self.token(8);
-        let (Some(dialog), Some(caller), Some(callee)) =
-            (Dialog::of_request(&request, &local_tag), request.headers.from(), request.headers.to())
-        else {
+        let (Some(dialog), Some(caller), Some(callee), Some(parties)) = (
+            Dialog::of_request(&request, &local_tag),
+            request.headers.from(),
+            request.headers.to(),
+            Parties::read(&request),
+        ) else {
             self.answer_without_state(&request.headers, from, 400, "Contact is missing", &[]);
             return;
         };
@@ -107,6 +111,7 @@ impl UserAgent {
                 asked,
                 peer_updates,
                 replaces,
+                retry_after: None,
             })),
         });
         self.tell(SipEvent::Incoming {
@@ -114,6 +119,7 @@ impl UserAgent {
             source: from.addr,
             from: Box::new(caller),
             to: Box::new(callee.uri),
+            parties: Box::new(parties),
             has_offer,
             replaces: replaces.map(DialogKey),
         });
@@ -261,8 +267,25 @@ impl UserAgent {
     /// # Errors
     /// When there is no such call or it does not ring here any more.
     pub fn reject(&mut self, now: Instant, key: DialogKey, code: u16) -> Result<(), CommandError> {
+        self.reject_for(now, key, code, None)
+    }
+
+    /// As [`Self::reject`]; the caller is told after how long it is worth another try (RFC 3261 §20.33).
+    ///
+    /// # Errors
+    /// As [`Self::reject`].
+    pub fn reject_for(
+        &mut self,
+        now: Instant,
+        key: DialogKey,
+        code: u16,
+        retry_after: Option<Duration>,
+    ) -> Result<(), CommandError> {
         let mut call = self.take_offered(key)?;
         let code = if (300..700).contains(&code) { code } else { 480 };
+        if let Phase::Offered(offered) = &mut call.phase {
+            offered.retry_after = retry_after;
+        }
         self.refuse(now, &mut call, code);
         let failure = Failure {
             cause: FailureCause::Cancelled,
@@ -288,13 +311,21 @@ impl UserAgent {
     /// Sends a final refusal on the INVITE of a call that rings here.
     pub(super) fn refuse(&mut self, now: Instant, call: &mut Call, code: u16) {
         let Phase::Offered(offered) = &call.phase else { return };
-        let server = offered.server;
+        let (server, retry_after) = (offered.server, offered.retry_after);
         if let Some(mut response) = self.dialog_response(server, code, phrase(code), &call.local_tag) {
+            if let Some(wait) = retry_after {
+                response.headers.push("Retry-After", wait.as_secs().max(1).to_string());
+            }
             response.headers.remove("Contact");
             response.headers.remove("Record-Route");
             response.headers.remove("Supported");
             self.respond(now, server, &response);
         }
+    }
+
+    /// Says whether a call still rings here.
+    pub fn is_offered(&self, key: DialogKey) -> bool {
+        self.calls.get(&key.0).is_some_and(|call| matches!(call.phase, Phase::Offered(_)))
     }
 
     /// Takes out a call that rings here.

@@ -35,6 +35,17 @@ fn a_full_trunk_makes_way_for_the_next_and_a_free_channel_is_used_again() {
 }
 
 #[test]
+fn calls_both_ways_share_the_channels_of_a_trunk() {
+    let (mut pool, now, mut rng) = pool(&[1]);
+    assert!(pool.take_from(TrunkId(0)) && pool.take_from(TrunkId(0)));
+    assert!(!pool.take_from(TrunkId(0)) && !pool.take_from(TrunkId(7)));
+    let mut route = pool.route(now, &mut rng);
+    assert_eq!(pool.take(now, &mut route), Err(NoTrunk::NoChannel));
+    pool.release(TrunkId(0));
+    assert_eq!(pool.take(now, &mut route), Ok(TrunkId(0)));
+}
+
+#[test]
 fn no_trunk_gets_more_calls_a_second_than_it_takes() {
     let mut pool = TrunkPool::new([TrunkSettings {
         channels: 1_000,

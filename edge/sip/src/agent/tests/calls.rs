@@ -71,6 +71,26 @@ fn refusals_become_causes() {
 }
 
 #[test]
+fn a_busy_line_says_when_to_try_again_and_who_was_called_is_told() {
+    let mut pair = Pair::new();
+    pair.call();
+    let told = |event: &SipEvent| {
+        let SipEvent::Incoming { key, parties, .. } = event else { return None };
+        Some((*key, parties.called("nobody")))
+    };
+    let (there, called) = pair.until(Side::Callee, told);
+    assert!(pair.callee.is_offered(there) && !called.is_empty());
+    pair.callee.reject_for(pair.now, there, 486, Some(Duration::from_secs(7))).unwrap();
+    assert!(!pair.callee.is_offered(there));
+    pair.drain();
+    let sent = pair.wire.values().map(|(_, _, bytes)| String::from_utf8_lossy(bytes).into_owned());
+    let sent = sent.filter(|text| text.contains("486 Busy Here")).collect::<String>();
+    assert!(sent.contains("\r\nRetry-After: 7\r\n"), "{sent}");
+    assert_eq!(pair.until(Side::Caller, failed).cause, FailureCause::Busy);
+    pair.settle();
+}
+
+#[test]
 fn without_a_common_codec_the_call_is_turned_away_with_488() {
     let mut pair = Pair::new();
     pair.call();
