@@ -90,6 +90,7 @@ pub(crate) async fn run(
         recording: None,
         recording_error: String::new(),
         codec: "",
+        encrypted: false,
         stats: None,
         clock: None,
         voice: None,
@@ -141,6 +142,7 @@ struct Driver {
     recording: Option<Recording>,
     recording_error: String,
     codec: &'static str,
+    encrypted: bool,
     stats: Option<MediaStats>,
     clock: Option<EarClock>,
     voice: Option<VoiceOf>,
@@ -224,6 +226,7 @@ impl Driver {
             Output::File => self.close().await,
             Output::Ended(mut record) => {
                 self.describe_line(&mut record);
+                self.trace_end(&record);
                 info!(disposition = %record.disposition, turns = record.turns.len(), "Call over");
                 if record.suppress {
                     self.shared.gate.opted_out(&self.command.callee, record.ended);
@@ -575,6 +578,7 @@ impl Driver {
                 }),
             },
         };
+        self.trace_media();
         let media = self.stats.map(|stats| MediaRecord {
             codec: self.codec.to_owned(),
             received: stats.received,

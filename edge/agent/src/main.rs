@@ -13,8 +13,6 @@ mod kept;
 mod lines;
 mod speech;
 mod supervisor;
-mod tls;
-mod trunk_config;
 mod uplink;
 
 use std::fs::File;
@@ -28,13 +26,14 @@ use clap::{Parser, Subcommand};
 use nix::fcntl::{Flock, FlockArg};
 use rtrb::Consumer;
 use tokio::sync::{Mutex, mpsc, watch};
-use tracing::info;
+use tracing::{info, warn};
 use trunkline_audio::record::RecordFrame;
 use trunkline_gate::BoxGate;
 use trunkline_line::trunks::Trunks;
 use trunkline_line::{MediaHandle, RecorderHandle};
 use trunkline_soundcard::{Layout, Monitor};
 use trunkline_store::OutboxStore;
+use trunkline_trace::Tracer;
 
 use crate::blobs::Blobs;
 use crate::config::Config;
@@ -121,7 +120,7 @@ fn start(args: Args) -> Result<ExitCode> {
 
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
-    tls::client(&config.cloud)?;
+    config.cloud.tls()?;
     config.trunks.setups()?;
     Speech::load(&speech::Folders::of(&config), config.speech.workers)?;
     if let Some(monitor) = &config.monitor {
@@ -136,7 +135,7 @@ async fn run(path: &Path) -> Result<()> {
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
     let _lock = lock(&config.data_dir)?;
-    let tls = tls::client(&config.cloud)?;
+    let tls = config.cloud.tls()?;
     let monitor = config.monitor.as_ref().map(start_monitor).transpose()?;
     let speech = {
         let folders = speech::Folders::of(&config);
@@ -146,7 +145,7 @@ async fn run(path: &Path) -> Result<()> {
     let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
     let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;
 
-    let trunks = Trunks::start(lines::config(&config), config.trunks.setups()?)
+    let trunks = Trunks::start(lines::config(&config, start_tracer(&config)), config.trunks.setups()?)
         .await
         .context("cannot listen for SIP: is another program using it? ([trunk] bind)")?;
     let media = MediaHandle::start().context("cannot start the media thread")?;
@@ -190,6 +189,13 @@ async fn run(path: &Path) -> Result<()> {
     shared.trunks.leave().await;
     wait_for_outbox(&shared).await;
     Ok(())
+}
+
+/// Begins to keep what is signalled; without a place for it the box works all the same.
+fn start_tracer(config: &Config) -> Option<Tracer> {
+    let (dir, limits) = config.traces()?;
+    let started = Tracer::start(&dir, limits);
+    started.inspect_err(|error| warn!(dir = %dir.display(), "No traces of calls: {error}")).ok()
 }
 
 /// Keeps two processes from writing the same journal.

@@ -8,15 +8,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::Cloud;
-
-/// Builds the client side: trusts only the cloud's own authority and shows the box's certificate.
-pub(crate) fn client(cloud: &Cloud) -> Result<Arc<ClientConfig>> {
-    client_of(&cloud.ca, Some((cloud.cert.as_path(), cloud.key.as_path())))
-}
-
 /// Builds a client that trusts the authority in `ca` only, and shows the certificate and key of `own` where asked.
-pub(crate) fn client_of(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>> {
+///
+/// # Errors
+/// When a file is missing or holds something else, named.
+pub fn client_of(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     for cert in certificates(ca)? {
         roots.add(cert).with_context(|| format!("{} holds no usable authority", ca.display()))?;

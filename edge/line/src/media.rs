@@ -28,6 +28,7 @@ use trunkline_sip::sdp::{Codec as SdpCodec, MediaParams, SecureParams};
 
 use crate::bridge::Bridge;
 use crate::player::{Command, Filled, Player};
+use crate::stats::FarEnd;
 use crate::wrap::Wrap;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -213,10 +214,16 @@ pub struct MediaStats {
     pub lost: u64,
     /// Packets that came too late.
     pub late: u64,
+    /// Packets that came again.
+    pub duplicate: u64,
+    /// Packets that came after a later one.
+    pub reordered: u64,
     /// Interarrival jitter in milliseconds.
     pub jitter_ms: f32,
     /// Packets that were refused because they were not encrypted as agreed.
     pub forged: u64,
+    /// What the far end reports, and the keys.
+    pub far: FarEnd,
 }
 
 /// What the owner of an endpoint holds.
@@ -379,6 +386,7 @@ struct Running {
     last_heard: Instant,
     lost_told: bool,
     sent: u64,
+    far: FarEnd,
     first: bool,
 }
 
@@ -401,6 +409,7 @@ impl Running {
             last_heard: now,
             lost_told: false,
             sent: 0,
+            far: FarEnd::default(),
             first: true,
             io,
         }
@@ -467,7 +476,10 @@ impl Running {
                     self.hold();
                     self.player.stop();
                 }
-                Command::Digit(digit) => self.digit_out = EventSender::new(digit, 1_280),
+                Command::Digit(digit) => {
+                    self.digit_out = EventSender::new(digit, 1_280);
+                    self.far.keys_sent += u32::from(self.digit_out.is_some());
+                }
                 Command::Record(frames) => self.io.record = Some(frames),
                 Command::Monitor(frames) => self.io.monitor = Some(frames),
                 Command::Change(config) => self.change(now, config),
@@ -513,6 +525,7 @@ impl Running {
             self.last_heard = now;
             if Some(packet.payload_type) == self.io.config.dtmf_pt {
                 if let Some(digit) = self.digits_in.push(&packet).and_then(event_digit) {
+                    self.far.keys_heard += 1;
                     let _ = self.io.news.push(MediaNews::Digit(digit));
                 }
             } else {
@@ -530,7 +543,9 @@ impl Running {
                 None => n,
             };
             if from.ip() == self.remote.ip() {
-                let _ = self.rtcp.handle(now, wall(), &buffer[..n], self.sender.ssrc(), &mut self.reception);
+                let news =
+                    self.rtcp.handle(now, wall(), &buffer[..n], self.sender.ssrc(), &mut self.reception);
+                self.far.take(&news);
             }
         }
     }
@@ -624,8 +639,11 @@ impl Running {
             sent: self.sent,
             lost: jitter.lost,
             late: jitter.late,
+            duplicate: jitter.duplicate,
+            reordered: jitter.reordered,
             jitter_ms: self.reception.stats().jitter_ms,
             forged: self.wrap.as_ref().map_or(0, Wrap::refused),
+            far: self.far,
         };
         let _ = self.io.news.push(MediaNews::Closed(stats));
     }
