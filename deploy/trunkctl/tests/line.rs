@@ -186,6 +186,25 @@ async fn a_refused_registration_is_told_with_its_reason() {
 }
 
 #[tokio::test]
+async fn keys_that_come_as_info_are_told_as_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pressing = Scenario::called().answer(200, "", Body::Sdp).recv("ACK").pause(300);
+    for (number, key) in (2..).zip(["1", "2", "3"]) {
+        let body = format!("Signal={key}\nDuration=160\n");
+        pressing = pressing
+            .then_request("INFO", number, "", Body::Other("application/dtmf-relay", &body))
+            .recv_code(200);
+    }
+    let scenario = pressing.recv("BYE").reply(200, "", Body::None);
+    let Some((_peer, at)) = sipp(folder.path(), &scenario, &["-m", "1"]) else { return };
+    let config = config(folder.path(), at, "ping = \"off\"");
+    let output = line_test(config, &["--call", "1001", "--ask", "--json"]).await;
+    let read = read(&output);
+    has(&read, &[("keys_in", "pass"), ("sound_in", "fail"), ("bye", "pass")]);
+    assert_eq!(read["sheets"][0]["measured"]["call"]["pressed_as"], "info");
+}
+
+#[tokio::test]
 async fn the_profile_has_the_codecs_that_work() {
     let folder = tempfile::tempdir().unwrap();
     let Some((_peer, at)) = sipp(folder.path(), &answers(), &["-rtp_echo"]) else { return };

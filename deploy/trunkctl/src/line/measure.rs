@@ -34,6 +34,8 @@ const LISTEN: Duration = Duration::from_millis(600);
 const ECHO_WITHIN: Duration = Duration::from_millis(1_300);
 const KEY_EVERY: Duration = Duration::from_millis(320);
 const PRESS_WITHIN: Duration = Duration::from_secs(25);
+/// The name of test calls in their own trace.
+const TRACED_AS: &str = "line-test";
 /// Keys that are sent as telephone events, and as sound.
 pub(super) const EVENT_KEYS: &str = "123";
 pub(super) const SOUND_KEYS: &str = "456";
@@ -314,7 +316,7 @@ impl Line {
         let begun = Instant::now();
         self.agent.send(SipCommand::Invite { request: Box::new(invite), events: sender, answer });
         let key = key.await.context("the SIP task has ended")??;
-        let trace = TraceName { call: "line-test".to_owned(), leg: "call" };
+        let trace = TraceName { call: TRACED_AS.to_owned(), leg: "call" };
         self.agent.send(SipCommand::Name { key, trace, trunk: self.setup.name.clone() });
         Ok(TestCall {
             line: self,
@@ -448,7 +450,8 @@ impl TestCall<'_> {
         if let Some(sound) = &self.sound {
             measured.heard_dbm0 = sound.heard_dbm0();
             let echo = sound.echo(probed_from);
-            measured.echo_loss_db = echo.map(|echo| echo.loss_db);
+            // Adding nothing makes 0 of -0.
+            measured.echo_loss_db = echo.map(|echo| (echo.loss_db * 10.0).round() / 10.0 + 0.0);
             measured.echo_round_trip_ms = echo.map(|echo| echo.round_trip_ms);
         }
     }
@@ -533,6 +536,7 @@ impl TestCall<'_> {
             && let Some(stats) = sound.close().await
         {
             measured.media = stats.report(&measured.codec, measured.encrypted);
+            self.line.tracer.media(TRACED_AS, "call", measured.media.clone());
         }
     }
 }
