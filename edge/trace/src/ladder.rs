@@ -42,7 +42,11 @@ fn show_leg(out: &mut String, leg: &Trace, begun: i64, numbers: bool) {
         let elsewhere = message.remote != first.remote;
         lines.push((message.at, rung(message, numbers, again, elsewhere)));
     }
-    lines.extend(leg.notes.iter().map(|(at, note)| (*at, format!("          {note}"))));
+    for (at, note) in &leg.notes {
+        // A network's reason may name whom it did not find.
+        let note = if numbers { note.clone() } else { mask::numbers(note) };
+        lines.push((*at, format!("          {note}")));
+    }
     lines.sort_by_key(|(at, _)| *at);
     for (at, line) in lines {
         let _ = writeln!(out, "{:8}  {line}", (at - begun) / 1_000);
@@ -185,7 +189,7 @@ mod tests {
                 mos_heard: Some(4.41),
                 ..MediaReport::default()
             }),
-            notes: vec![(1_764_000_000_630_000, "busy".to_owned())],
+            notes: vec![(1_764_000_000_630_000, "busy: 13800138000 is in use".to_owned())],
             ..Trace::default()
         };
         let expected = "\
@@ -196,7 +200,7 @@ Leg on trunk carrier, SIP Call-ID x
        0  box ──▶      INVITE sip:xxxxxxxxx00@192.0.2.1               CSeq 1 INVITE  SDP 192.0.2.9:4000 PCMA telephone-event, in the clear
      500  box ──▶      INVITE sip:xxxxxxxxx00@192.0.2.1               CSeq 1 INVITE  SDP 192.0.2.9:4000 PCMA telephone-event, in the clear  (again)
      620      ◀── far  486 Busy Here                                  CSeq 1 INVITE  Reason: Q.850;cause=17
-     630            busy
+     630            busy: xxxxxxxxx00 is in use
 Sound: PCMA, in the clear
            packets   lost   late  twice  order   jitter    MOS
   heard         50      0      0      0      0   0.0 ms   4.41
