@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "manifest", take: link::manifest, seeds: link::manifests },
     Target { name: "sip", take: line::sip, seeds: line::sip_messages },
     Target { name: "sdp", take: line::sdp, seeds: line::descriptions },
+    Target { name: "trace", take: line::trace, seeds: line::sip_messages },
     Target { name: "rtp", take: line::rtp, seeds: line::packets },
 ];
 

@@ -8,6 +8,7 @@ use trunkline_rtp::{JitterBuffer, JitterConfig, RtpPacket, is_rtcp, rtcp};
 use trunkline_sip::message::Message;
 use trunkline_sip::sdp::{Codec, LocalMedia, SdpOrigin};
 use trunkline_sip::stream::{Frame, Framer};
+use trunkline_trace::{SdpSummary, mask};
 
 /// A datagram of SIP, and the same bytes as a stream. What is read and written again is read again.
 pub(crate) fn sip(bytes: &[u8]) {
@@ -49,6 +50,13 @@ pub(crate) fn sip_messages() -> Vec<Vec<u8>> {
     ]
     .map(String::into_bytes)
     .to_vec()
+}
+
+/// What is kept and shown of a message.
+pub(crate) fn trace(bytes: &[u8]) {
+    let kept = mask::secrets(bytes);
+    let shown = mask::numbers(&kept);
+    let _ = SdpSummary::read(&shown);
 }
 
 /// A description of somebody's media, as an offer and as the answer to ours.

@@ -1,11 +1,14 @@
 //! `trunkctl`: what people do with Trunkline from a terminal.
 //!
 //! `setup` makes keys, certificates and configurations for development; `demo` runs the whole chain
-//! and shows a call; `script` checks scripts; `recording` measures recordings of any origin.
+//! and shows a call; `script` checks scripts; `recording` measures recordings of any origin; `line` proves a line on
+//! site, and `call` shows what was signalled in a call.
 
 mod boxes;
+mod call;
 mod demo;
 mod flash;
+mod line;
 mod receipts;
 mod rehearse;
 mod release;
@@ -28,7 +31,9 @@ use trunkline_audio::latency::{self, Options, Side};
     version,
     about = "Set up, try, check and measure Trunkline",
     after_help = "Examples:\n  trunkctl demo --lang zh\n  trunkctl demo --lang en --phone sip:me@192.0.2.7:5060\n  \
-                  trunkctl recording latency call.wav\n  trunkctl script lint shared/scripts/*.yaml\n  \
+                  trunkctl recording latency call.wav\n  \
+                  trunkctl line test -c edge.toml --call 13800138000 --ask\n  trunkctl call trace 019a3f20 -c edge.toml\n  \
+                  trunkctl script lint shared/scripts/*.yaml\n  \
                   trunkctl setup --dir ./dev --box tl-branch1\n  \
                   trunkctl demo --fleet 3\n  trunkctl box list --dir ./dev"
 )]
@@ -69,6 +74,12 @@ enum Command {
     Rehearse(rehearse::Command),
     /// Puts releases for some boxes onto a stick, or shows what boxes wrote back.
     Flash(flash::Options),
+    /// Shows what was signalled in the last calls of this box.
+    #[command(subcommand)]
+    Call(call::Command),
+    /// Proves a line on site and prints a sheet.
+    #[command(subcommand)]
+    Line(line::Command),
     /// Works on recordings.
     #[command(subcommand)]
     Recording(RecordingCommand),
@@ -117,6 +128,9 @@ fn main() -> ExitCode {
         Command::Rollout(command) => rollout::run(command),
         Command::Rehearse(command) => rehearse::run(command),
         Command::Flash(options) => flash::run(&options),
+        Command::Call(command) => call::run(command),
+        // A sheet with a failure on it is no error of the program.
+        Command::Line(command) => return line::run(command),
         Command::Recording(RecordingCommand::Latency { files, customer, json, max_median }) => {
             recording_latency(&files, customer, json, max_median)
         }

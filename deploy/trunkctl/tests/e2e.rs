@@ -63,6 +63,18 @@ async fn call(stage: &Stage, request: &Value) -> Value {
     stage.api.wait_ended(&id, CALL_WITHIN).await.unwrap()
 }
 
+/// What `trunkctl call trace` shows of a call on the box.
+fn trace(stage: &Stage, call: &Value) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_trunkctl"));
+    let done = command
+        .args(["call", "trace", call["id"].as_str().unwrap(), "--config"])
+        .arg(stage.dir().join("edge.toml"))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
 fn transcript(call: &Value) -> String {
     let turns = call["turns"].as_array().cloned().unwrap_or_default();
     let lines = turns.iter().map(|turn| {
@@ -331,7 +343,13 @@ async fn what_goes_wrong_on_the_line_is_told_as_what_it_is() {
         let call = call(&stage, &request("zh", number, &url)).await;
         println!("{disposition}: {}", call["cause"]);
         assert_eq!(call["disposition"], disposition, "{call}");
+        let ladder = trace(&stage, &call);
+        assert!(ladder.contains("INVITE sip:") && ladder.contains(disposition), "{ladder}");
+        if disposition == "customer_hung_up" {
+            assert!(ladder.contains("BYE sip:") && ladder.contains("Sound: PCMA, in the clear"), "{ladder}");
+        }
         if let Some(code) = code {
+            assert!(ladder.contains(&format!("◀── far  {code} ")), "{ladder}");
             assert_eq!(call["sip_code"], code);
         }
     }

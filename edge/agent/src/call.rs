@@ -109,6 +109,7 @@ pub(crate) async fn run(
         recording: None,
         recording_error: String::new(),
         codec: "",
+        encrypted: false,
         stats: None,
         clock: None,
         voice: None,
@@ -156,6 +157,7 @@ struct Driver {
     recording: Option<Recording>,
     recording_error: String,
     codec: &'static str,
+    encrypted: bool,
     stats: Option<MediaStats>,
     clock: Option<EarClock>,
     voice: Option<VoiceOf>,
@@ -242,6 +244,7 @@ impl Driver {
             Output::File => self.close().await,
             Output::Ended(mut record) => {
                 self.describe_line(&mut record);
+                self.trace_end(&record);
                 info!(disposition = %record.disposition, turns = record.turns.len(), "Call over");
                 if record.suppress && !self.command.callee.is_anonymous() {
                     self.shared.gate.opted_out(&self.command.callee, record.ended);
@@ -494,6 +497,7 @@ impl Driver {
                 }),
             },
         };
+        self.trace_media();
         let media = self.stats.map(|stats| MediaRecord {
             codec: self.codec.to_owned(),
             received: stats.received,

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::sync::watch;
 use tracing::{info, warn};
+use trunkline_edge::BoxCertificate;
 use trunkline_keeper::{CallsState, Word};
 
 use crate::lines::of_status;
 use crate::supervisor::Shared;
-use crate::tls::BoxCertificate;
 
 /// How often the trunks are looked at.
 const TRUNKS: Duration = Duration::from_secs(1);

@@ -1,21 +1,22 @@
 //! `edge.toml`: strict, and checked while it loads.
 
 use std::fs;
-use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustls::ClientConfig;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use trunkline_audio::tone::Country;
+use trunkline_edge::{BoxCertificate, PortRange, TrunkList, box_tls, check_secret, traces_dir};
 use trunkline_model::{BoxId, DialPlan};
 use trunkline_speech::bundle::BundleName;
+use trunkline_trace::Limits;
 
 use crate::call::{AnswerPolicy, Persons};
 use crate::overlay;
-use crate::trunk_config::TrunkList;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -46,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) speech: Speech,
     #[serde(default)]
     pub(crate) recording: Recording,
+    #[serde(default)]
+    pub(crate) trace: Trace,
     pub(crate) monitor: Option<Monitor>,
 }
 
@@ -135,7 +138,7 @@ impl CountryName {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rtp {
     /// First and last port, such as `"40000-40199"`.
-    #[serde(default = "default_ports")]
+    #[serde(default)]
     pub(crate) ports: PortRange,
     /// A call without a packet for this long is over.
     #[serde(default = "default_lost", with = "humantime_serde")]
@@ -148,15 +151,11 @@ pub(crate) struct Rtp {
 impl Default for Rtp {
     fn default() -> Self {
         Self {
-            ports: default_ports(),
+            ports: PortRange::default(),
             lost_after: default_lost(),
             opus_complexity: OpusComplexity::default(),
         }
     }
-}
-
-fn default_ports() -> PortRange {
-    PortRange(40_000..=40_199)
 }
 
 fn default_lost() -> Duration {
@@ -182,27 +181,6 @@ impl TryFrom<u8> for OpusComplexity {
             return Err(format!("opus_complexity = {value}: write 0 (least) to 10 (most)"));
         }
         Ok(Self(value))
-    }
-}
-
-/// A range of ports with room for at least one call.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct PortRange(pub(crate) RangeInclusive<u16>);
-
-impl TryFrom<String> for PortRange {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong =
-            || format!("`{text}` is not a range of ports such as 40000-40199 with at least 4 of them");
-        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
-        let first: u16 = first.trim().parse().map_err(|_| wrong())?;
-        let last: u16 = last.trim().parse().map_err(|_| wrong())?;
-        if first < 1024 || last < first.saturating_add(3) {
-            return Err(wrong());
-        }
-        Ok(Self(first..=last))
     }
 }
 
@@ -249,6 +227,32 @@ fn yes() -> bool {
 
 fn default_min_free() -> u64 {
     200
+}
+
+/// `[trace]`: what is kept of the signalling of the last calls, without secrets.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trace {
+    /// How many legs of calls; 0 keeps none.
+    #[serde(default = "default_traces")]
+    calls: usize,
+    /// How many MiB at most.
+    #[serde(default = "default_trace_mib")]
+    mib: u64,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self { calls: default_traces(), mib: default_trace_mib() }
+    }
+}
+
+fn default_traces() -> usize {
+    Limits::default().legs
+}
+
+fn default_trace_mib() -> u64 {
+    Limits::default().bytes >> 20
 }
 
 /// `[monitor]`: play the calls on a sound card of the box, for people in the room.
@@ -310,6 +314,9 @@ impl Config {
             bail!("channels = {}: a box carries 1 to 200 calls", self.channels);
         }
         self.trunks.check()?;
+        if self.trace.calls > 10_000 || !(1..=4_096).contains(&self.trace.mib) {
+            bail!("[trace] keeps 0 to 10000 calls in 1 to 4096 MiB");
+        }
         if self.cloud.mqtt_host_port().is_none() {
             bail!("[cloud] mqtt = `{}`: write host:port", self.cloud.mqtt);
         }
@@ -330,6 +337,12 @@ impl Config {
         self.recording.dir.clone().unwrap_or_else(|| self.data_dir.join("recordings"))
     }
 
+    /// Returns the folder with the traces of calls and what is kept there; `None` when none are kept.
+    pub(crate) fn traces(&self) -> Option<(PathBuf, Limits)> {
+        let limits = Limits { legs: self.trace.calls, bytes: self.trace.mib << 20 };
+        (limits.legs > 0).then(|| (traces_dir(&self.data_dir), limits))
+    }
+
     /// Returns the folder of rendered prompts.
     pub(crate) fn prompts_dir(&self) -> PathBuf {
         self.speech.prompts.clone().unwrap_or_else(|| self.data_dir.join("prompts"))
@@ -348,19 +361,15 @@ impl Config {
 }
 
 impl Cloud {
+    /// Builds the client side of TLS: trusts only the cloud's own authority and shows the box's certificate.
+    pub(crate) fn tls(&self) -> Result<(Arc<ClientConfig>, Arc<BoxCertificate>)> {
+        box_tls(&self.ca, &self.cert, &self.key)
+    }
+
     pub(crate) fn mqtt_host_port(&self) -> Option<(&str, u16)> {
         let (host, port) = self.mqtt.rsplit_once(':')?;
         Some((host.trim_matches(['[', ']']), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
     }
-}
-
-/// Refuses a secret that others on the machine can read.
-pub(crate) fn check_secret(path: &Path) -> Result<()> {
-    let meta = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if meta.mode() & 0o077 != 0 {
-        bail!("{} holds a secret and others can read it: chmod 600 it", path.display());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -424,12 +433,5 @@ mod tests {
         fs::set_permissions(dir.path().join("box.key"), fs::Permissions::from_mode(0o644)).unwrap();
         let error = Config::load(&path).unwrap_err();
         assert!(format!("{error:#}").contains("chmod 600"), "{error:#}");
-    }
-
-    #[test]
-    fn a_range_of_ports_needs_room_for_a_call() {
-        assert!(PortRange::try_from("40000-40001".to_owned()).is_err());
-        assert!(PortRange::try_from("40000".to_owned()).is_err());
-        assert!(PortRange::try_from("40000-40003".to_owned()).is_ok());
     }
 }

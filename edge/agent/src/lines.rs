@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::info;
 use trunkline_line::trunks::{TrunkStatus, TrunksConfig};
+use trunkline_trace::Tracer;
 use trunkline_wire::TrunkReport;
 
 use crate::config::Config;
@@ -14,12 +15,13 @@ use crate::supervisor::Shared;
 const REPORT_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 
 /// Returns what holds for all trunks.
-pub(crate) fn config(config: &Config) -> TrunksConfig {
+pub(crate) fn config(config: &Config, tracer: Option<Tracer>) -> TrunksConfig {
     TrunksConfig {
         contact_user: config.box_id.to_string(),
         user_agent: concat!("Trunkline/", env!("CARGO_PKG_VERSION")).to_owned(),
         max_calls: config.channels as usize * 2 + 8,
         rtp_ports: config.rtp.ports.0.clone(),
+        tracer,
         ..TrunksConfig::default()
     }
 }

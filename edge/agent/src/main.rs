@@ -16,8 +16,6 @@ mod numbers;
 mod overlay;
 mod speech;
 mod supervisor;
-mod tls;
-mod trunk_config;
 mod uplink;
 
 use std::fs::File;
@@ -31,13 +29,14 @@ use clap::{Parser, Subcommand};
 use nix::fcntl::{Flock, FlockArg};
 use rtrb::Consumer;
 use tokio::sync::{Mutex, mpsc, watch};
-use tracing::info;
+use tracing::{info, warn};
 use trunkline_audio::record::RecordFrame;
 use trunkline_gate::BoxGate;
 use trunkline_line::trunks::Trunks;
 use trunkline_line::{MediaHandle, RecorderHandle};
 use trunkline_soundcard::{Layout, Monitor};
 use trunkline_store::OutboxStore;
+use trunkline_trace::Tracer;
 
 use crate::blobs::Blobs;
 use crate::child::Keeper;
@@ -134,7 +133,7 @@ fn start(args: Args) -> Result<ExitCode> {
 
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
-    tls::client(&config.cloud)?;
+    config.cloud.tls()?;
     config.trunks.setups()?;
     Speech::load(&speech::Folders::of(&config), config.speech.workers)?;
     if let Some(monitor) = &config.monitor {
@@ -156,7 +155,7 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
         Err(_) if kept => lock_when_free(&config.data_dir).await?,
         lock => lock?,
     };
-    let (tls, certificate) = tls::client(&config.cloud)?;
+    let (tls, certificate) = config.cloud.tls()?;
     let (wish_tx, wish) = watch::channel(Keeper::Serve);
     if kept {
         child::listen(wish_tx, certificate)?;
@@ -171,7 +170,7 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
     let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;
     let numbers = Arc::new(tokio::task::block_in_place(|| Numbers::open(&config.data_dir)));
 
-    let trunks = Trunks::start(lines::config(&config), config.trunks.setups()?)
+    let trunks = Trunks::start(lines::config(&config, start_tracer(&config)), config.trunks.setups()?)
         .await
         .context("cannot listen for SIP: is another program using it? ([trunk] bind)")?;
     let media =
@@ -225,6 +224,13 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
     shared.trunks.leave().await;
     wait_for_outbox(&shared).await;
     Ok(())
+}
+
+/// Begins to keep what is signalled; without a place for it the box works all the same.
+fn start_tracer(config: &Config) -> Option<Tracer> {
+    let (dir, limits) = config.traces()?;
+    let started = Tracer::start(&dir, limits);
+    started.inspect_err(|error| warn!(dir = %dir.display(), "No traces of calls: {error}")).ok()
 }
 
 /// Keeps two processes from writing the same journal.

@@ -11,18 +11,23 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SignatureScheme};
 
-use crate::config::Cloud;
-
-/// Builds the client side: trusts only the cloud's own authority and shows the box's certificate.
-pub(crate) fn client(cloud: &Cloud) -> Result<(Arc<ClientConfig>, Arc<BoxCertificate>)> {
-    let own = Arc::new(BoxCertificate::load(&cloud.cert, &cloud.key)?);
-    let config = trusting(&cloud.ca)?.with_client_cert_resolver(Arc::clone(&own) as _);
+/// Builds the client side towards the cloud: trusts only its own authority and shows the box's certificate.
+///
+/// # Errors
+/// When a file is missing or holds something else, named.
+pub fn box_client(
+    ca: &Path,
+    cert: &Path,
+    key: &Path,
+) -> Result<(Arc<ClientConfig>, Arc<BoxCertificate>)> {
+    let own = Arc::new(BoxCertificate::load(cert, key)?);
+    let config = trusting(ca)?.with_client_cert_resolver(Arc::clone(&own) as _);
     Ok((Arc::new(config), own))
 }
 
 /// The box's certificate, which its keeper renews while calls go on.
 #[derive(Debug)]
-pub(crate) struct BoxCertificate {
+pub struct BoxCertificate {
     cert: PathBuf,
     key: PathBuf,
     shown: RwLock<Arc<CertifiedKey>>,
@@ -34,8 +39,11 @@ impl BoxCertificate {
         Ok(Self { cert: cert.to_owned(), key: key.to_owned(), shown })
     }
 
-    /// Reads the files again; the next connection shows what they hold. Files that cannot be used change nothing.
-    pub(crate) fn reload(&self) -> Result<()> {
+    /// Reads the files again; the next connection shows what they hold.
+    ///
+    /// # Errors
+    /// When they cannot be used; nothing has changed then.
+    pub fn reload(&self) -> Result<()> {
         let new = read(&self.cert, &self.key)?;
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -59,7 +67,10 @@ fn read(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>> {
 }
 
 /// Builds a client that trusts the authority in `ca` only, and shows the certificate and key of `own` where asked.
-pub(crate) fn client_of(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>> {
+///
+/// # Errors
+/// When a file is missing or holds something else, named.
+pub fn client_of(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>> {
     let builder = trusting(ca)?;
     let config = match own {
         None => builder.with_no_client_auth(),

@@ -22,12 +22,12 @@ use trunkline_sip::message::Transport;
 use trunkline_sip::sdp::Codec;
 use trunkline_sip::trunk::TrunkSettings;
 
-use crate::config::check_secret;
+use crate::lines_file::check_secret;
 use crate::tls;
 
 /// One `[trunk]`, or several `[[trunk]]`s in the order of the file.
 #[derive(Debug)]
-pub(crate) struct TrunkList(pub(crate) Vec<Trunk>);
+pub struct TrunkList(pub(crate) Vec<Trunk>);
 
 impl<'de> Deserialize<'de> for TrunkList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -201,7 +201,7 @@ fn default_rate() -> f64 {
 
 impl TrunkList {
     /// Takes relative paths from where the file lies.
-    pub(crate) fn resolve(&mut self, base: &Path) {
+    pub fn resolve(&mut self, base: &Path) {
         for trunk in &mut self.0 {
             let paths = [&mut trunk.ca, &mut trunk.cert, &mut trunk.key, &mut trunk.password_file];
             for path in paths.into_iter().flatten() {
@@ -211,7 +211,10 @@ impl TrunkList {
     }
 
     /// Says what is wrong with a trunk, and with which.
-    pub(crate) fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When something is.
+    pub fn check(&self) -> Result<()> {
         if self.0.is_empty() {
             bail!("there is no trunk: add a [[trunk]]");
         }
@@ -226,14 +229,26 @@ impl TrunkList {
     }
 
     /// Tells whether calls may go past the trunks.
-    pub(crate) fn allow_sip_targets(&self) -> bool {
+    pub fn allow_sip_targets(&self) -> bool {
         self.0.iter().any(|trunk| trunk.allow_sip_targets)
     }
 
     /// Reads certificates and passwords, and returns what the line needs.
-    pub(crate) fn setups(&self) -> Result<Vec<TrunkSetup>> {
-        let setup = |trunk: &Trunk| trunk.setup().with_context(|| format!("[[trunk]] `{}`", trunk.name()));
-        self.0.iter().map(setup).collect()
+    ///
+    /// # Errors
+    /// When one of them cannot be read, with the trunk's name.
+    pub fn setups(&self) -> Result<Vec<TrunkSetup>> {
+        self.0.iter().map(Trunk::named_setup).collect()
+    }
+
+    /// Returns the names of the trunks in their order.
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(Trunk::name).collect()
+    }
+
+    /// As [`Self::setups`], for the trunk of that name only; `None` when there is none.
+    pub fn setup(&self, name: &str) -> Option<Result<TrunkSetup>> {
+        self.0.iter().find(|trunk| trunk.name() == name).map(Trunk::named_setup)
     }
 }
 
@@ -318,6 +333,10 @@ impl Trunk {
             check_secret(path)?;
         }
         Ok(())
+    }
+
+    fn named_setup(&self) -> Result<TrunkSetup> {
+        self.setup().with_context(|| format!("[[trunk]] `{}`", self.name()))
     }
 
     fn setup(&self) -> Result<TrunkSetup> {

@@ -8,6 +8,7 @@
 //!   music on hold, for tests.
 //! - [`AnswererDetector`]: who or what answered a call, by its sound.
 //! - [`record`]: the two-channel recording. [`wav`]: reading and writing of whole files.
+//! - [`probe`]: a signal whose echo tells delay and loss.
 //! - [`latency`]: how fast the robot answers, measured from a recording.
 //!
 //! Sound is 16-bit samples in slices, at 8 kHz unless a rate is said.
@@ -28,6 +29,7 @@ pub mod music;
 pub mod noise;
 pub mod opus;
 pub mod plc;
+pub mod probe;
 pub mod record;
 pub mod resample;
 pub mod tone;

@@ -13,6 +13,7 @@ mod media;
 mod player;
 mod recorder;
 mod sip;
+mod stats;
 pub mod trunks;
 mod wrap;
 
@@ -25,6 +26,7 @@ pub use media::{
 pub use player::{Clip, Command};
 pub use recorder::{RecorderHandle, Recording, RecordingResult};
 pub use sip::{
-    Command as SipCommand, PeerTls, SipHandle, SipTransports, TlsSettings, start as start_sip,
+    Command as SipCommand, PeerTls, SipHandle, SipTransports, TlsSettings, TraceName, start as start_sip,
     start_with as start_sip_with,
 };
+pub use stats::FarEnd;

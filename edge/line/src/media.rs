@@ -28,6 +28,7 @@ use trunkline_sip::sdp::{DTMF_OPUS_PAYLOAD_TYPE, DTMF_PAYLOAD_TYPE, MediaParams,
 use crate::bridge::Bridge;
 use crate::coder::{Coder, Effort, LONGEST_PAYLOAD, MediaCodec};
 use crate::player::{Command, Filled, Player};
+use crate::stats::FarEnd;
 use crate::wrap::Wrap;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -221,10 +222,16 @@ pub struct MediaStats {
     pub lost: u64,
     /// Packets that came too late.
     pub late: u64,
+    /// Packets that came again.
+    pub duplicate: u64,
+    /// Packets that came after a later one.
+    pub reordered: u64,
     /// Interarrival jitter in milliseconds.
     pub jitter_ms: f32,
     /// Packets that were refused because they were not encrypted as agreed.
     pub forged: u64,
+    /// What the far end reports, and the keys.
+    pub far: FarEnd,
 }
 
 /// What the owner of an endpoint holds.
@@ -404,6 +411,7 @@ struct Running {
     last_heard: Instant,
     lost_told: bool,
     sent: u64,
+    far: FarEnd,
     first: bool,
 }
 
@@ -427,6 +435,7 @@ impl Running {
             last_heard: now,
             lost_told: false,
             sent: 0,
+            far: FarEnd::default(),
             first: true,
             io,
         })
@@ -511,6 +520,7 @@ impl Running {
                 }
                 Command::Digit(digit) => {
                     self.digit_out = EventSender::at_clock(digit, KEY_FRAMES, self.io.config.dtmf_hz);
+                    self.far.keys_sent += u32::from(self.digit_out.is_some());
                 }
                 Command::Record(frames) => self.io.record = Some(frames),
                 Command::Monitor(frames) => self.io.monitor = Some(frames),
@@ -557,6 +567,7 @@ impl Running {
             self.last_heard = now;
             if self.io.config.is_event(packet.payload_type) {
                 if let Some(digit) = self.digits_in.push(&packet).and_then(event_digit) {
+                    self.far.keys_heard += 1;
                     let _ = self.io.news.push(MediaNews::Digit(digit));
                 }
             } else {
@@ -581,6 +592,7 @@ impl Running {
                 if let Some(loss) = news.far_loss {
                     self.coder.set_loss(loss);
                 }
+                self.far.take(&news);
             }
         }
     }
@@ -667,8 +679,11 @@ impl Running {
             sent: self.sent,
             lost: jitter.lost,
             late: jitter.late,
+            duplicate: jitter.duplicate,
+            reordered: jitter.reordered,
             jitter_ms: self.reception.stats().jitter_ms,
             forged: self.wrap.as_ref().map_or(0, Wrap::refused),
+            far: self.far,
         };
         let _ = self.io.news.push(MediaNews::Closed(stats));
     }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +20,7 @@ use trunkline_sip::{
     CallNews, CommandError, DialogKey, Gauges, HangupReason, InviteRequest, Output, RegisterRequest,
     SipEvent, UaConfig, UserAgent,
 };
+use trunkline_trace::{Tapped, Tracer, Way};
 
 use streams::{News, Streams};
 pub use streams::{PeerTls, TlsSettings};
@@ -106,6 +108,17 @@ pub enum Command {
     Unregister,
     /// Asks an address whether it is alive.
     Ping(Hop),
+    /// Hands every message from now on to a tracer.
+    Trace(Tracer),
+    /// Says which call of ours a call is, for its trace.
+    Name {
+        /// Which.
+        key: DialogKey,
+        /// Of which call it is a leg.
+        trace: TraceName,
+        /// The trunk that carries it.
+        trunk: String,
+    },
     /// Makes an address known, such as that of a trunk whose name was looked up.
     Peer {
         /// Which.
@@ -115,6 +128,15 @@ pub enum Command {
         /// How TLS is done with it; `None` leaves it as it was.
         tls: Option<PeerTls>,
     },
+}
+
+/// Under what a leg of a call is traced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceName {
+    /// The call's id.
+    pub call: String,
+    /// What the leg is for: `call`, or `person` for a hand-over.
+    pub leg: &'static str,
 }
 
 /// Where signalling is heard beside UDP.
@@ -218,6 +240,8 @@ pub async fn start_with(
         calls: HashMap::new(),
         watchers: HashMap::new(),
         last_sent: None,
+        local,
+        tracer: None,
     };
     tokio::spawn(task.run());
     Ok(SipHandle { commands, local, local_tls })
@@ -238,6 +262,8 @@ struct Task {
     calls: HashMap<DialogKey, mpsc::UnboundedSender<SipEvent>>,
     watchers: HashMap<DialogKey, mpsc::UnboundedSender<CallNews>>,
     last_sent: Option<SocketAddr>,
+    local: SocketAddr,
+    tracer: Option<Tracer>,
 }
 
 impl Task {
@@ -249,7 +275,10 @@ impl Task {
             tokio::select! {
                 () = tokio::time::sleep_until(due.into()) => self.agent.handle_timeout(Instant::now()),
                 read = self.socket.recv_from(&mut buffer) => match read {
-                    Ok((n, from)) => self.agent.handle_datagram(Instant::now(), from, &buffer[..n]),
+                    Ok((n, from)) => {
+                        self.tap(Way::In, Hop::new(Transport::Udp, from), || Bytes::copy_from_slice(&buffer[..n]));
+                        self.agent.handle_datagram(Instant::now(), from, &buffer[..n]);
+                    }
                     Err(error) => self.on_socket_error(&error),
                 },
                 Some(news) = self.news.recv() => self.on_stream(news),
@@ -264,6 +293,13 @@ impl Task {
         }
     }
 
+    fn tap(&self, way: Way, remote: Hop, bytes: impl FnOnce() -> Bytes) {
+        if let Some(tracer) = &self.tracer {
+            let Hop { transport, addr } = remote;
+            tracer.tap(Tapped { way, transport, local: self.local, remote: addr, bytes: bytes() });
+        }
+    }
+
     /// An ICMP error comes back on whatever call is made next; it belongs to what was sent last.
     fn on_socket_error(&mut self, error: &io::Error) {
         if let Some(to) = self.last_sent {
@@ -274,7 +310,10 @@ impl Task {
     fn on_stream(&mut self, news: News) {
         let now = Instant::now();
         match news {
-            News::Message { from, bytes } => self.agent.handle_message(now, from, &bytes),
+            News::Message { from, bytes } => {
+                self.tap(Way::In, from, || bytes.clone());
+                self.agent.handle_message(now, from, &bytes);
+            }
             News::Closed { at, number, why } => {
                 self.streams.remove(at, number);
                 let why = why.unwrap_or_else(|| "the connection was closed".to_owned());
@@ -290,12 +329,14 @@ impl Task {
             match output {
                 Output::Send { transport: transport @ (Transport::Tcp | Transport::Tls), to, bytes } => {
                     let to = Hop::new(transport, to);
+                    self.tap(Way::Out, to, || bytes.clone());
                     if let Err(why) = self.streams.send(to, bytes) {
                         self.agent.handle_transport_error(Instant::now(), to, &why);
                     }
                 }
                 Output::Send { transport: Transport::Udp, to, bytes } => {
                     self.last_sent = Some(to);
+                    self.tap(Way::Out, Hop::new(Transport::Udp, to), || bytes.clone());
                     if let Err(error) = self.socket.send_to(&bytes, to).await {
                         // The pending error of an earlier packet is reported here instead of sending.
                         self.agent.handle_send_error(Instant::now(), to, error.kind());
@@ -414,6 +455,12 @@ impl Task {
             }
             Command::Unregister => self.agent.unregister(now),
             Command::Ping(to) => self.agent.options_over(now, to),
+            Command::Trace(tracer) => self.tracer = Some(tracer),
+            Command::Name { key, trace, trunk } => {
+                if let (Some(tracer), Some(call_id)) = (&self.tracer, self.agent.call_id(key)) {
+                    tracer.name(call_id, &trace.call, trace.leg, &trunk);
+                }
+            }
             Command::Peer { addr, may_call, tls } => {
                 if may_call {
                     self.agent.allow_peer(addr.ip());

@@ -21,13 +21,14 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use tokio::sync::{Notify, mpsc};
 use trunkline_sip::identity::IdentityPolicy;
-use trunkline_sip::message::{Hop, Transport};
+use trunkline_sip::message::{Hop, Transport, Uri};
 use trunkline_sip::sdp::{Codec, LocalMedia, Secure};
 use trunkline_sip::trunk::{Health, TrunkId, TrunkPool, TrunkSettings};
-use trunkline_sip::{Account, Gauges, UaConfig};
+use trunkline_sip::{Account, Gauges, InviteRequest, RegisterRequest, UaConfig};
+use trunkline_trace::Tracer;
 
 use crate::media::{RtpPorts, RtpSockets};
-use crate::sip::{Command, PeerTls, SipHandle, SipTransports, start_with};
+use crate::sip::{Command, PeerTls, SipHandle, SipTransports, TraceName, start_with};
 
 pub use arrival::IncomingCall;
 pub use call::{Attempt, CallRequest, LineNews, LineOrder, PlacedCall, Target};
@@ -121,6 +122,49 @@ impl TrunkSetup {
             None => self.proxy.host.clone(),
         })
     }
+
+    /// Returns the call to `to` as this trunk wants it. `shown`: the number to show; else what the trunk has for that.
+    pub fn invite(
+        &self,
+        shown: Option<&str>,
+        to: Uri,
+        next_hop: SocketAddr,
+        media: LocalMedia,
+    ) -> InviteRequest {
+        let shown = shown.or(self.caller_id.as_deref()).or(self.user.as_deref());
+        let mut invite = InviteRequest::new(shown.unwrap_or("anonymous"), to, media);
+        invite.next_hop = Some(next_hop);
+        invite.account = Some(self.account.clone());
+        self.identity.apply(&mut invite, &self.domain());
+        invite
+    }
+
+    /// Returns what is offered in a call on this trunk, with a fresh key.
+    pub fn media(&self, local: SocketAddr) -> LocalMedia {
+        let mut media = LocalMedia::new(local);
+        media.codecs.clone_from(&self.codecs);
+        media.secure = match self.encryption {
+            Encryption::Off => None,
+            Encryption::Optional => Some(Secure::new(fresh_key(), false)),
+            Encryption::Required => Some(Secure::new(fresh_key(), true)),
+        };
+        media
+    }
+
+    /// Returns the request that keeps our binding there; `None` for a trunk that knows us by address.
+    ///
+    /// # Errors
+    /// What is wrong with the domain.
+    pub fn registration(&self, number: u16, next_hop: Hop) -> Option<Result<RegisterRequest, String>> {
+        let expires = self.register?;
+        let domain = self.domain();
+        let uris = Uri::sip(self.user.as_deref().unwrap_or_default(), &domain)
+            .and_then(|aor| Ok((aor, Uri::sip("", &domain)?)));
+        Some(uris.map_err(|error| format!("`{domain}` is no domain: {error}")).map(|(aor, registrar)| {
+            let (next_hop, account) = (Some(next_hop), Some(self.account.clone()));
+            RegisterRequest { aor, registrar, next_hop, account, trunk: number, expires }
+        }))
+    }
 }
 
 /// What holds for all trunks of a box.
@@ -138,6 +182,8 @@ pub struct TrunksConfig {
     pub first_word: Duration,
     /// How long a call may wait for its turn when the trunks take no more calls this second.
     pub turn_within: Duration,
+    /// Who keeps what is signalled.
+    pub tracer: Option<Tracer>,
 }
 
 impl Default for TrunksConfig {
@@ -150,6 +196,7 @@ impl Default for TrunksConfig {
             rtp_ports: 40_000..=40_199,
             first_word: Duration::from_secs(4),
             turn_within: Duration::from_secs(10),
+            tracer: None,
         }
     }
 }
@@ -257,7 +304,17 @@ impl Trunks {
 
     /// Makes a call. It is hung up when the handle is dropped.
     pub fn place(&self, request: CallRequest) -> PlacedCall {
-        call::place(Arc::clone(&self.shared), request)
+        call::place(Arc::clone(&self.shared), request, None)
+    }
+
+    /// As [`Self::place`], kept by the tracer under that name.
+    pub fn place_as(&self, request: CallRequest, trace: TraceName) -> PlacedCall {
+        call::place(Arc::clone(&self.shared), request, Some(trace))
+    }
+
+    /// Returns who keeps what is signalled.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.shared.config.tracer.as_ref()
     }
 
     /// Returns the calls that come in from now on. Before the first receiver they are refused with 404, and once the
@@ -361,6 +418,9 @@ async fn start_agent(
     };
     let transports = SipTransports { tcp, ..SipTransports::default() };
     let started = start_with(setup.bind, transports, configure, sender).await;
+    if let (Ok(agent), Some(tracer)) = (&started, &config.tracer) {
+        agent.send(Command::Trace(tracer.clone()));
+    }
     started.map_err(|error| {
         io::Error::new(
             error.kind(),
@@ -445,18 +505,6 @@ impl Trunk {
 
     fn hop(&self) -> Option<Hop> {
         self.state().addr.map(|addr| Hop::new(self.setup.transport, addr))
-    }
-
-    /// Returns what we offer in a call on this trunk.
-    fn media(&self, local: SocketAddr) -> LocalMedia {
-        let mut media = LocalMedia::new(local);
-        media.codecs.clone_from(&self.setup.codecs);
-        media.secure = match self.setup.encryption {
-            Encryption::Off => None,
-            Encryption::Optional => Some(Secure::new(fresh_key(), false)),
-            Encryption::Required => Some(Secure::new(fresh_key(), true)),
-        };
-        media
     }
 }
 

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use trunkline_audio::tone::{ToneGenerator, ringback};
 use trunkline_call::{TransferFailure, TransferNews, TransferWay};
 use trunkline_line::trunks::{CallRequest, LineNews, LineOrder, PlacedCall, Target};
-use trunkline_line::{Attached, Bridge, Command, MediaNews, MediaTerms};
+use trunkline_line::{Attached, Bridge, Command, MediaNews, MediaTerms, TraceName};
 use trunkline_sip::message::Uri;
 use trunkline_sip::{Failure, FailureCause, TransferStep};
 
@@ -126,7 +126,8 @@ impl Driver {
             }
         };
         let request = CallRequest { target, from: None, ring: handover.timeout };
-        handover.leg = Some(self.shared.trunks.place(request));
+        let trace = TraceName { call: self.command.call.to_string(), leg: "person" };
+        handover.leg = Some(self.shared.trunks.place_as(request, trace));
         self.core.handle_transfer(Instant::now(), TransferNews::Trying(TransferWay::Bridge));
         // The customer hears that somebody is being called.
         let seconds = handover.timeout.as_secs().clamp(1, 60) as usize;

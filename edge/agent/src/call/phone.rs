@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 use trunkline_call::Line;
 use trunkline_line::trunks::{CallRequest, LineNews, LineOrder, Target};
-use trunkline_line::{Command, MediaTerms, Recording, RtpSockets};
+use trunkline_line::{Command, MediaTerms, Recording, RtpSockets, TraceName};
 use trunkline_model::Callee;
 use trunkline_sip::HangupReason;
 use trunkline_sip::message::Uri;
@@ -43,11 +43,12 @@ impl Driver {
                 Target::Direct(Box::new(uri), resolve(target.host_port()).await?)
             }
         };
-        self.line = Some(self.shared.trunks.place(CallRequest {
+        let request = CallRequest {
             target,
             from: self.command.caller_id.as_ref().map(|number| number.reveal().to_owned()),
             ring: Duration::from_secs(u64::from(self.command.ring_s.clamp(5, 180))),
-        }));
+        };
+        self.line = Some(self.shared.trunks.place_as(request, self.trace_name("call")));
         Ok(())
     }
 
@@ -114,6 +115,7 @@ impl Driver {
     /// Begins sound with the sockets of the call, or goes on with what was agreed anew.
     fn attach(&mut self, media: &MediaParams, sockets: Option<RtpSockets>) {
         let config = MediaTerms::agreed(media, self.shared.config.rtp.lost_after);
+        self.encrypted = media.secure.is_some();
         self.codec = media.codec.name();
         match sockets {
             Some(sockets) => {
@@ -142,6 +144,27 @@ impl Driver {
         }
         if let Some(tap) = self.shared.monitor_tap().await {
             self.order(Command::Monitor(tap));
+        }
+    }
+
+    /// Under what a leg of this call is traced.
+    pub(super) fn trace_name(&self, leg: &'static str) -> TraceName {
+        TraceName { call: self.command.call.to_string(), leg }
+    }
+
+    /// Adds to the trace how the sound was.
+    pub(super) fn trace_media(&self) {
+        if let (Some(tracer), Some(stats)) = (self.shared.trunks.tracer(), &self.stats) {
+            let name = self.trace_name("call");
+            tracer.media(&name.call, name.leg, stats.report(self.codec, self.encrypted));
+        }
+    }
+
+    /// Adds to the trace why the call ended.
+    pub(super) fn trace_end(&self, record: &CallRecord) {
+        if let Some(tracer) = self.shared.trunks.tracer() {
+            let cause = if record.cause.is_empty() { String::new() } else { format!(": {}", record.cause) };
+            tracer.note(&self.command.call.to_string(), format!("{}{cause}", record.disposition));
         }
     }
 

@@ -11,13 +11,11 @@ use tracing::{debug, info};
 use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::MediaParams;
 use trunkline_sip::trunk::{Next, NoTrunk, Route, TrunkId};
-use trunkline_sip::{
-    CallNews, DialogKey, Failure, FailureCause, HangupReason, InviteRequest, SipEvent, TransferStep,
-};
+use trunkline_sip::{CallNews, DialogKey, Failure, FailureCause, HangupReason, SipEvent, TransferStep};
 
 use super::{Shared, Trunk};
 use crate::media::RtpSockets;
-use crate::sip::{Command, SipHandle};
+use crate::sip::{Command, SipHandle, TraceName};
 
 /// Whom to call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,10 +110,10 @@ impl PlacedCall {
     }
 }
 
-pub(super) fn place(shared: Arc<Shared>, request: CallRequest) -> PlacedCall {
+pub(super) fn place(shared: Arc<Shared>, request: CallRequest, trace: Option<TraceName>) -> PlacedCall {
     let (told, news) = mpsc::unbounded_channel();
     let (orders, inbox) = mpsc::unbounded_channel();
-    let task = Task { shared, request, told, orders: inbox, last_failure: None };
+    let task = Task { shared, request, trace, told, orders: inbox, last_failure: None };
     tokio::spawn(task.run());
     PlacedCall { news, orders }
 }
@@ -123,6 +121,7 @@ pub(super) fn place(shared: Arc<Shared>, request: CallRequest) -> PlacedCall {
 struct Task {
     shared: Arc<Shared>,
     request: CallRequest,
+    trace: Option<TraceName>,
     told: mpsc::UnboundedSender<LineNews>,
     orders: mpsc::UnboundedReceiver<LineOrder>,
     last_failure: Option<Failure>,
@@ -270,19 +269,18 @@ impl Task {
         let sockets = self.shared.bind_rtp(setup.bind.ip());
         let ready = sockets.and_then(|sockets| Ok((sockets.local()?, sockets)));
         let (local, sockets) = ready.map_err(|error| here(FailureCause::ServerError, error.to_string()))?;
-        let shown = self.request.from.as_ref().or(setup.caller_id.as_ref()).or(setup.user.as_ref());
-        let from = shown.cloned().unwrap_or_else(|| "anonymous".to_owned());
-        let mut invite = InviteRequest::new(from, to, trunk.media(local));
-        invite.next_hop = Some(next_hop);
+        let mut invite = setup.invite(self.request.from.as_deref(), to, next_hop, setup.media(local));
         invite.transport = id.map(|_| setup.transport);
-        invite.account = Some(setup.account.clone());
         invite.ring_timeout = self.request.ring;
-        setup.identity.apply(&mut invite, &setup.domain());
         let (sender, events) = mpsc::unbounded_channel();
         let (answer, key) = oneshot::channel();
         agent.send(Command::Invite { request: Box::new(invite), events: sender, answer });
         let key = key.await.map_err(|_| here(FailureCause::ServerError, "the SIP task has ended"))?;
         let key = key.map_err(|error| here(FailureCause::ServerError, error.to_string()))?;
+        if let Some(trace) = self.trace.clone() {
+            let trunk = id.map_or_else(String::new, |_| setup.name.clone());
+            agent.send(Command::Name { key, trace, trunk });
+        }
         let (watcher, news) = mpsc::unbounded_channel();
         agent.send(Command::Watch(key, watcher));
         Ok(Ongoing {

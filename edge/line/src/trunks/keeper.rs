@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
-use trunkline_sip::message::Uri;
+use trunkline_sip::SipEvent;
+use trunkline_sip::message::Hop;
 use trunkline_sip::trunk::TrunkId;
-use trunkline_sip::{RegisterRequest, SipEvent};
 
 use super::{Shared, Trunk, ids};
 use crate::sip::Command;
@@ -76,25 +76,10 @@ fn reach(shared: &Shared, id: TrunkId, trunk: &Trunk, addr: SocketAddr) {
         state.addr = Some(addr);
         state.trouble.clear();
     });
-    let (Some(expires), Some(hop)) = (setup.register, trunk.hop()) else { return };
-    let user = setup.user.clone().unwrap_or_default();
-    let domain = setup.domain();
-    let uris = Uri::sip(&user, &domain).and_then(|aor| Ok((aor, Uri::sip("", &domain)?)));
-    match uris {
-        Ok((aor, registrar)) => {
-            let request = RegisterRequest {
-                aor,
-                registrar,
-                next_hop: Some(hop),
-                account: Some(setup.account.clone()),
-                trunk: id.0,
-                expires,
-            };
-            agent.send(Command::Register(Box::new(request)));
-        }
-        Err(error) => {
-            shared.note(trunk, |state| state.trouble = format!("`{domain}` is no domain: {error}"));
-        }
+    match setup.registration(id.0, Hop::new(setup.transport, addr)) {
+        Some(Ok(request)) => drop(agent.send(Command::Register(Box::new(request)))),
+        Some(Err(why)) => shared.note(trunk, |state| state.trouble = why),
+        None => {}
     }
 }
 

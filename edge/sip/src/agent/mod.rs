@@ -195,6 +195,11 @@ impl UserAgent {
         self.start(now, request, to, Purpose::Options, Attempts::default());
     }
 
+    /// Returns the SIP Call-ID of a call, while its key is known.
+    pub fn call_id(&self, key: DialogKey) -> Option<&str> {
+        self.calls.get(&key.0).map(|call| call.call_id.as_str())
+    }
+
     /// Returns how much is in the tables.
     pub fn gauges(&self) -> Gauges {
         Gauges {

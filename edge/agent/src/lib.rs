@@ -1,0 +1,11 @@
+//! What `edge.toml` says about the box's lines: for the box itself, and for tools that test the lines on site.
+//!
+//! Absent on purpose: everything else of the box, which is the binary's own.
+
+mod lines_file;
+mod tls;
+mod trunk_config;
+
+pub use lines_file::{LinesFile, PortRange, check_secret, traces_dir};
+pub use tls::{BoxCertificate, box_client as box_tls, client_of as tls_client};
+pub use trunk_config::TrunkList;
