@@ -71,8 +71,10 @@ async fn a_paced_campaign_starts_as_many_calls_as_people_are_free_stops_where_no
     let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 12).await;
     let first = dialled(&mut fake).await;
     assert_eq!(first.len(), AGENTS, "a call for each person, though twelve channels are free");
-    let pacing = shown_when(&cloud, &path, "held by people", |pacing| pacing["reason"] == "people").await;
-    assert_eq!((&pacing["mode"], &pacing["allowed"]), (&json!("progressive"), &json!(0)), "{pacing:#}");
+    let held =
+        |reason: &'static str| move |pacing: &Value| pacing["reason"] == reason && pacing["allowed"] == 0;
+    let pacing = shown_when(&cloud, &path, "held by people", held("people")).await;
+    assert_eq!(pacing["mode"], "progressive", "{pacing:#}");
     assert_eq!(pacing["people"]["ringing"], 3, "{pacing:#}");
 
     // Each number was shown in turn, and the receipt says why.
@@ -92,9 +94,7 @@ async fn a_paced_campaign_starts_as_many_calls_as_people_are_free_stops_where_no
     for (seq, dial) in (1..).zip(&first) {
         fake.event(seq, "call.ended", &missed(dial)).await;
     }
-    let stopped =
-        shown_when(&cloud, &path, "stopped", |pacing| pacing["reason"] == "nobody_takes_calls").await;
-    assert_eq!(stopped["allowed"], 0, "{stopped:#}");
+    shown_when(&cloud, &path, "stopped", held("nobody_takes_calls")).await;
     assert!(dialled(&mut fake).await.is_empty());
     // Somebody says that two are there, and two calls begin.
     let people = format!("{path}/people");
@@ -105,6 +105,5 @@ async fn a_paced_campaign_starts_as_many_calls_as_people_are_free_stops_where_no
     // With five people there are three calls more to make; the pool of two numbers is good for one.
     cloud.ask(TOKEN, Method::PUT, &people, &json!({ "agents": 5 })).await;
     assert_eq!(dialled(&mut fake).await.len(), 1);
-    let worn = shown_when(&cloud, &path, "out of numbers", |pacing| pacing["reason"] == "caller_ids").await;
-    assert_eq!(worn["allowed"], 0, "{worn:#}");
+    shown_when(&cloud, &path, "out of numbers", held("caller_ids")).await;
 }

@@ -11,16 +11,16 @@ use crate::boxes::{Cloud, block_on};
 pub(super) fn publish(cloud: &Cloud, files: &[PathBuf], as_json: bool) -> Result<Answer> {
     let api = cloud.connect()?;
     let (mut page, mut list, mut good) = (String::new(), Vec::new(), true);
-    for file in files {
-        let text =
-            String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?;
-        let (status, answer) = block_on(api.send("/v1/scripts", "application/yaml", text))?;
-        good &= published(&mut page, file, status, &answer)?;
-        list.push(json!({ "file": file, "status": status, "answer": answer }));
-        if status == 401 || status == 403 {
-            break;
+    block_on(async {
+        for file in files {
+            let text =
+                String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?;
+            let (status, answer) = api.send("/v1/scripts", "application/yaml", text).await?;
+            good &= published(&mut page, file, status, &answer)?;
+            list.push(json!({ "file": file, "status": status, "answer": answer }));
         }
-    }
+        Ok(())
+    })?;
     Ok(Answer { page: if as_json { pretty(&list)? } else { page }, good })
 }
 
