@@ -55,8 +55,8 @@ const TURN_S: f32 = 4.0;
 const BELIEVED_S: f32 = 1.5;
 
 /// How calm speakers vary from one sentence to the next, as one standard deviation: pitch and its range in
-/// semitones, loudness in dB, pace in nuclei per second. A quarter more than `trunkctl speech bench prosody`
-/// finds in readers, whose sentences are more alike than those of a conversation.
+/// semitones, loudness in dB, pace in nuclei per second. As `trunkctl speech bench prosody` finds it in readers;
+/// loudness a third more, since a telephone is not held as still in a conversation.
 const USUAL: Way = Way { pitch: 1.1, range: 1.7, loudness: 2.4, pace: 0.7, pauses: 0.11 };
 
 /// How one turn was spoken, or how a caller speaks in general.
