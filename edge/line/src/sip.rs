@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use trunkline_sip::message::{Hop, Transport, Uri};
 use trunkline_sip::sdp::{LocalMedia, MediaParams};
 use trunkline_sip::{
-    CallNews, CommandError, DialogKey, Gauges, HangupReason, InviteRequest, Output, RegisterRequest,
+    Binding, CallNews, CommandError, DialogKey, Gauges, HangupReason, InviteRequest, Output, RegisterRequest,
     SipEvent, UaConfig, UserAgent,
 };
 
@@ -88,6 +88,13 @@ pub enum Command {
     Register(Box<RegisterRequest>),
     /// Takes all bindings back.
     Unregister,
+    /// Asks where the telephones of a user are that registered here.
+    Bindings {
+        /// The user.
+        user: String,
+        /// Where they are, the preferred one first.
+        answer: oneshot::Sender<Vec<Binding>>,
+    },
     /// Asks an address whether it is alive.
     Ping(Hop),
     /// Makes an address known, such as that of a trunk whose name was looked up.
@@ -387,6 +394,9 @@ impl Task {
                 }
             }
             Command::Unregister => self.agent.unregister(now),
+            Command::Bindings { user, answer } => {
+                let _ = answer.send(self.agent.bindings(now, &user));
+            }
             Command::Ping(to) => self.agent.options_over(now, to),
             Command::Peer { addr, may_call, tls } => {
                 if may_call {

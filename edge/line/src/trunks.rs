@@ -8,6 +8,7 @@
 
 mod call;
 mod keeper;
+mod phones;
 
 use std::collections::HashMap;
 use std::io;
@@ -23,12 +24,13 @@ use trunkline_sip::identity::IdentityPolicy;
 use trunkline_sip::message::{Hop, Transport};
 use trunkline_sip::sdp::{Codec, LocalMedia, Secure};
 use trunkline_sip::trunk::{Health, TrunkId, TrunkPool, TrunkSettings};
-use trunkline_sip::{Account, Gauges, UaConfig};
+use trunkline_sip::{Account, Gauges, SipEvent, UaConfig};
 
 use crate::media::{RtpPorts, RtpSockets};
 use crate::sip::{Command, PeerTls, SipHandle, SipTransports, start_with};
 
 pub use call::{Attempt, CallRequest, LineNews, LineOrder, PlacedCall, Target};
+pub use phones::PhonesSetup;
 
 /// Where a trunk is: an address, or a name that is looked up again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +138,8 @@ pub struct TrunksConfig {
     pub first_word: Duration,
     /// How long a call may wait for its turn when the trunks take no more calls this second.
     pub turn_within: Duration,
+    /// Where telephones of the office register, if they do.
+    pub phones: Option<PhonesSetup>,
 }
 
 impl Default for TrunksConfig {
@@ -148,6 +152,7 @@ impl Default for TrunksConfig {
             rtp_ports: 40_000..=40_199,
             first_word: Duration::from_secs(4),
             turn_within: Duration::from_secs(10),
+            phones: None,
         }
     }
 }
@@ -178,6 +183,8 @@ struct Shared {
     config: TrunksConfig,
     trunks: Vec<Trunk>,
     agents: Vec<SipHandle>,
+    /// The telephones of the office, as if they were behind a trunk.
+    phones: Option<Trunk>,
     pool: Mutex<TrunkPool>,
     ports: HashMap<IpAddr, RtpPorts>,
     /// Woken when the status of a trunk changed.
@@ -234,6 +241,13 @@ impl Trunks {
             let state = Mutex::new(State { registered, ..State::default() });
             trunks.push(Trunk { setup: setup.clone(), agent, state });
         }
+        let mut phones = None;
+        if let Some(setup) = &config.phones {
+            let (agent, trunk, rtp) = phones::start(&config, setup, agents.len(), told.clone()).await?;
+            ports.entry(trunk.setup.bind.ip()).or_insert(rtp);
+            agents.push(agent);
+            phones = Some(trunk);
+        }
         let mut pool = TrunkPool::new(setups.iter().map(|setup| setup.pool.clone()));
         for (id, trunk) in ids().zip(&trunks) {
             pool.handle_registration(id, trunk.setup.register.is_none());
@@ -242,6 +256,7 @@ impl Trunks {
             config,
             trunks,
             agents,
+            phones,
             pool: Mutex::new(pool),
             ports,
             changed: Notify::new(),
@@ -331,14 +346,7 @@ async fn start_agent(
     number: usize,
     told: mpsc::UnboundedSender<keeper::Told>,
 ) -> io::Result<SipHandle> {
-    let (sender, mut events) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
-            if told.send((number, event)).is_err() {
-                return;
-            }
-        }
-    });
+    let sender = forward(number, told);
     let configure = |local| {
         let mut ua = UaConfig::new(local);
         ua.contact_user.clone_from(&config.contact_user);
@@ -354,6 +362,19 @@ async fn start_agent(
             format!("trunk `{}`: {} cannot be bound: {error}", setup.name, setup.bind),
         )
     })
+}
+
+/// Puts an agent's number to what it tells.
+fn forward(number: usize, told: mpsc::UnboundedSender<keeper::Told>) -> mpsc::UnboundedSender<SipEvent> {
+    let (sender, mut events) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if told.send((number, event)).is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }
 
 /// All names that trunks can have, in the order of their settings.
