@@ -6,13 +6,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use serde::Deserialize;
 use trunkline_audio::tone::Country;
+use trunkline_line::trunks::PhonesSetup;
 use trunkline_model::BoxId;
 use trunkline_speech::bundle::BundleName;
 
-use crate::call::{AnswerPolicy, Persons};
+use crate::call::{AnswerPolicy, Desks};
+use crate::phones::{self, Phone, Phones};
 use crate::trunk_config::TrunkList;
 
 /// The whole file.
@@ -35,7 +37,12 @@ pub(crate) struct Config {
     pub(crate) country: CountryName,
     /// `[transfer]`: whom the names in scripts mean, such as `branch = "8001"`.
     #[serde(default)]
-    pub(crate) transfer: Persons,
+    pub(crate) transfer: Desks,
+    /// `[phones]`: where telephones of the office register.
+    phones: Option<Phones>,
+    /// `[[phone]]`: those telephones.
+    #[serde(default)]
+    phone: Vec<Phone>,
     #[serde(default)]
     pub(crate) answer: AnswerPolicy,
     #[serde(default)]
@@ -220,6 +227,7 @@ impl Config {
             .with_context(|| format!("{} is not a valid configuration", path.display()))?;
         let base = path.parent().unwrap_or(Path::new(".")).to_owned();
         config.resolve(&base);
+        config.transfer.settle(config.phone.iter().map(|phone| phone.user.as_str())).map_err(Error::msg)?;
         config.check()?;
         Ok(config)
     }
@@ -236,6 +244,7 @@ impl Config {
             *path = base.join(&path);
         }
         self.trunks.resolve(base);
+        phones::resolve(&mut self.phones, &mut self.phone, base);
     }
 
     fn check(&self) -> Result<()> {
@@ -243,6 +252,7 @@ impl Config {
             bail!("channels = {}: a box carries 1 to 200 calls", self.channels);
         }
         self.trunks.check()?;
+        phones::check(self.phones.as_ref(), &self.phone)?;
         if self.cloud.mqtt_host_port().is_none() {
             bail!("[cloud] mqtt = `{}`: write host:port", self.cloud.mqtt);
         }
@@ -256,6 +266,11 @@ impl Config {
         }
         check_secret(&self.cloud.key)?;
         Ok(())
+    }
+
+    /// Reads certificate and passwords of the telephones; `None` where none can register.
+    pub(crate) fn phones_setup(&self) -> Result<Option<PhonesSetup>> {
+        phones::setup(self.phones.as_ref(), &self.phone, &self.box_id)
     }
 
     /// Returns the folder of recordings.
@@ -285,6 +300,16 @@ impl Cloud {
         let (host, port) = self.mqtt.rsplit_once(':')?;
         Some((host.trim_matches(['[', ']']), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
     }
+}
+
+/// Reads a secret of one line.
+pub(crate) fn read_secret(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let secret = text.trim_end_matches(['\r', '\n']).to_owned();
+    if secret.is_empty() {
+        bail!("{} is empty: it must hold a password", path.display());
+    }
+    Ok(secret)
 }
 
 /// Refuses a secret that others on the machine can read.

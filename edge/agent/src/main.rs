@@ -11,6 +11,7 @@ mod failure;
 mod fleet;
 mod kept;
 mod lines;
+mod phones;
 mod speech;
 mod supervisor;
 mod tls;
@@ -123,6 +124,7 @@ fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     tls::client(&config.cloud)?;
     config.trunks.setups()?;
+    config.phones_setup()?;
     Speech::load(&speech::Folders::of(&config), config.speech.workers)?;
     if let Some(monitor) = &config.monitor {
         Monitor::open(monitor.device.as_deref(), Layout::Stereo)?;
@@ -146,9 +148,9 @@ async fn run(path: &Path) -> Result<()> {
     let store = tokio::task::block_in_place(|| OutboxStore::open(&config.data_dir))?;
     let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;
 
-    let trunks = Trunks::start(lines::config(&config), config.trunks.setups()?)
+    let trunks = Trunks::start(lines::config(&config)?, config.trunks.setups()?)
         .await
-        .context("cannot listen for SIP: is another program using it? ([trunk] bind)")?;
+        .context("cannot listen for SIP: is another program using it? ([trunk] bind, [phones] bind)")?;
     let media = MediaHandle::start().context("cannot start the media thread")?;
     let recorder = RecorderHandle::start().context("cannot start the recorder thread")?;
 

@@ -1,4 +1,4 @@
-//! TLS: mutual towards the cloud, the same for MQTT and for blobs; and towards trunks.
+//! TLS: mutual towards the cloud, the same for MQTT and for blobs; and towards trunks and telephones.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::config::Cloud;
 
@@ -36,6 +36,19 @@ pub(crate) fn client_of(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<Cl
                 .with_context(|| format!("{} and its key do not fit", cert.display()))?
         }
     };
+    Ok(Arc::new(config))
+}
+
+/// Builds a server that shows this certificate.
+pub(crate) fn server_of(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+    let private = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("{} holds no private key in PEM", key.display()))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .context("no version of TLS is left")?
+        .with_no_client_auth()
+        .with_single_cert(certificates(cert)?, private)
+        .with_context(|| format!("{} and its key do not fit", cert.display()))?;
     Ok(Arc::new(config))
 }
 

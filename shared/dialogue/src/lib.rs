@@ -31,11 +31,14 @@ mod render;
 mod scalar;
 mod script;
 mod state;
+mod summary;
 pub mod testing;
 mod vars;
 mod wording;
 
-pub use action::{Action, BargeIn, Endpoint, Entity, Event, Generate, Heard, Listen, Say, Step, Variables};
+pub use action::{
+    Action, BargeIn, Endpoint, Entity, Event, Generate, Heard, Listen, Say, Step, Variables, Waiting,
+};
 pub use code::Code;
 pub use diff::{Change, Field, What, diff};
 pub use document::{Document, Voice};
@@ -49,4 +52,5 @@ pub use render::{Spoken, render, spoken};
 pub use scalar::{At, Pause, Pos};
 pub use script::{LoadError, MAX_BYTES, Script, schema};
 pub use state::State;
+pub use summary::summary;
 pub use vars::VariableError;
