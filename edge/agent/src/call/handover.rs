@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn what_the_customer_hears_lasts_until_somebody_is_there() {
-        let say = [vec![1; 8_000].into(), vec![2; 4_000].into()];
+        let say: [Clip; 2] = [vec![1i16; 8_000].into(), vec![2i16; 4_000].into()];
         let clips = waiting_sound(&say, true, Country::Cn, Duration::from_secs(50));
         assert_eq!(clips[0][0], 1);
         assert_eq!(clips[1][0], 2);
