@@ -318,6 +318,49 @@ async fn a_customer_who_calls_reaches_the_script_of_the_number_also_while_the_cl
     assert_eq!(told, ["call.ringing", "call.answered", "call.ended"].repeat(2));
 }
 
+/// Of two desks the first is busy. Who sits at the second hears who calls and why, and then the two talk through the
+/// box: each understands what the other says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_is_handed_over_and_talks_with_the_person_through_the_box() {
+    let dir = tempfile::tempdir().unwrap();
+    let personas = [("", "en-asks-person"), ("8001", "busy"), ("8002", "en-desk")];
+    let stage = stage(dir.path(), &personas, |plan| {
+        plan.edge_extra = "[transfer]\nbranch = { to = [\"8001\", \"8002\"], each = \"10s\" }\n".to_owned();
+    })
+    .await;
+    let call = call(&stage, &request("en", 44, &stage.callbacks.url())).await;
+    println!("{}", transcript(&call));
+    let told: Vec<Value> =
+        stage.callee.as_ref().unwrap().take_lines().iter().flat_map(|l| serde_json::from_str(l)).collect();
+    let desk =
+        told.iter().find(|one| one["event"] == "ringing" && one["number"] == "8002").map(|one| &one["call"]);
+    let heard = |number: &Value| -> String {
+        let of_call = told.iter().filter(|one| one["event"] == "heard" && one["call"] == *number);
+        of_call.filter_map(|one| one["text"].as_str()).collect::<Vec<_>>().join(" | ").to_lowercase()
+    };
+    let (customer, person) = (heard(&json!(1)), heard(desk.expect("the second desk rings")));
+    println!("the customer heard: {customer}\nthe person heard: {person}");
+    assert_eq!(
+        (&call["disposition"], &call["outcome"]["code"]),
+        (&json!("transferred"), &json!("transferred")),
+        "{told:#?}"
+    );
+    assert!(
+        person.contains("appointment") && !customer.contains("handed over"),
+        "the summary is the person's alone"
+    );
+    assert!(customer.contains("front desk") && customer.contains("garage"), "{customer}");
+    assert!(person.contains("park"), "{person}");
+    // The record in the box's journal says who took the call.
+    let journal = std::fs::read_dir(dir.path().join("box/journal")).unwrap();
+    let bytes: Vec<u8> = journal.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    let journal = String::from_utf8_lossy(&bytes);
+    let transfers = journal.split("\"transfers\":").nth(1).expect("the record lists the hand-over");
+    for part in ["\"to\":\"branch\"", "\"how\":\"bridge\"", "\"fate\":\"done\"", "\"who\":\"8002\""] {
+        assert!(transfers.get(..300).unwrap_or(transfers).contains(part), "no {part} in {transfers:.300}");
+    }
+}
+
 /// What goes wrong on the line ends with a disposition that says what it was, on API and callback.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_on_the_line_is_told_as_what_it_is() {

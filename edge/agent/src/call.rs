@@ -1,5 +1,6 @@
 //! One call's task: it moves sound, time and news between the core and the world, and decides nothing.
 
+mod desks;
 mod handover;
 mod listen;
 mod phone;
@@ -28,10 +29,10 @@ use trunkline_words::Filter;
 use crate::kept::InUse;
 use crate::speech::VoiceOf;
 use crate::supervisor::{Shared, file, since};
-use handover::{Handover, RINGBACK, news_of, woken};
+use handover::{Handover, RINGBACK, Ready, hand_over_news, news_of, woken};
 use speak::Playing;
 
-pub(crate) use handover::Persons;
+pub(crate) use desks::Desks;
 pub(crate) use listen::AnswerPolicy;
 pub(crate) use prepare::ready;
 
@@ -54,6 +55,7 @@ pub(crate) enum Message {
     Rendering { done: usize, of: usize },
     Transcript { pause: u32, transcript: Transcript },
     TurnProbability { pause: u32, probability: f32 },
+    HandOverSound { number: u32, ready: Ready },
     Clip { say: u32, clip: Option<Sound>, first: bool, last: bool },
 }
 
@@ -104,6 +106,7 @@ pub(crate) async fn run(
         earlier: Vec::new(),
         answered: false,
         handover: None,
+        handovers: 0,
         listener,
         attached: None,
         recording: None,
@@ -152,6 +155,8 @@ struct Driver {
     earlier: Vec<Attempt>,
     answered: bool,
     handover: Option<Handover>,
+    /// Hand-overs so far.
+    handovers: u32,
     listener: listen::Listener,
     attached: Option<Attached>,
     recording: Option<Recording>,
@@ -189,7 +194,7 @@ impl Driver {
                     }
                 }
                 news = news_of(self.line.as_mut()) => self.on_line(news).await,
-                news = news_of(self.handover.as_mut().and_then(|handover| handover.leg.as_mut())) => self.on_leg(news),
+                news = hand_over_news(self.handover.as_mut()) => self.on_hand_over(news),
                 () = woken(notify.as_ref()) => self.on_media(),
                 () = tokio::time::sleep_until(due.into()) => self.core.handle_timeout(Instant::now()),
             }
@@ -234,7 +239,9 @@ impl Driver {
             }
             Output::Ask(request) => self.shared.uplink.ask(request),
             Output::TakeTurn(request) => self.take_turn(request),
-            Output::Transfer { to, timeout } => self.transfer(&to, timeout),
+            Output::Transfer { to, timeout, waiting, summary } => {
+                self.transfer(&to, timeout, waiting, summary).await;
+            }
             Output::TransferOver => self.let_go(),
             Output::Progress(stage, detail) => self.progress(stage, detail),
             Output::Turn(turn) => {
@@ -308,7 +315,6 @@ impl Driver {
 
     fn on_media(&mut self) {
         self.on_news();
-        self.on_leg_media();
         while let Some(received) = self.attached.as_mut().and_then(|attached| attached.frames.pop().ok()) {
             if !self.answered {
                 self.listen_early(&received.samples);
@@ -458,6 +464,7 @@ impl Driver {
                 self.ear.set_turn_probability(pause, probability);
                 self.drain_ear();
             }
+            Message::HandOverSound { number, ready } => self.on_ready(number, ready),
             Message::Clip { say, clip, first, last } => self.on_clip(now, say, clip, first, last),
         }
     }

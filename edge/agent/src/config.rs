@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use rustls::ClientConfig;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use trunkline_audio::tone::Country;
 use trunkline_edge::{BoxCertificate, PortRange, TrunkList, box_tls, check_secret, traces_dir};
+use trunkline_line::trunks::PhonesSetup;
 use trunkline_model::{BoxId, DialPlan};
 use trunkline_speech::bundle::BundleName;
 use trunkline_trace::Limits;
 
-use crate::call::{AnswerPolicy, Persons};
+use crate::call::{AnswerPolicy, Desks};
 use crate::overlay;
+use crate::phones::{self, Phone, Phones};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -38,7 +40,12 @@ pub(crate) struct Config {
     pub(crate) country: CountryName,
     /// `[transfer]`: whom the names in scripts mean, such as `branch = "8001"`.
     #[serde(default)]
-    pub(crate) transfer: Persons,
+    pub(crate) transfer: Desks,
+    /// `[phones]`: where telephones of the office register.
+    phones: Option<Phones>,
+    /// `[[phone]]`: those telephones.
+    #[serde(default)]
+    phone: Vec<Phone>,
     #[serde(default)]
     pub(crate) answer: AnswerPolicy,
     #[serde(default)]
@@ -291,6 +298,7 @@ impl Config {
         let mut config = self;
         let base = path.parent().unwrap_or(Path::new(".")).to_owned();
         config.resolve(&base);
+        config.transfer.settle(config.phone.iter().map(|phone| phone.user.as_str())).map_err(Error::msg)?;
         config.check()?;
         Ok(config)
     }
@@ -307,6 +315,7 @@ impl Config {
             *path = base.join(&path);
         }
         self.trunks.resolve(base);
+        phones::resolve(&mut self.phones, &mut self.phone, base);
     }
 
     fn check(&self) -> Result<()> {
@@ -317,6 +326,7 @@ impl Config {
         if self.trace.calls > 10_000 || !(1..=4_096).contains(&self.trace.mib) {
             bail!("[trace] keeps 0 to 10000 calls in 1 to 4096 MiB");
         }
+        phones::check(self.phones.as_ref(), &self.phone)?;
         if self.cloud.mqtt_host_port().is_none() {
             bail!("[cloud] mqtt = `{}`: write host:port", self.cloud.mqtt);
         }
@@ -330,6 +340,11 @@ impl Config {
         }
         check_secret(&self.cloud.key)?;
         Ok(())
+    }
+
+    /// Reads certificate and passwords of the telephones; `None` where none can register.
+    pub(crate) fn phones_setup(&self) -> Result<Option<PhonesSetup>> {
+        phones::setup(self.phones.as_ref(), &self.phone, &self.box_id)
     }
 
     /// Returns the folder of recordings.

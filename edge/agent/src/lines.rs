@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use tracing::info;
 use trunkline_line::trunks::{TrunkStatus, TrunksConfig};
 use trunkline_trace::Tracer;
@@ -15,15 +16,19 @@ use crate::supervisor::Shared;
 const REPORT_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 
 /// Returns what holds for all trunks.
-pub(crate) fn config(config: &Config, tracer: Option<Tracer>) -> TrunksConfig {
-    TrunksConfig {
+///
+/// # Errors
+/// When a secret or a certificate of the telephones cannot be read.
+pub(crate) fn config(config: &Config, tracer: Option<Tracer>) -> Result<TrunksConfig> {
+    Ok(TrunksConfig {
         contact_user: config.box_id.to_string(),
         user_agent: concat!("Trunkline/", env!("CARGO_PKG_VERSION")).to_owned(),
         max_calls: config.channels as usize * 2 + 8,
         rtp_ports: config.rtp.ports.0.clone(),
         tracer,
+        phones: config.phones_setup()?,
         ..TrunksConfig::default()
-    }
+    })
 }
 
 /// Tells the cloud how the trunks are, now and whenever it changes.

@@ -37,6 +37,19 @@ impl TryFrom<String> for PortRange {
     }
 }
 
+/// Reads a secret of one line.
+///
+/// # Errors
+/// When the file cannot be read, or is empty.
+pub fn read_secret(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let secret = text.trim_end_matches(['\r', '\n']).to_owned();
+    if secret.is_empty() {
+        bail!("{} is empty: it must hold a password", path.display());
+    }
+    Ok(secret)
+}
+
 /// Refuses a secret that others on the machine can read.
 ///
 /// # Errors

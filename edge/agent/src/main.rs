@@ -14,6 +14,7 @@ mod kept;
 mod lines;
 mod numbers;
 mod overlay;
+mod phones;
 mod speech;
 mod supervisor;
 mod uplink;
@@ -135,6 +136,7 @@ fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     config.cloud.tls()?;
     config.trunks.setups()?;
+    config.phones_setup()?;
     Speech::load(&speech::Folders::of(&config), config.speech.workers)?;
     if let Some(monitor) = &config.monitor {
         Monitor::open(monitor.device.as_deref(), Layout::Stereo)?;
@@ -170,9 +172,9 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
     let gate = tokio::task::block_in_place(|| BoxGate::open(&config.data_dir))?;
     let numbers = Arc::new(tokio::task::block_in_place(|| Numbers::open(&config.data_dir)));
 
-    let trunks = Trunks::start(lines::config(&config, start_tracer(&config)), config.trunks.setups()?)
+    let trunks = Trunks::start(lines::config(&config, start_tracer(&config))?, config.trunks.setups()?)
         .await
-        .context("cannot listen for SIP: is another program using it? ([trunk] bind)")?;
+        .context("cannot listen for SIP: is another program using it? ([trunk] bind, [phones] bind)")?;
     let media =
         MediaHandle::start_with(config.rtp.opus_complexity.0).context("cannot start the media thread")?;
     let recorder = RecorderHandle::start().context("cannot start the recorder thread")?;

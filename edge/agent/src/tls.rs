@@ -1,4 +1,4 @@
-//! TLS: mutual towards the cloud, the same for MQTT and for blobs; and towards trunks.
+//! TLS: mutual towards the cloud, the same for MQTT and for blobs; and towards trunks and telephones.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SignatureScheme};
 
 /// Builds the client side towards the cloud: trusts only its own authority and shows the box's certificate.
 ///
@@ -99,6 +99,20 @@ fn provider() -> CryptoProvider {
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(path)
         .with_context(|| format!("{} holds no private key in PEM", path.display()))
+}
+
+/// Builds a server that shows this certificate.
+///
+/// # Errors
+/// When a file is missing or holds something else, named.
+pub fn server_of(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+    let config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()
+        .context("no version of TLS is left")?
+        .with_no_client_auth()
+        .with_single_cert(certificates(cert)?, private_key(key)?)
+        .with_context(|| format!("{} and its key do not fit", cert.display()))?;
+    Ok(Arc::new(config))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

@@ -1,7 +1,6 @@
 //! `[trunk]` and `[[trunk]]` of `edge.toml`: the SIP trunks, strict and checked while they load.
 
 use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use trunkline_sip::message::Transport;
 use trunkline_sip::sdp::Codec;
 use trunkline_sip::trunk::TrunkSettings;
 
-use crate::lines_file::check_secret;
+use crate::lines_file::{check_secret, read_secret};
 use crate::tls;
 
 /// One `[trunk]`, or several `[[trunk]]`s in the order of the file.
@@ -414,17 +413,14 @@ impl Trunk {
     /// Reads the password.
     fn password(&self) -> Result<Option<String>> {
         let Some(path) = &self.password_file else { return Ok(None) };
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let password = text.trim_end_matches(['\r', '\n']).to_owned();
-        if password.is_empty() {
-            bail!("{} is empty: it must hold the trunk's password", path.display());
-        }
-        Ok(Some(password))
+        read_secret(path).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[derive(Debug, Deserialize)]

@@ -52,6 +52,8 @@ struct World {
     played: Vec<String>,
     orders: Vec<&'static str>,
     record: Option<CallRecord>,
+    /// What the person is told of the call.
+    summary: Option<String>,
     playing: Option<u32>,
     pauses: u32,
     /// How the cloud understands; `None` when it is gone.
@@ -76,6 +78,7 @@ impl World {
             played: Vec::new(),
             orders: Vec::new(),
             record: None,
+            summary: None,
             playing: None,
             pauses: 0,
             cloud: Some(understand),
@@ -141,7 +144,8 @@ impl World {
                 Output::ForgetTurn => self.orders.push("forget"),
                 Output::Dial => self.orders.push("dial"),
                 Output::Answer => self.orders.push("answer"),
-                Output::Transfer { .. } => {
+                Output::Transfer { summary, .. } => {
+                    self.summary = Some(summary);
                     self.orders.push("transfer");
                 }
                 Output::TransferOver => self.orders.push("let go"),

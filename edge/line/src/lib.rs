@@ -2,13 +2,15 @@
 //!
 //! [`SipHandle`] owns the signalling socket, and the TCP and TLS connections, in one task; [`MediaHandle`] owns every RTP socket in
 //! one thread of its own, ticking each call every 20 ms in one of 20 phases; [`RecorderHandle`]
-//! writes recordings in another, so that a slow disk holds up neither.
+//! writes recordings in another, so that a slow disk holds up neither. [`HandOver`] calls persons for a customer and
+//! joins one.
 //!
 //! **Invariant:** the media thread allocates nothing per frame and waits for nobody.
 //! **Invariant:** nothing here decides what is said or when a call ends.
 
 mod bridge;
 mod coder;
+mod handover;
 mod media;
 mod player;
 mod recorder;
@@ -19,6 +21,7 @@ mod wrap;
 
 pub use bridge::Bridge;
 pub use coder::MediaCodec;
+pub use handover::{HandOver, HandOverNews, HandOverRequest};
 pub use media::{
     Attached, Endpoint, MediaConfig, MediaHandle, MediaNews, MediaStats, MediaTerms, Received, RtpPorts,
     RtpSockets,

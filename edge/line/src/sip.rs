@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use trunkline_sip::message::{Hop, Transport, Uri};
 use trunkline_sip::sdp::{LocalMedia, MediaParams};
 use trunkline_sip::{
-    CallNews, CommandError, DialogKey, Gauges, HangupReason, InviteRequest, Output, RegisterRequest,
+    Binding, CallNews, CommandError, DialogKey, Gauges, HangupReason, InviteRequest, Output, RegisterRequest,
     SipEvent, UaConfig, UserAgent,
 };
 use trunkline_trace::{Tapped, Tracer, Way};
@@ -106,6 +106,13 @@ pub enum Command {
     Register(Box<RegisterRequest>),
     /// Takes all bindings back.
     Unregister,
+    /// Asks where the telephones of a user are that registered here.
+    Bindings {
+        /// The user.
+        user: String,
+        /// Where they are, the preferred one first.
+        answer: oneshot::Sender<Vec<Binding>>,
+    },
     /// Asks an address whether it is alive.
     Ping(Hop),
     /// Hands every message from now on to a tracer.
@@ -454,6 +461,9 @@ impl Task {
                 }
             }
             Command::Unregister => self.agent.unregister(now),
+            Command::Bindings { user, answer } => {
+                let _ = answer.send(self.agent.bindings(now, &user));
+            }
             Command::Ping(to) => self.agent.options_over(now, to),
             Command::Trace(tracer) => self.tracer = Some(tracer),
             Command::Name { key, trace, trunk } => {

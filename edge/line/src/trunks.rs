@@ -9,6 +9,7 @@
 mod arrival;
 mod call;
 mod keeper;
+mod phones;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +25,7 @@ use trunkline_sip::identity::IdentityPolicy;
 use trunkline_sip::message::{Hop, Transport, Uri};
 use trunkline_sip::sdp::{Codec, LocalMedia, Secure};
 use trunkline_sip::trunk::{Health, TrunkId, TrunkPool, TrunkSettings};
-use trunkline_sip::{Account, Gauges, InviteRequest, RegisterRequest, UaConfig};
+use trunkline_sip::{Account, Gauges, InviteRequest, RegisterRequest, SipEvent, UaConfig};
 use trunkline_trace::Tracer;
 
 use crate::media::{RtpPorts, RtpSockets};
@@ -32,6 +33,7 @@ use crate::sip::{Command, PeerTls, SipHandle, SipTransports, TraceName, start_wi
 
 pub use arrival::IncomingCall;
 pub use call::{Attempt, CallRequest, LineNews, LineOrder, PlacedCall, Target};
+pub use phones::PhonesSetup;
 
 /// Where a trunk is: an address, or a name that is looked up again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +186,8 @@ pub struct TrunksConfig {
     pub turn_within: Duration,
     /// Who keeps what is signalled.
     pub tracer: Option<Tracer>,
+    /// Where telephones of the office register, if they do.
+    pub phones: Option<PhonesSetup>,
 }
 
 impl Default for TrunksConfig {
@@ -197,6 +201,7 @@ impl Default for TrunksConfig {
             first_word: Duration::from_secs(4),
             turn_within: Duration::from_secs(10),
             tracer: None,
+            phones: None,
         }
     }
 }
@@ -227,6 +232,8 @@ struct Shared {
     config: TrunksConfig,
     trunks: Vec<Trunk>,
     agents: Vec<SipHandle>,
+    /// The telephones of the office, as if they were behind a trunk.
+    phones: Option<Trunk>,
     pool: Mutex<TrunkPool>,
     ports: HashMap<IpAddr, RtpPorts>,
     /// Woken when the status of a trunk changed.
@@ -285,6 +292,13 @@ impl Trunks {
             let state = Mutex::new(State { registered, ..State::default() });
             trunks.push(Trunk { setup: setup.clone(), agent, state });
         }
+        let mut phones = None;
+        if let Some(setup) = &config.phones {
+            let (agent, trunk, rtp) = phones::start(&config, setup, agents.len(), told.clone()).await?;
+            ports.entry(trunk.setup.bind.ip()).or_insert(rtp);
+            agents.push(agent);
+            phones = Some(trunk);
+        }
         let mut pool = TrunkPool::new(setups.iter().map(|setup| setup.pool.clone()));
         for (id, trunk) in ids().zip(&trunks) {
             pool.handle_registration(id, trunk.setup.register.is_none());
@@ -293,6 +307,7 @@ impl Trunks {
             config,
             trunks,
             agents,
+            phones,
             pool: Mutex::new(pool),
             ports,
             changed: Notify::new(),
@@ -401,14 +416,7 @@ async fn start_agent(
     number: usize,
     told: mpsc::UnboundedSender<keeper::Told>,
 ) -> io::Result<SipHandle> {
-    let (sender, mut events) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
-            if told.send((number, event)).is_err() {
-                return;
-            }
-        }
-    });
+    let sender = forward(number, told);
     let configure = |local| {
         let mut ua = UaConfig::new(local);
         ua.contact_user.clone_from(&config.contact_user);
@@ -427,6 +435,19 @@ async fn start_agent(
             format!("trunk `{}`: {} cannot be bound: {error}", setup.name, setup.bind),
         )
     })
+}
+
+/// Puts an agent's number to what it tells.
+fn forward(number: usize, told: mpsc::UnboundedSender<keeper::Told>) -> mpsc::UnboundedSender<SipEvent> {
+    let (sender, mut events) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if told.send((number, event)).is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }
 
 /// All names that trunks can have, in the order of their settings.

@@ -1,4 +1,4 @@
-//! A SIP user agent without I/O: messages, SDP, digest, transactions, calls and a registration.
+//! A SIP user agent without I/O: messages, SDP, digest, transactions, calls, a registration and a registrar.
 //!
 //! Sources: RFC 3261 (SIP), RFC 6026 (accepted INVITEs), RFC 3264 and RFC 8866 (offer and answer, SDP), RFC 7616
 //! and RFC 8760 (digest), RFC 3262 (reliable provisional answers), RFC 3311 (UPDATE), RFC 3326 (Reason), RFC 3515,
@@ -65,6 +65,7 @@
 pub mod agent;
 pub mod cause;
 pub mod digest;
+pub mod hunt;
 pub mod identity;
 pub mod message;
 pub mod sdp;
@@ -73,7 +74,7 @@ pub mod transaction;
 pub mod trunk;
 
 pub use agent::{
-    Account, CallNews, CommandError, DialogKey, Failure, FailureCause, Gauges, HangupReason, InboundAuth,
-    InviteRequest, Output, RegisterRequest, Reliability, Replaces, SessionTimers, SipEvent, Stats,
-    TransferStep, UaConfig, UserAgent,
+    Account, Binding, CallNews, CommandError, DialogKey, Failure, FailureCause, Gauges, HangupReason,
+    InboundAuth, InviteRequest, Output, RegisterRequest, RegistrarConfig, Reliability, Replaces,
+    SessionTimers, SipEvent, Stats, TransferStep, UaConfig, UserAgent,
 };

@@ -128,6 +128,10 @@ pub enum Action {
         to: String,
         /// How long to let it ring.
         timeout: Duration,
+        /// What the customer hears meanwhile.
+        waiting: Waiting,
+        /// What the person hears alone before the two are joined; empty when the script does not say. Personal data.
+        whisper: String,
     },
     /// Put the customer on the list of those who are not called again.
     Suppress,
@@ -136,6 +140,15 @@ pub enum Action {
         /// What came of the call.
         outcome: Outcome,
     },
+}
+
+/// What a customer hears while a person is called for her.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Said again and again; empty for nothing.
+    pub say: String,
+    /// Music between, and not ringback.
+    pub music: bool,
 }
 
 /// One piece of speech.

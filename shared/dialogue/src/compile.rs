@@ -6,7 +6,7 @@ use std::time::Duration;
 use trunkline_model::Outcome;
 
 use crate::code::Code;
-use crate::document::{Document, Type};
+use crate::document::{Document, TransferSpec, Type};
 use crate::entities;
 use crate::expr::{Expr, Names, type_name};
 use crate::graph::{Ending, Fill, Graph, HANDOFF, Node, NodeKind, RETURN, Target, Transfer, UNIVERSAL};
@@ -111,8 +111,18 @@ impl<'d> Compiler<'d> {
             Some(say) => self.text(say, pos),
             None => self.own(|b| b.handoff, pos, "handoff.say"),
         };
-        let handoff =
-            self.transfer(&handoff.to, handoff.timeout, &handoff.fail, handoff.outcome.as_ref(), pos);
+        let handoff = self.transfer(
+            &TransferSpec {
+                to: handoff.to.clone(),
+                timeout: handoff.timeout,
+                wait: handoff.wait.clone(),
+                music: handoff.music,
+                whisper: handoff.whisper.clone(),
+                fail: handoff.fail.clone(),
+                outcome: handoff.outcome.clone(),
+            },
+            pos,
+        );
         let rules = self.rules();
         let lost = match &doc.goodbye_when_lost {
             Some(text) => self.text(text, text.pos()),
@@ -281,15 +291,9 @@ impl<'d> Compiler<'d> {
         }
     }
 
-    fn transfer(
-        &mut self,
-        to: &str,
-        timeout: Option<Pause>,
-        fail: &At<String>,
-        outcome: Option<&At<String>>,
-        pos: Pos,
-    ) -> Transfer {
-        if to.trim().is_empty() {
+    fn transfer(&mut self, spec: &TransferSpec, pos: Pos) -> Transfer {
+        let fail = &spec.fail;
+        if spec.to.trim().is_empty() {
             self.error(
                 Code::BadHandoff,
                 pos,
@@ -306,13 +310,16 @@ impl<'d> Compiler<'d> {
                 "name a node",
             );
         }
-        let outcome = match outcome {
+        let outcome = match &spec.outcome {
             Some(code) => self.outcome(code, code.pos().or(pos)),
             None => self.outcome("transferred", pos),
         };
         Transfer {
-            to: to.to_owned(),
-            timeout: timeout.map_or(TRANSFER_TIMEOUT, Pause::get),
+            to: spec.to.clone(),
+            timeout: spec.timeout.map_or(TRANSFER_TIMEOUT, Pause::get),
+            wait: spec.wait.as_ref().map(|text| self.text(text, pos)),
+            music: spec.music,
+            whisper: spec.whisper.as_ref().map(|text| self.text(text, pos)),
             fail: target,
             outcome,
         }

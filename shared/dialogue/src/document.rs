@@ -451,6 +451,16 @@ pub struct TransferSpec {
     /// How long to let it ring; 20 s when no one says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Pause>,
+    /// What the customer hears while the person is called, said again and again; ringback between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<At<String>>,
+    /// The customer hears music instead of ringback.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub music: bool,
+    /// What the person hears alone before the two are joined: who calls and why. Chinese and English have a summary
+    /// of their own when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whisper: Option<At<String>>,
     /// The node to go to when nobody takes the call.
     pub fail: At<String>,
     /// The outcome when somebody does; `transferred` when no one says.
@@ -476,6 +486,16 @@ pub struct Handoff {
     /// How long to let it ring; 20 s when no one says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Pause>,
+    /// What the customer hears while the person is called, said again and again; ringback between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<At<String>>,
+    /// The customer hears music instead of ringback.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub music: bool,
+    /// What the person hears alone before the two are joined: who calls and why. Chinese and English have a summary
+    /// of their own when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whisper: Option<At<String>>,
     /// The node to go to when nobody takes the call.
     pub fail: At<String>,
     /// The outcome when somebody does; `transferred` when no one says.

@@ -169,6 +169,11 @@ pub(crate) enum Target {
 pub(crate) struct Transfer {
     pub(crate) to: String,
     pub(crate) timeout: Duration,
+    /// Said to the customer while she waits.
+    pub(crate) wait: Option<Template>,
+    pub(crate) music: bool,
+    /// Said to the person alone.
+    pub(crate) whisper: Option<Template>,
     pub(crate) fail: Target,
     pub(crate) outcome: Outcome,
 }
@@ -261,9 +266,18 @@ impl Node {
         self.say.iter().chain(self.arms.iter().filter_map(|arm| arm.say.as_ref()))
     }
 
+    pub(crate) fn transfer(&self) -> Option<&Transfer> {
+        match &self.kind {
+            NodeKind::Transfer(transfer) => Some(transfer),
+            NodeKind::Ask(_) | NodeKind::Go(_) | NodeKind::Branch { .. } | NodeKind::End(_) => None,
+        }
+    }
+
     /// Lists every text of the node, for every arm.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &Template> {
         let arms = self.arms.iter().filter_map(|arm| arm.again.as_ref());
-        self.says().chain(&self.again).chain(arms).chain(self.edge_texts()).chain(self.ladder_texts())
+        let waits = self.transfer().into_iter().filter_map(|transfer| transfer.wait.as_ref());
+        let asks = self.edge_texts().chain(self.ladder_texts());
+        self.says().chain(&self.again).chain(arms).chain(asks).chain(waits)
     }
 }

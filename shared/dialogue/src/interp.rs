@@ -12,12 +12,14 @@ use std::time::Duration;
 use trunkline_model::Outcome;
 
 use crate::action::{
-    Action, BargeIn, Endpoint, Event, Generate, Heard, Listen, Say, Step, Temper, Variables,
+    Action, BargeIn, Endpoint, Event, Generate, Heard, Listen, Say, Step, Temper, Variables, Waiting,
 };
 use crate::entities;
 use crate::experiment::assign;
 use crate::expr::{Counter, Expr, Facts};
-use crate::graph::{Arm, Ask, Back, Barge, Edge, Ending, Fill, Graph, Ladder, Node, NodeKind, Target};
+use crate::graph::{
+    Arm, Ask, Back, Barge, Edge, Ending, Fill, Graph, Ladder, Node, NodeKind, Target, Transfer,
+};
 use crate::script::Script;
 use crate::state::{Phase, Rungs, State};
 use crate::vars::{self, MAX_VALUE_CHARS, VariableError};
@@ -97,6 +99,20 @@ pub fn outcome_now(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
         Some(outcome) => outcome,
         None => Outcome { code: NO_OUTCOME.to_owned(), label: String::new() },
     }
+}
+
+/// Returns what would come of the call by the rules as it stands, whether it goes on or is handed over.
+pub(crate) fn outcome_so_far(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
+    let run = Run {
+        graph: script.graph(),
+        state: state.clone(),
+        actions: Vec::new(),
+        said: Vec::new(),
+        because: String::new(),
+        intent: None,
+        elapsed_s,
+    };
+    run.by_the_rules()
 }
 
 /// Says whether an intent was meant so clearly that it counts for more than a value in the same words.
@@ -608,7 +624,7 @@ impl<'g> Run<'g> {
             }
             NodeKind::Transfer(transfer) => {
                 self.state.phase = Phase::Transferring;
-                self.actions.push(Action::Transfer { to: transfer.to.clone(), timeout: transfer.timeout });
+                self.transfer(transfer.to.clone(), transfer);
                 None
             }
             NodeKind::End(ending) => {
@@ -641,7 +657,16 @@ impl<'g> Run<'g> {
         let transfer = &graph.handoff;
         let rule = graph.handoff_rules.iter().find(|(when, _)| when.holds(self));
         let to = rule.map_or(&transfer.to, |(_, to)| to).clone();
-        self.actions.push(Action::Transfer { to, timeout: transfer.timeout });
+        self.transfer(to, transfer);
+    }
+
+    fn transfer(&mut self, to: String, transfer: &Transfer) {
+        let fill = |text: &Option<Template>| {
+            text.as_ref().map(|text| text.fill(&self.state.vars, &self.state.slots)).unwrap_or_default()
+        };
+        let waiting = Waiting { say: fill(&transfer.wait), music: transfer.music };
+        let whisper = fill(&transfer.whisper);
+        self.actions.push(Action::Transfer { to, timeout: transfer.timeout, waiting, whisper });
     }
 
     fn transfer_fails_to(&self) -> Target {

@@ -31,12 +31,13 @@ mod render;
 mod scalar;
 mod script;
 mod state;
+mod summary;
 pub mod testing;
 mod vars;
 mod wording;
 
 pub use action::{
-    Action, BargeIn, Endpoint, Entity, Event, Generate, Heard, Listen, Say, Step, Temper, Variables,
+    Action, BargeIn, Endpoint, Entity, Event, Generate, Heard, Listen, Say, Step, Temper, Variables, Waiting,
 };
 pub use code::Code;
 pub use diff::{Change, Field, What, diff};
@@ -51,4 +52,5 @@ pub use render::{Spoken, render, spoken};
 pub use scalar::{At, Pause, Pos};
 pub use script::{LoadError, MAX_BYTES, Script, schema};
 pub use state::State;
+pub use summary::summary;
 pub use vars::VariableError;

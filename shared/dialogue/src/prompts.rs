@@ -27,7 +27,15 @@ pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
         .digressions
         .values()
         .filter_map(|digression| digression.say.as_ref())
-        .chain([&graph.opt_out.say, &graph.handoff_say]);
+        .chain([&graph.opt_out.say, &graph.handoff_say])
+        .chain(
+            graph
+                .nodes
+                .iter()
+                .filter_map(Node::transfer)
+                .chain([&graph.handoff])
+                .filter_map(|t| t.wait.as_ref()),
+        );
     let asked_again = nodes.iter().flat_map(|node| {
         let own = arm_of(node, &arms).and_then(|arm| arm.again.as_ref());
         node.ladder_texts().chain(own.or(node.again.as_ref()))

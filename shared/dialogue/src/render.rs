@@ -80,6 +80,15 @@ pub fn spoken(script: &Script) -> Vec<Spoken> {
     }
     out.push(anywhere("digression opt_out", &graph.opt_out.say));
     out.push(anywhere("before a hand-over", &graph.handoff_say));
+    let transfers = graph.nodes.iter().filter_map(|node| Some((node.id.as_str(), node.transfer()?)));
+    for (node, transfer) in transfers.chain([("anywhere", &graph.handoff)]) {
+        for (when, text) in [
+            ("while a person is called", &transfer.wait),
+            ("to the person alone, before she is joined", &transfer.whisper),
+        ] {
+            out.extend(text.as_ref().map(|text| one(node, when.to_owned(), text)));
+        }
+    }
     out.push(anywhere("when the call has gone on too long", &graph.goodbye));
     out.push(anywhere("when nobody speaks", &graph.silence));
     out.push(anywhere("when the connection to the cloud is lost", &graph.lost));

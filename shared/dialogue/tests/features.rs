@@ -9,7 +9,7 @@ use std::time::Duration;
 use trunkline_dialogue::action::Generate;
 use trunkline_dialogue::{
     Action, Entity, Event, Heard, Script, State, Step, Temper, Variables, assign, likely_prompts, prompts,
-    start, start_with_arms, step,
+    start, start_with_arms, step, summary,
 };
 
 const RICH: &str = include_str!("data/rich-en.yaml");
@@ -183,6 +183,26 @@ fn a_rule_of_the_hand_over_says_who_takes_the_call() {
         });
         assert_eq!(to, Some(desk));
     }
+}
+
+#[test]
+fn a_script_says_what_the_customer_hears_while_she_waits_and_what_the_person_hears_before() {
+    let own = "fail: bye\n  wait: \"One moment, {name}.\"\n  music: true\n  whisper: \"{name} chose {slot.colour}.\"";
+    let script = Script::load(&RICH.replacen("fail: bye", own, 1)).unwrap_or_else(|e| panic!("{e}"));
+    let state = start(&script, &vars(&[("tier", "blue")])).unwrap();
+    let events = [hear("yes", "yes", &[]), hear("navy", "", &[]), hear("a person", "ask_human", &[])];
+    let last = walk(&script, state, &[&[Event::Answered], &events[..]].concat()).pop().unwrap();
+    let Some(Action::Transfer { waiting, whisper, .. }) = last.actions.last() else { panic!("{last:?}") };
+    assert_eq!((waiting.say.as_str(), waiting.music), ("One moment, Ada.", true));
+    assert_eq!(whisper, "Ada chose blue.");
+    let ahead = prompts(&script, &vars(&[]));
+    assert!(ahead.contains(&"One moment, Ada.".to_owned()), "{ahead:?}");
+
+    let told = summary(&script, &last.state, 20, &["hello", "navy, please.", "a person"]);
+    assert_eq!(
+        told,
+        "A call is handed over to you: Ada, about a request for service. The customer said last: navy, please, a person."
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use trunkline_dialogue::action::Waiting;
 use trunkline_dialogue::{
     Action, BargeIn, Endpoint, Entity, Event, Heard, Script, State, Step, Variables, expects, outcome_now,
     start, step,
@@ -173,7 +174,12 @@ fn what_is_not_understood_is_asked_again_in_short_and_then_handed_over() {
     assert_eq!((said(&first), first.because.as_str()), (vec!["Shall we deliver it?"], "no match 1 of 1"));
     let second = call.hear("");
     assert_eq!(second.because, "hand-over rule");
-    let transfer = Action::Transfer { to: "desk".to_owned(), timeout: Duration::from_secs(15) };
+    let transfer = Action::Transfer {
+        to: "desk".to_owned(),
+        timeout: Duration::from_secs(15),
+        waiting: Waiting::default(),
+        whisper: String::new(),
+    };
     assert_eq!(second.actions.last(), Some(&transfer));
     assert!(call.state.is_transferring());
     assert!(call.take(&Event::NoInput).actions.is_empty(), "a person is being fetched");

@@ -100,6 +100,9 @@ pub struct TransferRecord {
     pub sip_code: Option<u16>,
     /// From the order to its end, in milliseconds.
     pub took_ms: u32,
+    /// Who took the call, as the box's configuration names her; empty when nobody did, or the network knows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub who: String,
 }
 
 /// A tone of the network.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trunkline_dialogue::action::{Action, BargeIn, Endpoint, Generate, Listen, Say};
+use trunkline_dialogue::action::{Action, BargeIn, Endpoint, Generate, Listen, Say, Waiting};
 use trunkline_model::{CallId, Outcome};
 
 /// Whether the customer is known to be done.
@@ -215,6 +215,15 @@ pub enum ActionV1 {
         to: String,
         /// How long to ring, in milliseconds.
         timeout_ms: u32,
+        /// What the customer hears again and again meanwhile.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        wait: String,
+        /// Whether she hears music meanwhile, and not ringback.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        music: bool,
+        /// What the person hears alone. Personal data.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        whisper: String,
     },
     /// Do not call this customer again.
     Suppress,
@@ -297,9 +306,13 @@ impl From<&Action> for ActionV1 {
                 hot_words: listen.hot_words.clone(),
                 values: listen.values.clone(),
             },
-            Action::Transfer { to, timeout } => {
-                Self::Transfer { to: to.clone(), timeout_ms: millis(*timeout) }
-            }
+            Action::Transfer { to, timeout, waiting, whisper } => Self::Transfer {
+                to: to.clone(),
+                timeout_ms: millis(*timeout),
+                wait: waiting.say.clone(),
+                music: waiting.music,
+                whisper: whisper.clone(),
+            },
             Action::Suppress => Self::Suppress,
             Action::End { outcome } => Self::End { outcome: outcome.clone() },
         }
@@ -336,9 +349,12 @@ impl ActionV1 {
                 hot_words,
                 values,
             }),
-            Self::Transfer { to, timeout_ms } => {
-                Action::Transfer { to, timeout: Duration::from_millis(u64::from(timeout_ms)) }
-            }
+            Self::Transfer { to, timeout_ms, wait, music, whisper } => Action::Transfer {
+                to,
+                timeout: Duration::from_millis(u64::from(timeout_ms)),
+                waiting: Waiting { say: wait, music },
+                whisper,
+            },
             Self::Suppress => Action::Suppress,
             Self::End { outcome } => Action::End { outcome },
             Self::Unknown => return None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline_dialogue::action::Endpoint;
+use trunkline_dialogue::action::{Endpoint, Waiting};
 use trunkline_model::Disposition;
 use trunkline_wire::{CallRecord, ProgressStage, TurnRecord, TurnRequest, VoiceV1};
 
@@ -211,8 +211,12 @@ pub enum Output {
     Transfer {
         /// Where to, as the script names it.
         to: String,
-        /// How long to let it ring; the call gives up by itself then.
+        /// How long to let it ring; the call gives up by itself then, unless [`super::TransferNews::Within`] says more.
         timeout: Duration,
+        /// What the customer hears while the box calls the person.
+        waiting: Waiting,
+        /// What the person hears alone before the two are joined. Personal data.
+        summary: String,
     },
     /// The hand-over is given up, or the customer is gone: whoever is being called for it is let go.
     TransferOver,

@@ -49,7 +49,9 @@ impl Call {
                     return;
                 }
                 Action::Suppress => {}
-                Action::Transfer { to, timeout } => return self.begin_transfer(now, to, timeout),
+                Action::Transfer { to, timeout, waiting, whisper } => {
+                    return self.begin_transfer(now, to, timeout, waiting, whisper);
+                }
                 Action::End { outcome } => {
                     self.outcome = Some(outcome);
                     self.end_as(Disposition::Completed);

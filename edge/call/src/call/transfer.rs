@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 use trunkline_dialogue::State;
-use trunkline_dialogue::action::Event;
+use trunkline_dialogue::action::{Event, Waiting};
 use trunkline_model::Disposition;
 use trunkline_wire::{HANDED_OVER, HANDING_OVER, NOT_HANDED_OVER, ProgressStage, TransferRecord};
 
@@ -60,17 +60,23 @@ impl TransferWay {
 }
 
 /// News of a hand-over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransferNews {
     /// It is tried in this way.
     Trying(TransferWay),
+    /// It is decided within this time from now: several are called in turn, or a person who answered listens to the
+    /// summary.
+    Within(Duration),
     /// The person talks with the customer without us: our part is over.
     Done {
         /// The status that said so.
         sip_code: Option<u16>,
     },
     /// The person talks with the customer through us.
-    Joined,
+    Joined {
+        /// Who she is, as the box's configuration names her.
+        who: String,
+    },
     /// The person who was joined hung up.
     PersonHungUp,
     /// Nobody took over.
@@ -90,6 +96,7 @@ pub(super) struct Transfer {
     until: Instant,
     way: Option<TransferWay>,
     joined: bool,
+    who: String,
 }
 
 impl Call {
@@ -113,8 +120,11 @@ impl Call {
         };
         match news {
             TransferNews::Trying(way) => transfer.way = Some(way),
-            TransferNews::Joined => {
+            TransferNews::Within(time) if !transfer.joined => transfer.until = now + time,
+            TransferNews::Within(_) => {}
+            TransferNews::Joined { who } => {
                 transfer.joined = true;
+                transfer.who = who;
                 transfer.until = now + LONGEST_BRIDGE;
                 self.tell_transfer(HANDED_OVER);
             }
@@ -142,15 +152,34 @@ impl Call {
         self.step_here(now, &Event::HandOver { to });
     }
 
-    pub(super) fn begin_transfer(&mut self, now: Instant, to: String, timeout: Duration) {
+    pub(super) fn begin_transfer(
+        &mut self,
+        now: Instant,
+        to: String,
+        timeout: Duration,
+        waiting: Waiting,
+        whisper: String,
+    ) {
         self.drop_utterance();
         self.speaking = false;
         self.no_input_at = None;
         self.out.push_back(Output::ForgetTurn);
         let until = now + timeout;
-        self.transfer = Some(Transfer { to: to.clone(), begun: now, until, way: None, joined: false });
+        let summary = if whisper.is_empty() { self.summary(now) } else { whisper };
+        // What the customer hears is held against the word lists, as all that the robot says to her.
+        let waiting = Waiting { say: self.words.speakable(&waiting.say).text, ..waiting };
+        let who = String::new();
+        self.transfer = Some(Transfer { to: to.clone(), begun: now, until, way: None, joined: false, who });
         self.tell_transfer(HANDING_OVER);
-        self.out.push_back(Output::Transfer { to, timeout });
+        self.out.push_back(Output::Transfer { to, timeout, waiting, summary });
+    }
+
+    /// Says who calls and why, for a person who is to take the call.
+    fn summary(&self, now: Instant) -> String {
+        let (Some(script), Some(state)) = (&self.script, &self.state) else { return String::new() };
+        let heard = self.turns.iter().chain([&self.turn]).filter_map(|turn| turn.customer.as_ref());
+        let heard: Vec<&str> = heard.map(|customer| customer.text.as_str()).collect();
+        trunkline_dialogue::summary(script, state, self.elapsed_s(now), &heard)
     }
 
     fn tell_transfer(&mut self, how: &str) {
@@ -231,6 +260,7 @@ impl Call {
             fate: fate.to_owned(),
             sip_code,
             took_ms: u32::try_from(took).unwrap_or(u32::MAX),
+            who: transfer.who,
         });
     }
 }

@@ -96,6 +96,32 @@ fn a_customer_who_hangs_up_meanwhile_was_not_handed_over() {
 }
 
 #[test]
+fn the_person_is_told_who_calls_and_why() {
+    let world = handing_over();
+    let summary = world.summary.unwrap();
+    let name = world.script.example_variables()["name"].clone();
+    assert!(summary.starts_with("有一通电话转接给您"), "{summary}");
+    for part in [name.as_str(), "还款提醒", "ask_human"] {
+        assert!(summary.contains(part), "no {part} in {summary}");
+    }
+}
+
+#[test]
+fn several_persons_and_one_who_listens_to_the_summary_have_the_time_that_they_need() {
+    let mut world = handing_over();
+    let begun = world.now;
+    world.transfer(TransferNews::Within(Duration::from_secs(90)));
+    assert_eq!(world.call.poll_timeout().unwrap().0, begun + Duration::from_secs(90));
+    world.now += Duration::from_secs(80);
+    world.transfer(TransferNews::Within(Duration::from_secs(60)));
+    assert_eq!(world.call.poll_timeout().unwrap().0, world.now + Duration::from_secs(60));
+    world.transfer(TransferNews::Joined { who: String::new() });
+    let due = world.call.poll_timeout().unwrap().0;
+    world.transfer(TransferNews::Within(Duration::from_secs(1)));
+    assert_eq!(world.call.poll_timeout().unwrap().0, due, "two who talk are left alone");
+}
+
+#[test]
 fn what_is_said_during_a_hand_over_asks_nobody() {
     let mut world = handing_over();
     let asked = world.asked.len();
@@ -110,16 +136,20 @@ fn what_is_said_during_a_hand_over_asks_nobody() {
 fn two_who_are_joined_through_us_are_left_alone_until_one_hangs_up() {
     let mut world = handing_over();
     world.transfer(TransferNews::Trying(TransferWay::Bridge));
-    world.transfer(TransferNews::Joined);
+    world.transfer(TransferNews::Joined { who: "8001".to_owned() });
     world.wait(Duration::from_secs(1_200));
     assert!(world.record.is_none(), "the longest robot call is not the longest talk");
     world.line(Line::PeerHungUp);
     let record = world.record.unwrap();
     assert_eq!(record.disposition, Disposition::Transferred);
-    assert_eq!((record.transfers[0].how.as_str(), record.transfers[0].fate.as_str()), ("bridge", "done"));
+    let transfer = &record.transfers[0];
+    assert_eq!(
+        (transfer.how.as_str(), transfer.fate.as_str(), transfer.who.as_str()),
+        ("bridge", "done", "8001")
+    );
 
     let mut world = handing_over();
-    world.transfer(TransferNews::Joined);
+    world.transfer(TransferNews::Joined { who: "8001".to_owned() });
     world.transfer(TransferNews::PersonHungUp);
     assert_eq!(world.record.unwrap().disposition, Disposition::Transferred);
 }

@@ -232,7 +232,7 @@ impl Task {
         };
         let (sender, events) = mpsc::unbounded_channel();
         let (answer, agreed) = oneshot::channel();
-        let media = trunk.media(local);
+        let media = trunk.setup.media(local);
         self.agent.send(Command::Accept { key: self.key, media, events: sender, answer });
         match agreed.await {
             Ok(Ok(media)) => {

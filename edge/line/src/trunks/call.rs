@@ -8,10 +8,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info};
-use trunkline_sip::message::Uri;
+use trunkline_sip::message::{Transport, Uri};
 use trunkline_sip::sdp::MediaParams;
 use trunkline_sip::trunk::{Next, NoTrunk, Route, TrunkId};
-use trunkline_sip::{CallNews, DialogKey, Failure, FailureCause, HangupReason, SipEvent, TransferStep};
+use trunkline_sip::{
+    Binding, CallNews, DialogKey, Failure, FailureCause, HangupReason, SipEvent, TransferStep,
+};
 
 use super::{Shared, Trunk};
 use crate::media::RtpSockets;
@@ -24,6 +26,8 @@ pub enum Target {
     Number(String),
     /// An address, past the trunks, at the given place.
     Direct(Box<Uri>, SocketAddr),
+    /// A telephone that registered here, as [`super::Trunks::phone`] finds it.
+    Phone(Box<Binding>),
 }
 
 /// A call to make.
@@ -158,19 +162,29 @@ enum End {
 impl Task {
     async fn run(mut self) {
         let last = match self.request.target.clone() {
-            Target::Direct(to, next_hop) => self.directly(*to, next_hop).await,
+            Target::Direct(to, next_hop) => {
+                let shared = Arc::clone(&self.shared);
+                self.directly(shared.trunks.first(), *to, next_hop, None).await
+            }
+            Target::Phone(phone) => {
+                let (shared, at) = (Arc::clone(&self.shared), phone.at);
+                self.directly(shared.phones.as_ref(), phone.contact, at.addr, Some(at.transport)).await
+            }
             Target::Number(number) => self.on_a_trunk(&number).await,
         };
         let _ = self.told.send(last);
     }
 
-    async fn directly(&mut self, to: Uri, next_hop: SocketAddr) -> LineNews {
-        let shared = Arc::clone(&self.shared);
-        let Some(trunk) = shared.trunks.first() else {
-            return LineNews::Failed(no_trunk(NoTrunk::NoChannel));
-        };
+    async fn directly(
+        &mut self,
+        trunk: Option<&Trunk>,
+        to: Uri,
+        next_hop: SocketAddr,
+        transport: Option<Transport>,
+    ) -> LineNews {
+        let Some(trunk) = trunk else { return LineNews::Failed(no_trunk(NoTrunk::NoChannel)) };
         let _ = self.told.send(LineNews::Dialing { trunk: String::new() });
-        let begun = self.begin(trunk, None, to, next_hop, false).await;
+        let begun = self.begin(trunk, None, to, (next_hop, transport), false).await;
         match begun {
             Err(failure) => LineNews::Failed(failure),
             Ok(ongoing) => match self.follow(ongoing).await {
@@ -193,10 +207,12 @@ impl Task {
             let more = !route.is_empty();
             let _ = self.told.send(LineNews::Dialing { trunk: trunk.setup.name.clone() });
             let ended = match (Uri::sip(number, &trunk.setup.domain()), trunk.hop()) {
-                (Ok(to), Some(hop)) => match self.begin(trunk, Some(id), to, hop.addr, more).await {
-                    Ok(ongoing) => self.follow(ongoing).await,
-                    Err(failure) => End::Failed { failure, rang: false, ours: false },
-                },
+                (Ok(to), Some(hop)) => {
+                    match self.begin(trunk, Some(id), to, (hop.addr, Some(hop.transport)), more).await {
+                        Ok(ongoing) => self.follow(ongoing).await,
+                        Err(failure) => End::Failed { failure, rang: false, ours: false },
+                    }
+                }
                 (Err(error), _) => End::Failed {
                     failure: here(FailureCause::NotFound, error.to_string()),
                     rang: false,
@@ -261,7 +277,7 @@ impl Task {
         trunk: &Trunk,
         id: Option<TrunkId>,
         to: Uri,
-        next_hop: SocketAddr,
+        (next_hop, transport): (SocketAddr, Option<Transport>),
         may_go_on: bool,
     ) -> Result<Ongoing, Failure> {
         let setup = &trunk.setup;
@@ -270,7 +286,7 @@ impl Task {
         let ready = sockets.and_then(|sockets| Ok((sockets.local()?, sockets)));
         let (local, sockets) = ready.map_err(|error| here(FailureCause::ServerError, error.to_string()))?;
         let mut invite = setup.invite(self.request.from.as_deref(), to, next_hop, setup.media(local));
-        invite.transport = id.map(|_| setup.transport);
+        invite.transport = transport;
         invite.ring_timeout = self.request.ring;
         let (sender, events) = mpsc::unbounded_channel();
         let (answer, key) = oneshot::channel();

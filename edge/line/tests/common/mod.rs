@@ -80,6 +80,19 @@ pub(crate) async fn baresip(
     control: u16,
     (more_config, more_account): (&str, &str),
 ) -> Option<(Peer, SocketAddr)> {
+    let account = format!("<sip:bare@127.0.0.1;transport=tls>;regint=0;answermode=auto{more_account}");
+    let (peer, at) = baresip_as(folder, own, control, more_config, &account).await?;
+    Some((peer, SocketAddr::new(at.ip(), at.port() + 1)))
+}
+
+/// Starts baresip with an account of its own; returns where it is reached over UDP.
+pub(crate) async fn baresip_as(
+    folder: &Path,
+    own: &Certificates,
+    control: u16,
+    more_config: &str,
+    account: &str,
+) -> Option<(Peer, SocketAddr)> {
     if !installed("baresip", "-h", "baresip-core") {
         return None;
     }
@@ -95,13 +108,12 @@ pub(crate) async fn baresip(
          ctrl_tcp_listen 127.0.0.1:{control}\n{more_config}\n"
     );
     std::fs::write(path("config"), config).unwrap();
-    let account = format!("<sip:bare@127.0.0.1;transport=tls>;regint=0;answermode=auto{more_account}\n");
-    std::fs::write(path("accounts"), account).unwrap();
+    std::fs::write(path("accounts"), format!("{account}\n")).unwrap();
     std::fs::write(path("contacts"), "").unwrap();
     let log = std::fs::File::create(path("log")).unwrap();
     let mut command = Command::new("baresip");
     command.arg("-f").arg(path("")).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     let peer = Peer(command.spawn().unwrap());
     wait_for_listener(SocketAddr::from(([127, 0, 0, 1], control))).await;
-    Some((peer, SocketAddr::new(at.ip(), at.port() + 1)))
+    Some((peer, at))
 }

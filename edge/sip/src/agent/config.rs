@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::registrar::RegistrarConfig;
 use super::transfer::Replaces;
 use crate::digest::{Algorithm, Credentials};
 use crate::message::{Hop, Transport, Uri};
@@ -32,6 +33,8 @@ pub struct UaConfig {
     pub allowed_peers: Option<Vec<IpAddr>>,
     /// Asks incoming INVITEs for a password.
     pub inbound_auth: Option<InboundAuth>,
+    /// Takes registrations of telephones; without it they are refused as everything is that nobody asked for.
+    pub registrar: Option<RegistrarConfig>,
     /// Calls at a time, both ways together.
     pub max_calls: usize,
     /// The protocol's base intervals.
@@ -98,6 +101,7 @@ impl UaConfig {
             local_tls: None,
             allowed_peers: None,
             inbound_auth: None,
+            registrar: None,
             max_calls: 1_000,
             timers: Timers::default(),
             incoming_ring_limit: Duration::from_secs(180),

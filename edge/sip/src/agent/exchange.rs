@@ -274,7 +274,7 @@ impl UserAgent {
 }
 
 /// Returns where an answer goes: by datagram as Via says, on a connection back the way it came (§18.2.2).
-fn reply_to(headers: &Headers, from: Hop) -> Hop {
+pub(super) fn reply_to(headers: &Headers, from: Hop) -> Hop {
     match (from.transport.is_reliable(), headers.top_via()) {
         (false, Some(via)) => Hop::udp(via.reply_to(from.addr)),
         (true, _) | (_, None) => from,

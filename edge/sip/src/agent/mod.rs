@@ -7,6 +7,7 @@ mod event;
 mod exchange;
 mod in_dialog;
 mod register;
+mod registrar;
 mod reliable;
 mod session;
 mod strangers;
@@ -30,11 +31,13 @@ pub use config::{
 pub use event::{
     CallNews, DialogKey, Failure, FailureCause, Gauges, HangupReason, Output, SipEvent, Stats, TransferStep,
 };
+pub use registrar::{Binding, RegistrarConfig};
 pub use transfer::Replaces;
 
 use call::{Call, Phase};
 use exchange::note_source;
 use register::Registration;
+use registrar::Registrar;
 use strangers::Strangers;
 use tables::{Alarms, Clients, Owner, Purpose, ServerKey, Servers};
 
@@ -70,6 +73,8 @@ pub struct UserAgent {
     ringing_here: HashMap<(String, String, u32), u64>,
     registrations: BTreeMap<u16, Registration>,
     verifier: Option<Verifier>,
+    /// Where telephones are that register here; made when the first one does.
+    registrar: Option<Registrar>,
     strangers: Strangers,
     next_id: u64,
     stats: Stats,
@@ -93,6 +98,7 @@ impl UserAgent {
             ringing_here: HashMap::new(),
             registrations: BTreeMap::new(),
             verifier: None,
+            registrar: None,
             strangers: Strangers::new(),
             next_id: 0,
             stats: Stats::default(),
@@ -160,6 +166,9 @@ impl UserAgent {
             self.end_client(now, id, Some(failure));
         }
         self.renew_registrations_at(now, to);
+        if let Some(registrar) = self.registrar.as_mut().filter(|_| to.transport.is_reliable()) {
+            registrar.handle_lost(to);
+        }
     }
 
     /// Lets calls be taken from one more address, such as that of a trunk whose name was looked up.
@@ -323,6 +332,10 @@ impl UserAgent {
         }
         if let Some(to_tag) = request.headers.to().and_then(|to| to.tag()) {
             self.handle_in_dialog(now, from, key, &to_tag, request);
+            return;
+        }
+        if request.method == Method::Register && self.config.registrar.is_some() {
+            self.handle_register(now, from, key, request);
             return;
         }
         if !self.is_known(from) {

@@ -224,8 +224,7 @@ impl Compiler<'_> {
             return NodeKind::Branch { cases, otherwise };
         }
         if let Some(spec) = &node.transfer {
-            let transfer =
-                self.transfer(&spec.to, spec.timeout, &spec.fail, spec.outcome.as_ref(), spec.pos());
+            let transfer = self.transfer(spec, spec.pos());
             return NodeKind::Transfer(transfer);
         }
         if let Some(code) = &node.end {

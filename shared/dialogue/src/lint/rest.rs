@@ -6,7 +6,7 @@ use super::{Finding, Linter, did_you_mean};
 use crate::code::Code;
 use crate::document::CONTROL;
 use crate::expr::Expr;
-use crate::graph::{Back, Ending, HANDOFF, NodeKind, UNIVERSAL};
+use crate::graph::{Back, Ending, HANDOFF, Node, NodeKind, UNIVERSAL};
 use crate::scalar::Pos;
 use crate::wording::Template;
 
@@ -71,6 +71,8 @@ impl Linter<'_> {
         let mut spoken: Vec<&Template> =
             vec![&graph.opt_out.say, &graph.handoff_say, &graph.lost, &graph.goodbye, &graph.silence];
         spoken.extend(graph.digressions.values().filter_map(|d| d.say.as_ref()));
+        let transfers = graph.nodes.iter().filter_map(Node::transfer).chain([&graph.handoff]);
+        spoken.extend(transfers.flat_map(|transfer| transfer.wait.iter().chain(&transfer.whisper)));
         for node in &graph.nodes {
             spoken.extend(node.texts());
             spoken.extend(node.generate.iter().map(|generate| &generate.prompt));

@@ -4,6 +4,7 @@ mod calls;
 mod chaos;
 mod lossy;
 mod peer;
+mod registrar;
 mod registration;
 mod reliable;
 mod session;
