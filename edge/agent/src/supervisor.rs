@@ -16,7 +16,7 @@ use trunkline_audio::record::RecordFrame;
 use trunkline_call::arrive;
 use trunkline_gate::BoxGate;
 use trunkline_line::trunks::{IncomingCall, Trunks};
-use trunkline_line::{MediaHandle, RecorderHandle};
+use trunkline_line::{MediaHandle, RecorderHandle, TraceName};
 use trunkline_model::{CallId, Callee, Direction, Disposition};
 use trunkline_wire::{CallInbound, CallRecord, DialCommand, DialReply, NumbersCommand};
 use uuid::Uuid;
@@ -347,7 +347,8 @@ fn answer(
         }
         None => {
             info!(call.id = %call, trunk, script = %opened.command.script.id, "A customer calls");
-            Some((opened.command, Origin::Rings(incoming.take(), trunk)))
+            let trace = TraceName { call: call.to_string(), leg: "call" };
+            Some((opened.command, Origin::Rings(incoming.take_as(trace), trunk)))
         }
     }
 }

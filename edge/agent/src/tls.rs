@@ -15,11 +15,7 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, Signature
 ///
 /// # Errors
 /// When a file is missing or holds something else, named.
-pub fn box_client(
-    ca: &Path,
-    cert: &Path,
-    key: &Path,
-) -> Result<(Arc<ClientConfig>, Arc<BoxCertificate>)> {
+pub fn box_client(ca: &Path, cert: &Path, key: &Path) -> Result<(Arc<ClientConfig>, Arc<BoxCertificate>)> {
     let own = Arc::new(BoxCertificate::load(cert, key)?);
     let config = trusting(ca)?.with_client_cert_resolver(Arc::clone(&own) as _);
     Ok((Arc::new(config), own))

@@ -15,7 +15,7 @@ use trunkline_sip::{CallNews, DialogKey, FailureCause, HangupReason, SipEvent, T
 use super::call::here;
 use super::{LineNews, LineOrder, PlacedCall, Shared, Trunk, ids};
 use crate::media::RtpSockets;
-use crate::sip::{Command, SipHandle};
+use crate::sip::{Command, SipHandle, TraceName};
 
 /// Calls that wait for somebody to look at them.
 const WAITING: usize = 32;
@@ -53,6 +53,12 @@ impl IncomingCall {
     /// Refuses it, and says when it is worth another try.
     pub fn refuse(mut self, code: u16, retry_after: Option<Duration>) {
         self.turn_away(code, retry_after);
+    }
+
+    /// Rings as with [`Self::take`], and is traced under this name.
+    pub fn take_as(self, trace: TraceName) -> PlacedCall {
+        self.agent.send(Command::Name { key: self.key, trace, trunk: self.name.clone() });
+        self.take()
     }
 
     /// Rings, until [`LineOrder::Answer`] or [`LineOrder::Refuse`].
