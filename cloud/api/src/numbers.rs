@@ -165,7 +165,7 @@ fn number(text: String) -> Result<String, Problem> {
 fn shown(api: &Api, row: &NumberRow) -> Value {
     let trouble = match api.scripts.current(&row.script_id) {
         None => Some("there is no script with this id any more".to_owned()),
-        Some(script) => route(row, script)
+        Some(script) => route(row, &script)
             .err()
             .map(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
     };

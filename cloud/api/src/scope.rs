@@ -8,7 +8,7 @@ use crate::Problem;
 
 /// The areas of the API, by the first part of the address behind `/v1/`. Each has a scope for reading and
 /// one for changing; what is not here needs [`ADMIN`].
-const AREAS: [(&str, &str); 20] = [
+const AREAS: [(&str, &str); 21] = [
     ("calls", "calls"),
     ("records", "calls"),
     ("records.csv", "calls"),

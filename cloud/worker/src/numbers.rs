@@ -56,7 +56,10 @@ pub fn table(rows: &[NumberRow], of: &BoxId, scripts: &Scripts, words: Vec<Strin
             chosen.insert(number, row);
         }
     }
-    let usable = |row: &&NumberRow| route(row, scripts.current(&row.script_id)?).ok();
+    let usable = |row: &&NumberRow| {
+        let script = scripts.current(&row.script_id)?;
+        route(row, &script).ok()
+    };
     let routes: Vec<NumberRoute> = chosen.values().filter_map(usable).collect();
     if routes.is_empty() {
         return NumbersCommand::default();

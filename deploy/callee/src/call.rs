@@ -147,8 +147,7 @@ async fn place(
         tokio::select! {
             event = call.events.recv() => match event {
                 Some(SipEvent::Answered { media, .. }) => {
-                    converse(shared, call, rng, sockets, &media, report).await;
-                    return Ok(Outcome::Answered);
+                    return Ok(converse(shared, call, rng, sockets, &media, report).await);
                 }
                 Some(SipEvent::Failed { failure, .. }) => {
                     info!(call = number, "Not answered: {failure}");
@@ -223,8 +222,7 @@ async fn answer(shared: &Arc<Shared>, mut incoming: Incoming, report: &mut Repor
         Ok(None) => return Outcome::NotAcceptable,
         Err(reason) => return fail(shared, &incoming, &reason),
     };
-    converse(shared, incoming, rng, sockets, &media, report).await;
-    Outcome::Answered
+    converse(shared, incoming, rng, sockets, &media, report).await
 }
 
 /// Talks until one of them hangs up.
@@ -235,7 +233,7 @@ async fn converse(
     sockets: RtpSockets,
     media: &MediaParams,
     report: &mut Report,
-) {
+) -> Outcome {
     let codec = match media.codec {
         SdpCodec::Pcmu => Codec::Pcmu,
         SdpCodec::Pcma => Codec::Pcma,
@@ -250,6 +248,7 @@ async fn converse(
     };
     let attached = shared.media.attach(sockets, config, tap, None);
     Conversation::new(shared, incoming, rng, attached, recording).run(report).await;
+    Outcome::Answered
 }
 
 async fn told_to_stop(stop: &mut watch::Receiver<bool>) {

@@ -11,9 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
 use serde_json::json;
-use trunkline_dialogue::{
-    Entity, Finding, Heard, LoadError, PackSays, Script, Severity, lint, lint_under, testing,
-};
+use trunkline_dialogue::{Entity, Finding, Heard, LoadError, PackSays, Script, lint, lint_under, testing};
 use trunkline_nlu::Engine;
 use trunkline_policy::Packs;
 use trunkline_speech::ort_rt::model_dir;

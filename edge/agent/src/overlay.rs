@@ -121,7 +121,10 @@ mod tests {
         assert_eq!(settle(&path, &mut calls), vec![]);
         let Some(Value::Object(map)) = calls else { panic!("taken out") };
         let config = Config::load_under(&path, &map).unwrap();
-        assert_eq!((config.channels, config.trunks.0.len(), config.recording.enabled), (9, 2, false));
+        assert_eq!(
+            (config.channels, config.trunks.setups().unwrap().len(), config.recording.enabled),
+            (9, 2, false)
+        );
         assert_eq!(config.box_id.to_string(), "tl-a");
     }
 

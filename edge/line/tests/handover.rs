@@ -24,7 +24,8 @@ use trunkline_audio::Codec;
 use trunkline_audio::tone::Goertzel;
 use trunkline_line::trunks::{CallRequest, Proxy, Target, TrunkSetup, Trunks, TrunksConfig};
 use trunkline_line::{
-    Attached, Clip, Command, HandOver, HandOverNews, HandOverRequest, MediaHandle, MediaTerms, RtpPorts,
+    Attached, Clip, Command, HandOver, HandOverNews, HandOverRequest, MediaCodec, MediaHandle, MediaTerms,
+    RtpPorts,
 };
 use trunkline_sip::FailureCause;
 use trunkline_sip::hunt::HuntPlan;
@@ -123,7 +124,8 @@ impl World {
         let (ours, hers) = (ports.bind().unwrap(), ports.bind().unwrap());
         let terms = |remote| MediaTerms {
             remote,
-            codec: Codec::Pcmu,
+            codec: MediaCodec::G711(Codec::Pcmu),
+            dtmf_hz: 8_000,
             payload_type: Codec::Pcmu.payload_type(),
             sends: true,
             secure: None,

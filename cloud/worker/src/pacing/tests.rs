@@ -180,6 +180,7 @@ fn record(call: CallId, fate: Option<&str>, ended: Timestamp) -> CallRecord {
         fate: fate.into(),
         sip_code: None,
         took_ms: 20_000,
+        who: String::new(),
     };
     let value = serde_json::json!({
         "call": call, "script": script(), "started": before(60), "answered": before(50), "ended": ended,
