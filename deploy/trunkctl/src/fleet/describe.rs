@@ -91,7 +91,7 @@ pub fn alert(alert: &Value) -> String {
     let over = alert["cleared"].as_str().map(|at| format!("  (over since {at})"));
     format!(
         "{:>6}  {}  {:<20} {}{about}: {}{}",
-        alert["id"],
+        alert["id"].as_u64().unwrap_or_default(),
         text(&alert["since"]),
         text(&alert["box"]),
         text(&alert["kind"]),
