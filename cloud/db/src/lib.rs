@@ -61,7 +61,7 @@ pub use scripts::Publication;
 pub use spool::{AttemptResult, Delivery, Endpoint, LoggedCallback};
 pub use store::Db;
 pub use suppress::Confirmed;
-pub use view::{Call, CallDetail, CallFilter, CallStatus, CallbackView};
+pub use view::{Call, CallDetail, CallFilter, CallStatus, CallbackView, LineView};
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]

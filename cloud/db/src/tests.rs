@@ -87,6 +87,7 @@ fn ended(seq: u64, call: CallId, disposition: Disposition, suppress: bool) -> Ev
         "disposition": disposition, "suppress": suppress, "outcome": {"code": "A", "label": "promised"},
         "slots": {"promise_date": "2026-11-27"},
         "turns": [{"turn": 0, "decision": {"node": "open", "because": "answered"}}],
+        "transfers": [{"to": "desk", "how": "bridge", "fate": "done", "took_ms": 900, "who": "8002"}],
     }))
     .unwrap();
     let body = serde_json::to_value(&record).unwrap();
@@ -119,6 +120,7 @@ async fn a_record_that_comes_twice_is_counted_once() {
     assert_eq!(detail.call.outcome.unwrap().code, "A");
     assert_eq!(detail.slots["promise_date"], "2026-11-27");
     assert_eq!(detail.turns.len(), 1);
+    assert_eq!(detail.line.unwrap().transfers[0].who, "8002");
     assert_eq!(detail.callbacks.unwrap().len(), 1);
 }
 

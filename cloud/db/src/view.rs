@@ -8,7 +8,10 @@ use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::{BoxId, CallId, Callee, Direction, Disposition, E164, Outcome};
-use trunkline_wire::{CallRecord, MediaRecord, ProgressStage, RecordingRecord, ScriptRef, TurnRecord};
+use trunkline_wire::{
+    AnswererRecord, AttemptRecord, CallRecord, MediaRecord, ProgressStage, RecordingRecord, ScriptRef,
+    ToneRecord, TransferRecord, TurnRecord,
+};
 
 use crate::store::{count, instant, json, parsed};
 use crate::{Db, DbError};
@@ -163,6 +166,8 @@ pub struct CallDetail {
     pub recording: Option<RecordingRecord>,
     /// How the line sounded.
     pub media: Option<MediaRecord>,
+    /// What happened on the line, once the call is over.
+    pub line: Option<LineView>,
     /// How the reports about it fared; absent from the reports themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callbacks: Option<Vec<CallbackView>>,
@@ -172,6 +177,21 @@ pub struct CallDetail {
     /// Whether a person is to listen to the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<bool>,
+}
+
+/// What happened on the line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LineView {
+    /// The trunk that carried the call, or was tried last; empty for a call past the trunks.
+    pub trunk: String,
+    /// Trunks that were tried before it.
+    pub attempts: Vec<AttemptRecord>,
+    /// Hand-overs to persons, with their fate.
+    pub transfers: Vec<TransferRecord>,
+    /// Tones of the network.
+    pub tones: Vec<ToneRecord>,
+    /// Who or what answered.
+    pub answerer: Option<AnswererRecord>,
 }
 
 /// One callback's state.
@@ -289,9 +309,18 @@ pub(crate) async fn detail(conn: &mut SqliteConnection, id: CallId) -> Result<Op
     {
         turns.push(json("turn", row.try_get("record")?)?);
     }
-    let (slots, recording, media) = match record {
-        Some(record) => (record.slots, record.recording, record.media),
-        None => (BTreeMap::new(), None, None),
+    let (slots, recording, media, line) = match record {
+        Some(record) => {
+            let line = LineView {
+                trunk: record.trunk,
+                attempts: record.attempts,
+                transfers: record.transfers,
+                tones: record.tones,
+                answerer: record.answerer,
+            };
+            (record.slots, record.recording, record.media, Some(line))
+        }
+        None => (BTreeMap::new(), None, None, None),
     };
     Ok(Some(CallDetail {
         call,
@@ -299,6 +328,7 @@ pub(crate) async fn detail(conn: &mut SqliteConnection, id: CallId) -> Result<Op
         turns,
         recording,
         media,
+        line,
         callbacks: None,
         inspection: None,
         listen: None,

@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// Kill the cloud in the middle of the call: the box goes on by itself, and the cloud hears of it afterwards.
     #[arg(long, conflicts_with_all = ["phone", "campaign", "fleet"])]
     kill_cloud: bool,
+    /// Let the customer call: a number is bound to the script, and the box answers.
+    #[arg(long, conflicts_with_all = ["phone", "campaign", "fleet", "kill_cloud"])]
+    inbound: bool,
     /// Run a campaign with so many customers instead of one call, and kill the cloud while it runs. They
     /// pick up and hang up at once, are busy, or decline: it shows dialling and the gate, not talking.
     #[arg(long, value_name = "N", conflicts_with_all = ["phone", "listen", "keep"],
@@ -163,7 +166,10 @@ async fn demo(options: &Options) -> Result<()> {
         (options.phone.as_deref().map(phone_address).transpose()?, dir.join("customer.wav"));
     let wav = customer_wav.display().to_string();
     let mut args: Vec<&str> = Vec::new();
-    if let Some(phone) = &options.phone {
+    let ours = free_address()?;
+    if options.inbound {
+        (plan.trunk, plan.bind) = (Some(free_address()?), Some(ours));
+    } else if let Some(phone) = &options.phone {
         plan.trunk = trunk;
         plan.trunk_extra = "allow_sip_targets = true\n".to_owned();
         request["callee"] = json!(phone);
@@ -177,8 +183,13 @@ async fn demo(options: &Options) -> Result<()> {
     let mut stage = Stage::start(plan, &args, |what| println!("  … {what}")).await?;
     request["callback_url"] = json!(stage.callbacks.url());
 
-    println!("\n$ POST /v1/calls {}", brief(&request));
-    let id = stage.api.call(&request).await?;
+    let id = if options.inbound {
+        let caller = ["--persona", &persona, "--record", &wav];
+        customer_calls(&mut stage, request, ours, &caller).await?
+    } else {
+        println!("\n$ POST /v1/calls {}", brief(&request));
+        stage.api.call(&request).await?
+    };
     let mut show = Show { in_place: std::io::IsTerminal::is_terminal(&std::io::stdout()), ..Show::default() };
     let enough = tokio::sync::Notify::new();
     let followed = {
@@ -225,6 +236,57 @@ async fn demo(options: &Options) -> Result<()> {
         let cause = call["cause"].as_str().unwrap_or_default();
         bail!("the call did not come about: {} {cause}", call["disposition"].as_str().unwrap_or("?"))
     }
+}
+
+/// The number that the customer calls, and how a trunk of the same country writes it.
+const OUR_NUMBER: (&str, &str) = ("+862155550100", "02155550100");
+/// What the box logs once it answers by a table of numbers.
+const ANSWERED: &str = "Calls from customers are answered";
+/// The box fetches the script and renders what it will say first.
+const BOUND_WITHIN: Duration = Duration::from_secs(120);
+
+/// Binds our number to the script, and lets the customer call it; returns the call.
+async fn customer_calls(
+    stage: &mut Stage,
+    mut binding: Value,
+    ours: SocketAddr,
+    caller: &[&str],
+) -> Result<String> {
+    let from = binding.as_object_mut().and_then(|binding| binding.remove("callee"));
+    let from = from.as_ref().and_then(Value::as_str).unwrap_or("anonymous").to_owned();
+    binding["number"] = OUR_NUMBER.0.into();
+    let log = stage.dir().join("logs/box.log");
+    let told = || std::fs::read_to_string(&log).unwrap_or_default().matches(ANSWERED).count();
+    // The log goes on from one run to the next.
+    let before = told();
+    println!("\n$ POST /v1/numbers {}", brief(&binding));
+    stage.api.expect(201, "/v1/numbers", &binding).await?;
+    let deadline = std::time::Instant::now() + BOUND_WITHIN;
+    while told() == before {
+        ensure!(
+            std::time::Instant::now() < deadline,
+            "the box did not take the number up: see {}",
+            log.display()
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let to = format!("sip:{}@{ours}", OUR_NUMBER.1);
+    println!("  … the box answers calls to {}; {from} calls it", OUR_NUMBER.0);
+    stage.start_callee(&[caller, &["--once", "--dial", &to, "--from", &from]].concat())?;
+    let deadline = std::time::Instant::now() + BOUND_WITHIN;
+    loop {
+        let (_, listed) = stage.api.get("/v1/calls").await?;
+        if let Some(id) = listed["calls"][0]["id"].as_str() {
+            return Ok(id.to_owned());
+        }
+        ensure!(std::time::Instant::now() < deadline, "no call came");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Returns an address that nobody listens at now.
+fn free_address() -> Result<SocketAddr> {
+    Ok(std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// Kills the cloud, lets the call come to its end without it, and starts it again.
@@ -419,6 +481,10 @@ fn summary(stage: &Stage, call: &Value, customer_wav: Option<&Path>) -> Result<(
     );
     let recording = call["recording"]["path"].as_str().unwrap_or_default();
     println!("  recording     {recording}  (left the customer, right the robot)");
+    for handed in call["line"]["transfers"].as_array().into_iter().flatten() {
+        let [to, how, fate, who] = ["to", "how", "fate", "who"].map(|key| text(&handed[key]));
+        println!("  hand-over     {to} {how} {fate} {who}");
+    }
     if let Some(media) = call.get("media").filter(|media| !media.is_null()) {
         println!("  line          {media}");
     }

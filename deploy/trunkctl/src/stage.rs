@@ -105,7 +105,7 @@ impl Stage {
         for fresh in ["cloud", "box/journal", "box/state"] {
             let _ = fs::remove_dir_all(plan.dir.join(fresh));
         }
-        for fresh in ["box/suppressions.jsonl", "box/receipts.jsonl"] {
+        for fresh in ["box/suppressions.jsonl", "box/receipts.jsonl", "box/numbers.json"] {
             let _ = fs::remove_file(plan.dir.join(fresh));
         }
         let callbacks = Callbacks::start(&plan.dir.join("callback.secret")).await?;

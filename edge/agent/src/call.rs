@@ -512,6 +512,7 @@ impl Driver {
             lost: stats.lost,
             late: stats.late,
             jitter_ms: stats.jitter_ms,
+            mos: stats.report(self.codec, self.encrypted).mos_heard,
         });
         self.core.handle_filed(Instant::now(), recording, media);
     }

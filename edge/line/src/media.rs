@@ -592,7 +592,7 @@ impl Running {
                 if let Some(loss) = news.far_loss {
                     self.coder.set_loss(loss);
                 }
-                self.far.take(&news);
+                self.far.take(&news, self.io.config.codec.clock_hz());
             }
         }
     }

@@ -10,8 +10,6 @@ use crate::media::MediaStats;
 
 /// A packet, and what the far end's jitter buffer holds, as it does not say how much.
 const FAR_BUFFER: Duration = Duration::from_millis(60);
-/// Ticks of the media clock in a millisecond: 8 kHz for every codec that a line speaks so far.
-const TICKS_PER_MS: f32 = 8.0;
 
 /// What the far end reports of our packets, and the keys of either side.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -20,8 +18,8 @@ pub struct FarEnd {
     pub reports: u32,
     /// Sum of the shares that were lost, one for each report.
     loss_sum: f32,
-    /// Jitter of our packets there, in ticks of the media clock, as last reported.
-    jitter_ticks: u32,
+    /// Jitter of our packets there, in milliseconds, as last reported.
+    jitter_ms: f32,
     /// The way there and back, the shortest that was seen.
     pub round_trip: Option<Duration>,
     /// Telephone events that came.
@@ -31,12 +29,12 @@ pub struct FarEnd {
 }
 
 impl FarEnd {
-    /// Takes a datagram of reports in.
-    pub(crate) fn take(&mut self, news: &RtcpNews) {
+    /// Takes a datagram of reports in about packets whose clock runs at `clock_hz`.
+    pub(crate) fn take(&mut self, news: &RtcpNews, clock_hz: u32) {
         if let (Some(loss), Some(jitter)) = (news.far_loss, news.far_jitter) {
             self.reports += 1;
             self.loss_sum += loss;
-            self.jitter_ticks = jitter;
+            self.jitter_ms = (f64::from(jitter) * 1_000.0 / f64::from(clock_hz.max(1))) as f32;
         }
         self.round_trip = match (self.round_trip, news.round_trip) {
             (Some(least), Some(now)) => Some(least.min(now)),
@@ -51,7 +49,7 @@ impl FarEnd {
 
     /// Returns the jitter of our packets there, in milliseconds.
     pub fn jitter_ms(&self) -> Option<f32> {
-        (self.reports > 0).then_some(self.jitter_ticks as f32 / TICKS_PER_MS)
+        (self.reports > 0).then_some(self.jitter_ms)
     }
 }
 
@@ -78,8 +76,10 @@ impl MediaStats {
         self.far.round_trip.unwrap_or_default() / 2 + FAR_BUFFER
     }
 
-    /// Returns what is kept with the trace of a call. `codec`: its name in SDP.
+    /// Returns what is kept with the trace of a call. `codec`: its name in SDP. There is no estimate for Opus, whose
+    /// robustness ITU-T G.113 does not list.
     pub fn report(&self, codec: &str, encrypted: bool) -> MediaReport {
+        let listed = codec.starts_with("PCM");
         MediaReport {
             codec: codec.to_owned(),
             encrypted,
@@ -91,10 +91,10 @@ impl MediaStats {
             reordered: self.reordered,
             forged: self.forged,
             jitter_ms: self.jitter_ms,
-            mos_heard: self.mos_heard(),
+            mos_heard: self.mos_heard().filter(|_| listed),
             far_loss: self.far.loss(),
             far_jitter_ms: self.far.jitter_ms(),
-            mos_sent: self.mos_sent(),
+            mos_sent: self.mos_sent().filter(|_| listed),
             round_trip_ms: self.far.round_trip.map(|time| time.as_secs_f32() * 1_000.0),
             keys_heard: self.far.keys_heard,
             keys_sent: self.far.keys_sent,
@@ -112,12 +112,13 @@ mod tests {
         assert!((stats.loss() - 0.1).abs() < 1e-6);
         assert_eq!((stats.far.loss(), stats.mos_sent()), (None, None));
         for (loss, ms) in [(0.0, 30), (0.5, 20), (0.1, 40)] {
-            stats.far.take(&RtcpNews {
+            let news = RtcpNews {
                 round_trip: Some(Duration::from_millis(ms)),
                 far_loss: Some(loss),
                 far_jitter: Some(80),
                 ..RtcpNews::default()
-            });
+            };
+            stats.far.take(&news, 8_000);
         }
         assert!((stats.far.loss().unwrap() - 0.2).abs() < 1e-6);
         assert_eq!(stats.far.jitter_ms(), Some(10.0));
@@ -126,5 +127,10 @@ mod tests {
         assert_eq!(MediaStats::default().mos_heard(), None);
         let report = stats.report("PCMA", true);
         assert_eq!((report.lost, report.encrypted, report.round_trip_ms), (10, true, Some(20.0)));
+        assert!(report.mos_sent.is_some() && stats.report("opus", true).mos_sent.is_none());
+        stats
+            .far
+            .take(&RtcpNews { far_loss: Some(0.0), far_jitter: Some(480), ..RtcpNews::default() }, 48_000);
+        assert_eq!(stats.far.jitter_ms(), Some(10.0), "the clock of Opus is six times as fast");
     }
 }

@@ -147,7 +147,7 @@ pub struct RecordingRecord {
 /// What the RTP stream was like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MediaRecord {
-    /// `PCMA` or `PCMU`.
+    /// `PCMA`, `PCMU` or `opus`.
     pub codec: String,
     /// Packets received.
     pub received: u64,
@@ -159,6 +159,10 @@ pub struct MediaRecord {
     pub late: u64,
     /// Interarrival jitter in milliseconds (RFC 3550 §6.4.1).
     pub jitter_ms: f32,
+    /// How the customer sounds here, 1 to 4.5, estimated from loss and delay (ITU-T G.107); absent for a codec without
+    /// published figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mos: Option<f32>,
 }
 
 /// One turn: what the customer did, what was decided, what the robot said.
