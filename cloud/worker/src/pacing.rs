@@ -334,7 +334,7 @@ fn starts(speed: f64, begun: u32) -> u32 {
     (owed.max(0.0) as u32).min(speed.ceil().max(1.0) as u32)
 }
 
-/// Calls that the numbers of a pool are still good for now.
+/// Calls that the numbers of a pool may still show at this moment, by their rest and their calls of the day.
 fn left(pool: &Pool, wear: &[Wear], now: Timestamp) -> u32 {
     let of = |wear: &Wear| {
         let calls = pool.per_day.saturating_sub(wear.calls);

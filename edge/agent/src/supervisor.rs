@@ -144,7 +144,7 @@ pub(crate) async fn run(
                     let busy = matches!(&refused, Some(Refusal::Busy(_)));
                     let reason = refused.as_ref().map(|refusal| refusal.reason().to_owned());
                     match &refused {
-                        Some(Refusal::Busy(reason)) => info!(call.id = %id, reason, "Call not taken for now"),
+                        Some(Refusal::Busy(reason)) => info!(call.id = %id, reason, "No room for a call; the cloud asks again"),
                         Some(Refusal::Fault(reason)) => warn!(call.id = %id, reason, "Call not taken"),
                         None => {}
                     }
@@ -336,7 +336,7 @@ fn answer(
     });
     match refused {
         Some(Refusal::Busy(reason)) => {
-            info!(trunk, reason, "A customer's call not taken for now");
+            info!(trunk, reason, "No room for a customer's call");
             incoming.refuse(486, Some(BUSY_FOR));
             None
         }

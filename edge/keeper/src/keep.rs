@@ -202,7 +202,11 @@ pub async fn keep(
             }
             _ = machine.tick() => {
                 box_state.health = health::look(&config.data_dir, clock);
-                let _ = report.send(box_state.report(&told.borrow()));
+                // No news: it goes with the next report, which leaves once a minute in any case.
+                report.send_if_modified(|newest| {
+                    *newest = box_state.report(&told.borrow());
+                    false
+                });
             }
             _ = renewal.tick() => {
                 if renew_when_due(&identity, &cloud, clock, &wallet).await
