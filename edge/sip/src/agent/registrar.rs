@@ -218,8 +218,11 @@ impl UserAgent {
 
     /// Takes in a REGISTER, where registrations are taken at all.
     pub(super) fn handle_register(&mut self, now: Instant, from: Hop, key: ServerKey, request: Request) {
-        let Some(config) = self.config.registrar.clone() else { return };
-        let registrar = self.registrar.get_or_insert_with(|| Registrar::new(now, config, &mut self.rng));
+        if self.registrar.is_none() {
+            let Some(config) = self.config.registrar.clone() else { return };
+            self.registrar = Some(Registrar::new(now, config, &mut self.rng));
+        }
+        let Some(registrar) = &mut self.registrar else { return };
         let uri = request.uri.to_wire();
         let subject = Subject { method: request.method.as_str(), uri: &uri, body: &request.body };
         let user = match registrar.verifier.verify(now, &request.headers, false, subject) {
