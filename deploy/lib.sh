@@ -25,7 +25,7 @@ need_packages() {
     # A server that came with them is started by the tests that need it, on a port of its own; its package would
     # run it from now on. One that was there before is left as it was.
     local server
-    for server in redis-server kamailio rtpengine-daemon; do
+    for server in redis-server kamailio rtpengine-daemon mosquitto; do
         if [[ " ${missing[*]} " == *" $server "* ]] && [ -d /run/systemd/system ]; then
             $sudo systemctl disable --quiet --now "$server"
         fi

@@ -18,7 +18,7 @@ use trunkline_db::{CallFilter, CallStatus, Cancelled, Created, NewCall, Transfer
 use trunkline_dialogue::VariableError;
 use trunkline_model::{CallId, Callee, E164, ScriptId};
 use trunkline_policy::{Consent, Verdict};
-use trunkline_wire::ScriptRef;
+use trunkline_wire::{ScriptRef, SuperviseWish, UnknownWish};
 use trunkline_worker::{Ask, ContactFacts, check_target};
 use uuid::Uuid;
 
@@ -227,20 +227,12 @@ pub(crate) async fn transfer(
 ) -> Result<Response, Problem> {
     let id = call_id(&id)?;
     let request: TransferRequest = body.json_or_default()?;
-    let to = request.to.as_deref().map(str::trim);
-    if to.is_some_and(|to| to.is_empty() || to.len() > MAX_TEXT || to.chars().any(char::is_control)) {
-        let detail =
-            format!("the name of a line as the box's configuration has it, of 1 to {MAX_TEXT} bytes");
-        return Err(Problem::refused("invalid_to", "to", detail));
-    }
+    let to = named(request.to.as_deref())?;
     let now = (api.clock)();
     let until = now.saturating_add(TRANSFER_WITHIN).unwrap_or(now);
     match api.db.ask_transfer(id, to, until, now).await? {
         TransferAsked::NoSuchCall => Err(no_such_call()),
-        TransferAsked::NotTalking(call) => Err(Problem::conflict(
-            "not_talking",
-            format!("the call is {}: only one that was answered can be handed over", call.status.as_str()),
-        )),
+        TransferAsked::NotTalking(call) => Err(not_talking(&call, "handed over")),
         TransferAsked::Asked(call) => {
             api.hub.changed(call.id);
             api.wakers.dispatcher();
@@ -248,6 +240,57 @@ pub(crate) async fn transfer(
             Ok((StatusCode::ACCEPTED, detail, Json(call)).into_response())
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SuperviseRequest {
+    mode: String,
+    #[serde(default)]
+    to: Option<String>,
+}
+
+/// Has a supervisor's telephone called and joined to a call, or changes who hears her there.
+pub(crate) async fn supervise(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+    body: Sent,
+) -> Result<Response, Problem> {
+    let id = call_id(&id)?;
+    let request: SuperviseRequest = body.json()?;
+    let mode: SuperviseWish = request
+        .mode
+        .parse()
+        .map_err(|error: UnknownWish| Problem::refused("invalid_mode", "mode", error.to_string()))?;
+    let to = named(request.to.as_deref())?;
+    let now = (api.clock)();
+    let until = now.saturating_add(TRANSFER_WITHIN).unwrap_or(now);
+    match api.db.ask_supervise(id, mode, to, until, now).await? {
+        TransferAsked::NoSuchCall => Err(no_such_call()),
+        TransferAsked::NotTalking(call) => Err(not_talking(&call, "listened to")),
+        TransferAsked::Asked(call) => {
+            api.hub.changed(call.id);
+            api.wakers.dispatcher();
+            let detail = Detail::of(json!({ "call": call.id, "mode": mode, "to": to }));
+            Ok((StatusCode::ACCEPTED, detail, Json(call)).into_response())
+        }
+    }
+}
+
+/// Returns a name as a box's configuration may have it.
+fn named(to: Option<&str>) -> Result<Option<&str>, Problem> {
+    let to = to.map(str::trim);
+    if to.is_some_and(|to| to.is_empty() || to.len() > MAX_TEXT || to.chars().any(char::is_control)) {
+        let detail = format!("a name as the box's configuration has it, of 1 to {MAX_TEXT} bytes");
+        return Err(Problem::refused("invalid_to", "to", detail));
+    }
+    Ok(to)
+}
+
+fn not_talking(call: &trunkline_db::Call, done: &str) -> Problem {
+    let detail = format!("the call is {}: only one that was answered can be {done}", call.status.as_str());
+    Problem::conflict("not_talking", detail)
 }
 
 pub(crate) fn call_id(text: &str) -> Result<CallId, Problem> {

@@ -307,7 +307,7 @@ pub(crate) async fn skip(
     }
     let why = request.why.trim();
     let why = if why.is_empty() { "passed over" } else { why };
-    api.db.contact_done(n, why).await?;
+    api.db.settle_contacts(&[(n, None, why.to_owned())]).await?;
     let detail = Detail::of(json!({ "campaign": id, "contact": n, "why": why }));
     Ok((StatusCode::NO_CONTENT, detail, ()).into_response())
 }

@@ -31,6 +31,7 @@ mod keys;
 mod lists;
 mod metrics;
 mod numbers;
+mod orders;
 mod problem;
 mod query;
 mod rate;
@@ -62,6 +63,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use jiff::Timestamp;
 use trunkline_db::Db;
+use trunkline_wire::MAX_ORDER_PART;
 use trunkline_worker::{Engine, Gate, Hub, Scripts, Wakers, WordLists};
 
 pub use authority::{Authority, AuthorityError};
@@ -123,6 +125,7 @@ impl Api {
             .route("/v1/calls/{id}", get(calls::show))
             .route("/v1/calls/{id}/cancel", post(calls::cancel))
             .route("/v1/calls/{id}/transfer", post(calls::transfer))
+            .route("/v1/calls/{id}/supervise", post(calls::supervise))
             .route("/v1/calls/{id}/events", get(stream::events))
             .route("/v1/calls/{id}/receipt", get(receipts::of_call))
             .route("/v1/receipts", get(receipts::chain))
@@ -178,12 +181,20 @@ impl Api {
             .route("/v1/boxes/{id}/transfer", post(fleet::transfer))
             .route("/v1/boxes/{id}/desired", put(fleet::set_desired).get(fleet::desired))
             .route("/v1/boxes/{id}/history", get(fleet::history))
+            .route("/v1/boxes/{id}/orders", post(orders::create).get(orders::list))
+            .route("/v1/boxes/{id}/orders/{order}", get(orders::show))
+            .route("/v1/boxes/{id}/orders/{order}/file", get(orders::file))
             .route("/v1/rollouts", post(rollouts::start).get(rollouts::list))
             .route("/v1/rollouts/{id}", get(rollouts::show))
             .route("/v1/rollouts/{id}/{command}", post(rollouts::command))
             .route("/box/v1/enrol", post(enrol::enrol))
             .route("/box/v1/renew", post(enrol::renew))
             .route("/box/v1/repo/{folder}/{name}", get(repo::file))
+            .route("/box/v1/orders/{id}/file", post(orders::begin_file))
+            .route(
+                "/box/v1/orders/{id}/file/{at}",
+                put(orders::add_part).layer(DefaultBodyLimit::max(MAX_ORDER_PART)),
+            )
             .route("/box/v1/blobs/{sha256}", get(boxes::blob))
             .route("/metrics", get(metrics::scrape))
             .route("/console", get(console::page))

@@ -71,8 +71,8 @@ pub(crate) async fn file(
     Ok((status, headers, Body::from_stream(pieces)).into_response())
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
     /// No range, or one of a kind that need not be served.
     Whole,
     /// From the first byte up to before the second.
@@ -82,7 +82,7 @@ enum Wanted {
 }
 
 /// Reads one range of bytes. Several at once are answered with the whole, as the standard allows.
-fn range(text: &str, length: u64) -> Wanted {
+pub(crate) fn range(text: &str, length: u64) -> Wanted {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
         return Wanted::Whole;
     };

@@ -1,6 +1,6 @@
 //! The boxes: who is online, with how many channels.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::BoxId;
@@ -8,6 +8,9 @@ use trunkline_wire::Birth;
 
 use crate::store::{count, instant, number, parsed};
 use crate::{Db, DbError, suppress};
+
+/// Three reports are missing by then.
+const DRAINING_COUNTS: SignedDuration = SignedDuration::from_mins(5);
 
 /// One box.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,9 +34,21 @@ pub struct BoxRow {
     pub suppressed_upto: u64,
     /// It has all of them. A box that has not gets no new lease.
     pub confirmed: bool,
+    /// It takes no new calls, by its keeper's report of this instant: by an order, or since it waits for the end of
+    /// its calls.
+    pub draining: Option<Timestamp>,
     /// The table of numbers that it has; `None` for a box that answers no calls.
     #[serde(skip)]
     pub numbers: Option<String>,
+}
+
+impl BoxRow {
+    /// Says whether a new call may be given to it. A report that it takes none counts for five minutes: a keeper that
+    /// went away for good must not keep its box idle, which refuses by itself what it cannot take.
+    pub fn takes_calls(&self, now: Timestamp) -> bool {
+        let drained = self.draining.is_some_and(|at| now.duration_since(at) < DRAINING_COUNTS);
+        self.online && self.confirmed && !drained
+    }
 }
 
 impl Db {
@@ -42,14 +57,44 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn boxes(&self) -> Result<Vec<BoxRow>, DbError> {
-        let rows = sqlx::query(
+        self.boxes_where("TRUE").await
+    }
+
+    /// Returns how many boxes ever connected.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn box_count(&self) -> Result<u64, DbError> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM boxes").fetch_one(self.reader()).await?;
+        Ok(count(row.try_get("n")?))
+    }
+
+    /// Returns the boxes that are connected and lack suppressions: few of many, most of the time.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn unconfirmed_boxes(&self) -> Result<Vec<BoxRow>, DbError> {
+        let lacks = "online = 1 AND suppressed_upto < (SELECT COALESCE(MAX(n), 0) FROM suppression_log)";
+        self.boxes_where(lacks).await
+    }
+
+    /// Returns the boxes that are connected and answer calls.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn answering_boxes(&self) -> Result<Vec<BoxRow>, DbError> {
+        self.boxes_where("online = 1 AND numbers IS NOT NULL").await
+    }
+
+    async fn boxes_where(&self, condition: &'static str) -> Result<Vec<BoxRow>, DbError> {
+        let query = format!(
             "SELECT boxes.*, (SELECT COUNT(*) FROM calls WHERE calls.box = boxes.box AND lost = 0
-                AND status NOT IN ('queued', 'ended')) AS busy,
-                suppressed_upto >= (SELECT COALESCE(MAX(n), 0) FROM suppression_log) AS confirmed
-             FROM boxes ORDER BY box",
-        )
-        .fetch_all(self.reader())
-        .await?;
+                AND status <> 'ended' AND status <> 'queued') AS busy,
+                suppressed_upto >= (SELECT COALESCE(MAX(n), 0) FROM suppression_log) AS confirmed,
+                (SELECT r.at FROM reported r WHERE r.box = boxes.box AND r.draining) AS drained_at
+             FROM boxes WHERE {condition} ORDER BY box"
+        );
+        let rows = sqlx::query(&query).fetch_all(self.reader()).await?;
         rows.iter()
             .map(|row| {
                 Ok(BoxRow {
@@ -62,59 +107,35 @@ impl Db {
                     last_seen: instant(row.try_get("last_seen")?)?,
                     suppressed_upto: count(row.try_get("suppressed_upto")?),
                     confirmed: row.try_get("confirmed")?,
+                    draining: row.try_get::<Option<i64>, _>("drained_at")?.map(instant).transpose()?,
                     numbers: row.try_get("numbers")?,
                 })
             })
             .collect()
     }
 
-    /// Takes a birth or a will. A message of an older session than the known one changes nothing.
-    /// Returns whether the box's state was set by it.
+    /// Takes births and wills, in order and in one transaction: after an outage every box has one to say. A message
+    /// of an older session than the known one changes nothing. Returns for each whether the box's state was set by it.
+    ///
+    /// # Errors
+    /// [`DbError`]; then none of them counts.
+    pub async fn boxes_said(&self, births: &[(BoxId, Birth)], now: Timestamp) -> Result<Vec<bool>, DbError> {
+        let mut tx = self.begin().await?;
+        let mut set = Vec::with_capacity(births.len());
+        for (id, birth) in births {
+            set.push(said(&mut tx, id, birth, now).await?);
+        }
+        tx.commit().await?;
+        Ok(set)
+    }
+
+    /// Takes one birth or will, as [`Self::boxes_said`] does.
     ///
     /// # Errors
     /// [`DbError`].
     pub async fn box_said(&self, id: &BoxId, birth: &Birth, now: Timestamp) -> Result<bool, DbError> {
-        let mut tx = self.begin().await?;
-        let known: Option<i64> = sqlx::query("SELECT sess FROM boxes WHERE box = ?")
-            .bind(id.as_str())
-            .fetch_optional(&mut *tx)
-            .await?
-            .map(|row| row.try_get("sess"))
-            .transpose()?;
-        if known.is_some_and(|sess| number(birth.sess) < sess) {
-            return Ok(false);
-        }
-        if birth.online {
-            sqlx::query(
-                "INSERT INTO boxes (box, online, sess, software, channels, last_seen, numbers)
-                 VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (box) DO UPDATE
-                 SET online = 1, sess = ?2, software = ?3, channels = ?4, last_seen = ?5, numbers = ?6",
-            )
-            .bind(id.as_str())
-            .bind(number(birth.sess))
-            .bind(&birth.software)
-            .bind(birth.channels)
-            .bind(now.as_millisecond())
-            .bind(&birth.numbers)
-            .execute(&mut *tx)
-            .await?;
-        } else {
-            sqlx::query("UPDATE boxes SET online = 0, last_seen = ? WHERE box = ?")
-                .bind(now.as_millisecond())
-                .bind(id.as_str())
-                .execute(&mut *tx)
-                .await?;
-        }
-        if birth.online {
-            // What it says now counts, also when it is less than before: its disk may be another one.
-            suppress::confirmed(&mut tx, id, birth.suppressions.unwrap_or(0)).await?;
-        }
-        if let Some(oldest) = birth.oldest {
-            give_up_below(&mut tx, id, oldest).await?;
-        }
-        tx.commit().await?;
-        Ok(true)
+        let said = self.boxes_said(&[(id.clone(), birth.clone())], now).await?;
+        Ok(said == [true])
     }
 
     /// Takes every box for gone: the embedded broker has just started, so nobody is connected.
@@ -126,6 +147,51 @@ impl Db {
         sqlx::query("UPDATE boxes SET online = 0").execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
+}
+
+async fn said(
+    conn: &mut SqliteConnection,
+    id: &BoxId,
+    birth: &Birth,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let known: Option<i64> = sqlx::query("SELECT sess FROM boxes WHERE box = ?")
+        .bind(id.as_str())
+        .fetch_optional(&mut *conn)
+        .await?
+        .map(|row| row.try_get("sess"))
+        .transpose()?;
+    if known.is_some_and(|sess| number(birth.sess) < sess) {
+        return Ok(false);
+    }
+    if birth.online {
+        sqlx::query(
+            "INSERT INTO boxes (box, online, sess, software, channels, last_seen, numbers)
+             VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (box) DO UPDATE
+             SET online = 1, sess = ?2, software = ?3, channels = ?4, last_seen = ?5, numbers = ?6",
+        )
+        .bind(id.as_str())
+        .bind(number(birth.sess))
+        .bind(&birth.software)
+        .bind(birth.channels)
+        .bind(now.as_millisecond())
+        .bind(&birth.numbers)
+        .execute(&mut *conn)
+        .await?;
+        // What it says now counts, also when it is less than before: its disk may be another one.
+        suppress::confirmed(conn, id, birth.suppressions.unwrap_or(0)).await?;
+    } else {
+        sqlx::query("UPDATE boxes SET online = 0, last_seen = ? WHERE box = ?")
+            .bind(now.as_millisecond())
+            .bind(id.as_str())
+            .execute(&mut *conn)
+            .await?;
+    }
+    if let Some(oldest) = birth.oldest {
+        give_up_below(conn, id, oldest).await?;
+    }
+    Ok(true)
 }
 
 /// The box holds nothing below `oldest` any more: what is missing there will not come.

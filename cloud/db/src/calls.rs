@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::{BoxId, CallId, Callee, Disposition, E164};
-use trunkline_wire::{ScriptRef, TransferCommand};
+use trunkline_wire::{ScriptRef, SuperviseCommand, SuperviseWish, TransferCommand};
 
-use crate::log::append;
+use crate::judged::give;
+use crate::log::{append, append_all};
 use crate::store::{number, parsed, to_json};
 use crate::view::{self, load};
 use crate::{Call, CallStatus, Db, DbError, spool};
@@ -73,7 +74,7 @@ pub enum Cancelled {
     Asked(Call),
 }
 
-/// What became of a wish to hand a call to a person.
+/// What became of a wish about a call that talks: to hand it to a person, or to have a supervisor on it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TransferAsked {
     /// There is no such call.
@@ -93,6 +94,8 @@ pub enum Resend {
     Cancel(CallId, BoxId),
     /// Hand the call to a person.
     Transfer(TransferCommand, BoxId),
+    /// Have a supervisor on the call.
+    Supervise(SuperviseCommand, BoxId),
 }
 
 impl Db {
@@ -112,7 +115,7 @@ impl Db {
         if suppressed.is_some() {
             return Ok(Created::Suppressed);
         }
-        insert_call(&mut tx, new, now).await?;
+        insert_calls(&mut tx, &[new], now).await?;
         if let Some((token, key, body)) = &new.idempotency {
             sqlx::query("INSERT INTO idempotency (token, key, body, call, at) VALUES (?, ?, ?, ?, ?)")
                 .bind(token)
@@ -153,70 +156,28 @@ impl Db {
         rows.iter().map(view::read).collect()
     }
 
-    /// Lets a queued call wait until `retry_at`, and writes down why.
-    ///
-    /// # Errors
-    /// [`DbError`].
-    pub async fn defer(
-        &self,
-        id: CallId,
-        retry_at: Timestamp,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<(), DbError> {
-        let mut tx = self.begin().await?;
-        let changed = sqlx::query(
-            "UPDATE calls SET retry_at = ?2, cause = ?3, updated_at = ?4 WHERE id = ?1 AND status = 'queued'",
-        )
-        .bind(id.to_string())
-        .bind(retry_at.as_millisecond())
-        .bind(why)
-        .bind(now.as_millisecond())
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if changed == 1 {
-            append(&mut tx, id, "call.deferred", json!({ "until": retry_at, "reason": why }), now).await?;
-        }
-        Ok(tx.commit().await?)
-    }
-
     /// Gives a queued call to a box. Returns false when it is not queued any more.
     ///
     /// # Errors
     /// [`DbError`].
     pub async fn assign(&self, id: CallId, to: &BoxId, now: Timestamp) -> Result<bool, DbError> {
         let mut tx = self.begin().await?;
-        let changed = sqlx::query(
-            "UPDATE calls SET status = 'dispatched', box = ?2, sent_at = ?3, updated_at = ?3, cause = '',
-                accepted_at = NULL
-             WHERE id = ?1 AND status = 'queued'",
-        )
-        .bind(id.to_string())
-        .bind(to.as_str())
-        .bind(now.as_millisecond())
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if changed == 1 {
-            append(&mut tx, id, "call.dispatched", json!({ "box": to }), now).await?;
-        }
+        let given = give(&mut tx, &[(id, to)], now).await?;
         tx.commit().await?;
-        Ok(changed == 1)
+        Ok(!given.is_empty())
     }
 
-    /// The box took the call.
+    /// These boxes took these calls.
     ///
     /// # Errors
-    /// [`DbError`].
-    pub async fn accepted(&self, id: CallId, by: &BoxId, now: Timestamp) -> Result<(), DbError> {
+    /// [`DbError`]; then nothing was noted.
+    pub async fn accepted(&self, taken: &[(CallId, BoxId)], now: Timestamp) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
         sqlx::query(
-            "UPDATE calls SET accepted_at = ?3, updated_at = ?3
-             WHERE id = ?1 AND box = ?2 AND accepted_at IS NULL AND status <> 'ended'",
+            "UPDATE calls SET accepted_at = ?2, updated_at = ?2 FROM json_each(?1) AS one
+             WHERE calls.id = one.value ->> 0 AND box = one.value ->> 1 AND accepted_at IS NULL AND status <> 'ended'",
         )
-        .bind(id.to_string())
-        .bind(by.as_str())
+        .bind(to_json("calls", &taken)?)
         .bind(now.as_millisecond())
         .execute(&mut *tx)
         .await?;
@@ -334,6 +295,40 @@ impl Db {
         Ok(TransferAsked::Asked(call))
     }
 
+    /// Takes in that somebody wants a supervisor on a call, or to change what she does there; the box is told until
+    /// `until`.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn ask_supervise(
+        &self,
+        id: CallId,
+        mode: SuperviseWish,
+        to: Option<&str>,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<TransferAsked, DbError> {
+        let mut tx = self.begin().await?;
+        let Some(call) = load(&mut tx, id).await? else { return Ok(TransferAsked::NoSuchCall) };
+        if call.status != CallStatus::Answered {
+            return Ok(TransferAsked::NotTalking(call));
+        }
+        append(&mut tx, id, "call.supervise", json!({ "mode": mode, "to": to }), now).await?;
+        sqlx::query(
+            "UPDATE calls SET supervise_wish = supervise_wish + 1, supervise_mode = ?2, supervise_to = ?3,
+                supervise_until = ?4, supervise_sent_at = 0 WHERE id = ?1",
+        )
+        .bind(id.to_string())
+        .bind(mode.as_str())
+        .bind(to)
+        .bind(until.as_millisecond())
+        .execute(&mut *tx)
+        .await?;
+        let call = existing(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(TransferAsked::Asked(call))
+    }
+
     /// Returns the commands sent before `sent_before` whose effect nobody has seen, and marks them
     /// as sent now.
     ///
@@ -342,7 +337,7 @@ impl Db {
     pub async fn resends(&self, sent_before: Timestamp, now: Timestamp) -> Result<Vec<Resend>, DbError> {
         let mut tx = self.begin().await?;
         let dials = sqlx::query(
-            "UPDATE calls SET sent_at = ?2 WHERE status = 'dispatched' AND accepted_at IS NULL
+            "UPDATE calls SET sent_at = ?2 WHERE status = 'dispatched' AND status <> 'ended' AND accepted_at IS NULL
                 AND sent_at <= ?1 AND not_after > ?2
                 AND EXISTS (SELECT 1 FROM boxes WHERE boxes.box = calls.box AND online = 1)
              RETURNING *",
@@ -353,7 +348,7 @@ impl Db {
         .await?;
         let cancels = sqlx::query(
             "UPDATE calls SET cancel_sent_at = ?2 WHERE cancel_requested = 1
-                AND status NOT IN ('queued', 'ended') AND cancel_sent_at <= ?1
+                AND status <> 'queued' AND status <> 'ended' AND cancel_sent_at <= ?1
                 AND EXISTS (SELECT 1 FROM boxes WHERE boxes.box = calls.box AND online = 1)
              RETURNING id, box",
         )
@@ -363,9 +358,19 @@ impl Db {
         .await?;
         let transfers = sqlx::query(
             "UPDATE calls SET transfer_sent_at = ?2 WHERE transfer_until > ?2 AND transfer_sent_at <= ?1
-                AND status = 'answered'
+                AND status = 'answered' AND status <> 'ended'
                 AND EXISTS (SELECT 1 FROM boxes WHERE boxes.box = calls.box AND online = 1)
              RETURNING id, box, transfer_wish, transfer_to",
+        )
+        .bind(sent_before.as_millisecond())
+        .bind(now.as_millisecond())
+        .fetch_all(&mut *tx)
+        .await?;
+        let supervisions = sqlx::query(
+            "UPDATE calls SET supervise_sent_at = ?2 WHERE supervise_until > ?2 AND supervise_sent_at <= ?1
+                AND status = 'answered' AND status <> 'ended'
+                AND EXISTS (SELECT 1 FROM boxes WHERE boxes.box = calls.box AND online = 1)
+             RETURNING id, box, supervise_wish, supervise_mode, supervise_to",
         )
         .bind(sent_before.as_millisecond())
         .bind(now.as_millisecond())
@@ -390,6 +395,15 @@ impl Db {
                 to: row.try_get("transfer_to")?,
             };
             resends.push(Resend::Transfer(command, parsed("box id", row.try_get("box")?)?));
+        }
+        for row in &supervisions {
+            let command = SuperviseCommand {
+                call: parsed("call id", row.try_get("id")?)?,
+                wish: row.try_get("supervise_wish")?,
+                mode: parsed("supervise mode", row.try_get("supervise_mode")?)?,
+                to: row.try_get("supervise_to")?,
+            };
+            resends.push(Resend::Supervise(command, parsed("box id", row.try_get("box")?)?));
         }
         Ok(resends)
     }
@@ -452,37 +466,47 @@ impl Db {
     }
 }
 
-/// Writes a call that was not there, and the first line of its log.
-pub(crate) async fn insert_call(
+/// Writes calls that were not there, and the first line of their logs.
+pub(crate) async fn insert_calls(
     conn: &mut SqliteConnection,
-    new: &NewCall,
+    calls: &[&NewCall],
     now: Timestamp,
 ) -> Result<(), DbError> {
+    let mut rows = Vec::with_capacity(calls.len());
+    for new in calls {
+        rows.push(json!([
+            new.id,
+            new.callee.reveal(),
+            new.caller_id.as_ref().map(E164::reveal),
+            new.script.id.as_str(),
+            new.script.version.as_str(),
+            to_json("variables", &new.variables)?,
+            new.external_id,
+            new.callback_url,
+            new.trace,
+            new.not_after.as_millisecond(),
+            new.not_before.as_millisecond().max(0),
+            new.facts,
+            new.priority,
+            new.campaign.as_ref().map(|(campaign, _)| campaign),
+            new.campaign.as_ref().map(|(_, contact)| number(*contact)),
+        ]));
+    }
     sqlx::query(
         "INSERT INTO calls (id, status, callee, caller_id, script_id, script_version, variables,
             external_id, callback_url, trace, created_at, updated_at, not_after, retry_at, facts,
             priority, campaign, contact)
-         VALUES (?1, 'queued', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+         SELECT value ->> 0, 'queued', value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+            value ->> 6, value ->> 7, value ->> 8, ?2, ?2, value ->> 9, value ->> 10, value ->> 11,
+            value ->> 12, value ->> 13, value ->> 14
+         FROM json_each(?1) ORDER BY key",
     )
-    .bind(new.id.to_string())
-    .bind(new.callee.reveal())
-    .bind(new.caller_id.as_ref().map(E164::reveal))
-    .bind(new.script.id.as_str())
-    .bind(new.script.version.as_str())
-    .bind(to_json("variables", &new.variables)?)
-    .bind(&new.external_id)
-    .bind(&new.callback_url)
-    .bind(&new.trace)
+    .bind(to_json("calls", &rows)?)
     .bind(now.as_millisecond())
-    .bind(new.not_after.as_millisecond())
-    .bind(new.not_before.as_millisecond().max(0))
-    .bind(&new.facts)
-    .bind(new.priority)
-    .bind(new.campaign.as_ref().map(|(campaign, _)| campaign))
-    .bind(new.campaign.as_ref().map(|(_, contact)| number(*contact)))
     .execute(&mut *conn)
     .await?;
-    append(conn, new.id, "call.queued", json!({}), now).await
+    let lines: Vec<_> = calls.iter().map(|new| (new.id, json!({}))).collect();
+    append_all(conn, "call.queued", &lines, now).await
 }
 
 async fn known_request(conn: &mut SqliteConnection, new: &NewCall) -> Result<Option<Created>, DbError> {
@@ -504,7 +528,31 @@ async fn existing(conn: &mut SqliteConnection, id: CallId) -> Result<Call, DbErr
     load(conn, id).await?.ok_or_else(|| DbError::Damaged { what: "call", text: "it vanished".into() })
 }
 
-async fn end_queued_in(
+/// Lets a queued call wait until `retry_at`, and writes down why.
+pub(crate) async fn defer_in(
+    conn: &mut SqliteConnection,
+    id: CallId,
+    retry_at: Timestamp,
+    why: &str,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let changed = sqlx::query(
+        "UPDATE calls SET retry_at = ?2, cause = ?3, updated_at = ?4 WHERE id = ?1 AND status = 'queued'",
+    )
+    .bind(id.to_string())
+    .bind(retry_at.as_millisecond())
+    .bind(why)
+    .bind(now.as_millisecond())
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    if changed == 1 {
+        append(conn, id, "call.deferred", json!({ "until": retry_at, "reason": why }), now).await?;
+    }
+    Ok(changed == 1)
+}
+
+pub(crate) async fn end_queued_in(
     conn: &mut SqliteConnection,
     id: CallId,
     disposition: Disposition,

@@ -8,9 +8,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::{CallId, Callee, Disposition};
 
-use crate::calls::insert_call;
+use crate::judged::settle;
 use crate::store::{count, instant, json, number, parsed, to_json};
-use crate::{Db, DbError, NewCall};
+use crate::{Db, DbError};
 
 /// A campaign as it is stored; what its settings mean is the worker's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -241,64 +241,17 @@ impl Db {
         row.as_ref().map(|row| Ok((read_contact(row)?, row.try_get("state")?))).transpose()
     }
 
-    /// Takes a contact's call in: contact and call change together, or not at all. Returns false when the
-    /// contact is not ready any more, or its campaign does not run.
+    /// Moves contacts on whose calls are over: to wait until an instant, or to be done with (`None`), and why.
     ///
     /// # Errors
-    /// [`DbError`].
-    pub async fn start_contact(
-        &self,
-        campaign: &str,
-        n: u64,
-        call: &NewCall,
-        now: Timestamp,
-    ) -> Result<bool, DbError> {
-        let mut tx = self.begin().await?;
-        let taken = sqlx::query(
-            "UPDATE campaign_contacts SET state = 'calling', call = ?2, attempts = attempts + 1, why = ''
-             WHERE n = ?1 AND state = 'ready'
-                AND EXISTS (SELECT 1 FROM campaigns WHERE id = ?3 AND state = 'running')",
-        )
-        .bind(number(n))
-        .bind(call.id.to_string())
-        .bind(campaign)
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if taken == 0 {
-            return Ok(false);
+    /// [`DbError`]; then none was moved.
+    pub async fn settle_contacts(&self, settled: &[(u64, Option<Timestamp>, String)]) -> Result<(), DbError> {
+        if settled.is_empty() {
+            return Ok(());
         }
-        insert_call(&mut tx, call, now).await?;
-        tx.commit().await?;
-        Ok(true)
-    }
-
-    /// Lets a contact wait until `next_at`.
-    ///
-    /// # Errors
-    /// [`DbError`].
-    pub async fn contact_waits(&self, n: u64, next_at: Timestamp, why: &str) -> Result<(), DbError> {
+        let settled: Vec<_> = settled.iter().map(|(n, until, why)| (*n, *until, why.as_str())).collect();
         let mut tx = self.begin().await?;
-        sqlx::query("UPDATE campaign_contacts SET state = 'ready', call = NULL, next_at = ?2, why = ?3 WHERE n = ?1 AND state <> 'done'")
-            .bind(number(n))
-            .bind(next_at.as_millisecond())
-            .bind(why)
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Is done with a contact for good.
-    ///
-    /// # Errors
-    /// [`DbError`].
-    pub async fn contact_done(&self, n: u64, why: &str) -> Result<(), DbError> {
-        let mut tx = self.begin().await?;
-        sqlx::query("UPDATE campaign_contacts SET state = 'done', why = ?2 WHERE n = ?1")
-            .bind(number(n))
-            .bind(why)
-            .execute(&mut *tx)
-            .await?;
+        settle(&mut tx, &settled).await?;
         Ok(tx.commit().await?)
     }
 
@@ -308,32 +261,34 @@ impl Db {
     /// [`DbError`].
     pub async fn settling(&self, campaign: &str, limit: u32) -> Result<Vec<Settling>, DbError> {
         let rows = sqlx::query(
-            "SELECT c.n, c.callee FROM campaign_contacts AS c JOIN calls ON calls.id = c.call
-             WHERE c.campaign = ? AND c.state = 'calling' AND calls.status = 'ended' LIMIT ?",
+            "WITH over AS MATERIALIZED (
+                SELECT c.n, c.callee FROM campaign_contacts AS c JOIN calls ON calls.id = c.call
+                WHERE c.campaign = ? AND c.state = 'calling' AND calls.status = 'ended' LIMIT ?)
+             SELECT over.n, over.callee, calls.ended_at, calls.disposition, calls.cause
+             FROM over CROSS JOIN calls ON calls.contact = over.n
+             WHERE calls.status = 'ended' ORDER BY over.n, calls.id",
         )
         .bind(campaign)
         .bind(limit)
         .fetch_all(self.reader())
         .await?;
-        let mut found = Vec::with_capacity(rows.len());
+        let mut found: Vec<Settling> = Vec::new();
         for row in &rows {
-            let n: i64 = row.try_get("n")?;
-            let calls = sqlx::query("SELECT ended_at, disposition, cause FROM calls WHERE contact = ? AND status = 'ended' ORDER BY id")
-                .bind(n)
-                .fetch_all(self.reader())
-                .await?;
-            let calls = calls
-                .iter()
-                .map(|call| {
-                    let name: String = call.try_get("disposition")?;
-                    let disposition = Disposition::ALL
-                        .into_iter()
-                        .find(|known| known.as_str() == name)
-                        .ok_or(DbError::Damaged { what: "disposition", text: name })?;
-                    Ok((instant(call.try_get("ended_at")?)?, disposition, call.try_get("cause")?))
-                })
-                .collect::<Result<_, DbError>>()?;
-            found.push(Settling { n: count(n), callee: parsed("callee", row.try_get("callee")?)?, calls });
+            let n = count(row.try_get("n")?);
+            let name: String = row.try_get("disposition")?;
+            let disposition = Disposition::ALL
+                .into_iter()
+                .find(|known| known.as_str() == name)
+                .ok_or(DbError::Damaged { what: "disposition", text: name })?;
+            let call = (instant(row.try_get("ended_at")?)?, disposition, row.try_get("cause")?);
+            match found.last_mut() {
+                Some(last) if last.n == n => last.calls.push(call),
+                _ => found.push(Settling {
+                    n,
+                    callee: parsed("callee", row.try_get("callee")?)?,
+                    calls: vec![call],
+                }),
+            }
         }
         Ok(found)
     }

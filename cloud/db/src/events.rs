@@ -14,7 +14,7 @@ use crate::experiments::is_due;
 use crate::log::append;
 use crate::numbers::apply_inbound;
 use crate::pacing::{note_ended, note_progress};
-use crate::store::{count, number, to_json};
+use crate::store::{count, number, parsed, to_json};
 use crate::suppress::anchor_receipt;
 use crate::view::load;
 use crate::{CallStatus, Db, DbError, spool};
@@ -110,16 +110,56 @@ impl Db {
             }
         }
         for (id, top) in highest {
-            let ack = ack(&mut tx, id, top).await?;
+            let ack = ack(&mut tx, id, top, now).await?;
             result.acks.push((id.clone(), ack));
-            sqlx::query("UPDATE boxes SET last_seen = ? WHERE box = ?")
-                .bind(now.as_millisecond())
-                .bind(id.as_str())
-                .execute(&mut *tx)
-                .await?;
         }
         tx.commit().await?;
         Ok(result)
+    }
+
+    /// Counts what is stored of each box; for checks of the whole.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn event_counts(&self) -> Result<BTreeMap<BoxId, EventCount>, DbError> {
+        let rows = sqlx::query(
+            "SELECT box, COUNT(*) AS events, COUNT(DISTINCT id) AS messages, MAX(seq) AS highest,
+                (SELECT COUNT(*) FROM event_conflicts c WHERE c.box = e.box) AS conflicts
+             FROM call_events e GROUP BY box",
+        )
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let events = EventCount {
+                    events: count(row.try_get("events")?),
+                    messages: count(row.try_get("messages")?),
+                    highest: count(row.try_get("highest")?),
+                    conflicts: count(row.try_get("conflicts")?),
+                };
+                Ok((parsed("box id", row.try_get("box")?)?, events))
+            })
+            .collect()
+    }
+}
+
+/// What is stored of one box.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventCount {
+    /// How many events; (box, seq) is stored once.
+    pub events: u64,
+    /// How many different messages brought them.
+    pub messages: u64,
+    /// The highest number.
+    pub highest: u64,
+    /// How often a known number came again with another content.
+    pub conflicts: u64,
+}
+
+impl EventCount {
+    /// Says whether the numbers from 1 to the highest are there without a gap, each brought by a message of its own.
+    pub fn is_whole(&self) -> bool {
+        self.events == self.highest && self.messages == self.highest && self.conflicts == 0
     }
 }
 
@@ -406,16 +446,16 @@ async fn upsert_turn(
 
 /// Works out what may be acknowledged: never beyond `top`, the highest number in this batch, so that
 /// a box which counts from 1 again is not told that its new events have arrived.
-async fn ack(conn: &mut SqliteConnection, id: &BoxId, top: u64) -> Result<Ack, DbError> {
-    sqlx::query("INSERT OR IGNORE INTO boxes (box, online, sess, last_seen) VALUES (?, 0, 0, 0)")
-        .bind(id.as_str())
-        .execute(&mut *conn)
-        .await?;
-    let before: i64 = sqlx::query("SELECT contiguous FROM boxes WHERE box = ?")
-        .bind(id.as_str())
-        .fetch_one(&mut *conn)
-        .await?
-        .try_get("contiguous")?;
+async fn ack(conn: &mut SqliteConnection, id: &BoxId, top: u64, now: Timestamp) -> Result<Ack, DbError> {
+    let before: i64 = sqlx::query(
+        "INSERT INTO boxes (box, online, sess, last_seen) VALUES (?1, 0, 0, ?2)
+         ON CONFLICT (box) DO UPDATE SET last_seen = ?2 RETURNING contiguous",
+    )
+    .bind(id.as_str())
+    .bind(now.as_millisecond())
+    .fetch_one(&mut *conn)
+    .await?
+    .try_get("contiguous")?;
     let seen = sqlx::query("SELECT seq FROM call_events WHERE box = ? AND seq > ? ORDER BY seq")
         .bind(id.as_str())
         .bind(before)

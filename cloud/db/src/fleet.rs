@@ -301,18 +301,30 @@ impl Db {
         reported: &Reported,
         now: Timestamp,
     ) -> Result<(), DbError> {
+        self.save_reports(&[(box_id.clone(), reported.clone())], now).await
+    }
+
+    /// Keeps what boxes say they are, in order and in one transaction: each of them says so every minute.
+    ///
+    /// # Errors
+    /// [`DbError`]; then none is kept.
+    pub async fn save_reports(&self, reports: &[(BoxId, Reported)], now: Timestamp) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "INSERT OR REPLACE INTO reported (box, version, hash, assignment, doc, at) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(box_id.as_str())
-        .bind(number(reported.version))
-        .bind(&reported.hash)
-        .bind(number(reported.assignment))
-        .bind(to_json("report", reported)?)
-        .bind(now.as_millisecond())
-        .execute(&mut *tx)
-        .await?;
+        for (box_id, reported) in reports {
+            sqlx::query(
+                "INSERT OR REPLACE INTO reported (box, version, hash, assignment, doc, draining, at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(box_id.as_str())
+            .bind(number(reported.version))
+            .bind(&reported.hash)
+            .bind(number(reported.assignment))
+            .bind(to_json("report", reported)?)
+            .bind(reported.calls.as_ref().is_some_and(|calls| calls.draining))
+            .bind(now.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        }
         Ok(tx.commit().await?)
     }
 

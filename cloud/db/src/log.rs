@@ -134,3 +134,23 @@ pub(crate) async fn append(
         .await?;
     Ok(())
 }
+
+/// Appends a line of one kind to the logs of several calls.
+pub(crate) async fn append_all(
+    conn: &mut SqliteConnection,
+    kind: &str,
+    lines: &[(CallId, Value)],
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let rows: Vec<_> = lines.iter().map(|(call, data)| (call, data.to_string())).collect();
+    sqlx::query(
+        "INSERT INTO call_log (call, kind, data, at)
+         SELECT value ->> 0, ?2, value ->> 1, ?3 FROM json_each(?1) ORDER BY key",
+    )
+    .bind(to_json("log lines", &rows)?)
+    .bind(kind)
+    .bind(now.as_millisecond())
+    .execute(conn)
+    .await?;
+    Ok(())
+}

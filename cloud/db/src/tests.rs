@@ -6,11 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tempfile::TempDir;
 use trunkline_model::{BoxId, CallId, Callee, Disposition};
-use trunkline_policy::{OptOut, OptOutScope};
+use trunkline_policy::receipt::{Body, Inputs, Stage};
+use trunkline_policy::{Decision, OptOut, OptOutScope, Verdict};
 use trunkline_wire::{Ack, Birth, CallProgress, CallRecord, ProgressStage, ScriptRef, TurnReply};
 use uuid::Uuid;
 
-use crate::{AttemptResult, CallStatus, Cancelled, Created, Db, Effect, Event, NewCall, NewContact, Resend};
+use crate::{
+    AttemptResult, CallFate, CallStatus, Cancelled, ContactFate, Created, Db, Effect, Event, JudgedCall,
+    JudgedContact, NewCall, NewContact, NewSuppression, Resend,
+};
 
 fn t0() -> Timestamp {
     "2026-11-22T10:00:00Z".parse().unwrap()
@@ -310,7 +314,7 @@ async fn a_call_nobody_takes_expires_and_says_why() {
 async fn a_silent_call_is_lost_but_never_given_up() {
     let (_dir, db) = open().await;
     let call = carried(&db, 1).await;
-    db.accepted(call, &the_box(), after(2)).await.unwrap();
+    db.accepted(&[(call, the_box())], after(2)).await.unwrap();
     assert_eq!(db.sweep(after(3), after(1_000)).await.unwrap(), [call]);
     assert!(db.sweep(after(3), after(1_001)).await.unwrap().is_empty(), "said once");
     let row = db.call(call).await.unwrap().unwrap();
@@ -335,7 +339,7 @@ async fn a_refused_call_waits_again_and_a_late_refusal_changes_nothing() {
     assert_eq!(refusals, Some(1), "a box that has its hands full is no fault of the call");
 
     assert!(db.assign(call, &the_box(), after(6)).await.unwrap());
-    db.accepted(call, &the_box(), after(6)).await.unwrap();
+    db.accepted(&[(call, the_box())], after(6)).await.unwrap();
     assert_eq!(db.refused(call, &the_box(), "late", false, after(9), after(7)).await.unwrap(), None);
     assert_eq!(db.call(call).await.unwrap().unwrap().status, CallStatus::Dispatched);
 }
@@ -407,6 +411,57 @@ async fn words_of_an_older_session_do_not_count() {
 }
 
 #[tokio::test]
+async fn births_of_many_boxes_share_a_commit_and_each_counts_by_its_session() {
+    let (_dir, db) = open().await;
+    let birth = |online, sess, numbers: Option<&str>| Birth {
+        online,
+        sess,
+        software: "1".into(),
+        channels: 2,
+        oldest: None,
+        trunks: vec![],
+        suppressions: Some(0),
+        numbers: numbers.map(str::to_owned),
+    };
+    let [a, b]: [BoxId; 2] = ["tl-a", "tl-b"].map(|id| id.parse().unwrap());
+    let said = [
+        (a.clone(), birth(true, 7, None)),
+        (b.clone(), birth(true, 3, Some(""))),
+        (a.clone(), birth(false, 6, None)),
+        (b.clone(), birth(false, 3, None)),
+        (b.clone(), birth(true, 4, Some(""))),
+    ];
+    assert_eq!(db.boxes_said(&said, t0()).await.unwrap(), [true, true, false, true, true]);
+    let online: Vec<(BoxId, u64)> = db
+        .boxes()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.online)
+        .map(|row| (row.id, row.sess))
+        .collect();
+    assert_eq!(online, [(a.clone(), 7), (b.clone(), 4)]);
+    assert_eq!(db.box_count().await.unwrap(), 2);
+
+    let answering = db.answering_boxes().await.unwrap();
+    assert_eq!(answering.iter().map(|row| &row.id).collect::<Vec<_>>(), [&b]);
+    assert!(db.unconfirmed_boxes().await.unwrap().is_empty(), "there is nothing to confirm yet");
+}
+
+#[tokio::test]
+async fn what_is_stored_is_counted_so_that_a_gap_and_a_second_copy_show() {
+    let (_dir, db) = open().await;
+    let call = carried(&db, 1).await;
+    db.ingest(&[ended(1, call, Disposition::Completed, false)], t0()).await.unwrap();
+    db.ingest(&[ended(1, call, Disposition::Completed, false)], t0()).await.unwrap();
+    let counted = db.event_counts().await.unwrap()[&the_box()];
+    assert!(counted.is_whole(), "{counted:?}");
+    db.ingest(&[ended(3, call, Disposition::Completed, false)], t0()).await.unwrap();
+    let counted = db.event_counts().await.unwrap()[&the_box()];
+    assert!(!counted.is_whole() && counted.highest == 3, "{counted:?}");
+}
+
+#[tokio::test]
 async fn a_reply_is_kept_once() {
     let (_dir, db) = open().await;
     let reply: TurnReply = serde_json::from_value(json!({
@@ -447,15 +502,22 @@ async fn two_schedulers_call_no_contact_twice_and_one_of_them_leads() {
     assert_eq!(db.add_contacts("c1", &contacts).await.unwrap(), 0, "a number is there once");
     let ready = db.ready_contacts("c1", t0(), 99).await.unwrap();
     let call = |n: u128| NewCall { campaign: Some(("c1".into(), ready[0].n)), ..new_call(n) };
-    assert!(!db.start_contact("c1", ready[0].n, &call(1), t0()).await.unwrap(), "it does not run yet");
+    let early = started(ready[0].n, call(1));
+    assert_eq!(db.file_contacts("c1", &[early], t0()).await.unwrap(), [false], "it does not run yet");
     assert!(db.move_campaign("c1", "draft", "running", "", t0()).await.unwrap());
 
     // Both read the same list and race for each contact.
     let race = async |first: u128| {
         let mut won = 0;
-        for (at, contact) in (0..).zip(&ready) {
-            let call = NewCall { campaign: Some(("c1".into(), contact.n)), ..new_call(first + at) };
-            won += u32::from(db.start_contact("c1", contact.n, &call, t0()).await.unwrap());
+        for (at, some) in (0..).zip(ready.chunks(3)) {
+            let some: Vec<JudgedContact> = (first + 10 * at..)
+                .zip(some)
+                .map(|(id, contact)| {
+                    started(contact.n, NewCall { campaign: Some(("c1".into(), contact.n)), ..new_call(id) })
+                })
+                .collect();
+            let took_effect = db.file_contacts("c1", &some, t0()).await.unwrap();
+            won += took_effect.into_iter().filter(|took_effect| *took_effect).count();
         }
         won
     };
@@ -467,6 +529,90 @@ async fn two_schedulers_call_no_contact_twice_and_one_of_them_leads() {
     assert!(!db.lead("campaigns", "b", after(10), t0()).await.unwrap());
     assert!(db.lead("campaigns", "a", after(20), after(5)).await.unwrap());
     assert!(db.lead("campaigns", "b", after(40), after(20)).await.unwrap(), "the leader said nothing");
+}
+
+fn receipt(call: CallId) -> Body {
+    Body {
+        call,
+        stage: Stage::Request,
+        inputs: Inputs {
+            script: "0".repeat(64),
+            purpose: "appointment".into(),
+            line: None,
+            attempts: 0,
+            caller_id: None,
+            shown: String::new(),
+        },
+        decision: Decision { at: t0(), verdict: Verdict::Allow, packs: Vec::new(), checks: Vec::new() },
+        anchor: None,
+    }
+}
+
+fn started(n: u64, call: NewCall) -> JudgedContact {
+    JudgedContact { n, receipt: receipt(call.id), fate: ContactFate::Starts(Box::new(call)) }
+}
+
+#[tokio::test]
+async fn what_was_judged_together_is_filed_together_and_the_chain_of_receipts_holds() {
+    let (_dir, db) = open().await;
+    let calls: Vec<NewCall> = (1..=4)
+        .map(|n| NewCall { callee: format!("+861380013900{n}").parse().unwrap(), ..new_call(n) })
+        .collect();
+    for call in &calls {
+        db.create_call(call, t0()).await.unwrap();
+    }
+    let fates = [
+        CallFate::Given(the_box()),
+        CallFate::Waits(after(60), "not permitted now: spacing".into()),
+        CallFate::Ends(Disposition::Cancelled, "not permitted: opted_out".into()),
+        CallFate::Given(the_box()),
+    ];
+    let judged: Vec<JudgedCall> = calls
+        .iter()
+        .zip(fates)
+        .map(|(call, fate)| JudgedCall { id: call.id, receipt: receipt(call.id), fate })
+        .collect();
+    assert_eq!(db.file_calls(&judged[..3], t0()).await.unwrap(), [true; 3]);
+    // Again, as after an answer that was lost: what was given stays where it is.
+    assert_eq!(db.file_calls(&judged, t0()).await.unwrap(), [false, true, false, true]);
+    let mut states = Vec::new();
+    for call in &calls {
+        states.push(db.call(call.id).await.unwrap().unwrap().status.as_str());
+    }
+    assert_eq!(states, ["dispatched", "queued", "ended", "dispatched"]);
+    let log: String = db
+        .receipts_after(0, 99)
+        .await
+        .unwrap()
+        .iter()
+        .map(|entry| format!("{}\n", entry.line().unwrap()))
+        .collect();
+    let last = trunkline_policy::receipt::verify(&log).unwrap().map(|(seq, _)| seq);
+    assert_eq!(last, Some(7), "a receipt for each decision, without a gap");
+}
+
+#[tokio::test]
+async fn records_of_many_callees_are_those_of_each() {
+    let (_dir, db) = open().await;
+    let carried_by = carried(&db, 1).await;
+    let callee = |text: &str| -> Callee { text.parse().unwrap() };
+    let (called, opted, listed) = (new_call(1).callee, callee("+8613800138002"), callee("+8613800138003"));
+    let opt_out = OptOut { scope: OptOutScope::Person, channel: "api".into(), at: t0() };
+    db.opt_out(&opted, &opt_out).await.unwrap();
+    let entry = NewSuppression { list: "own".into(), callee: listed.clone(), until: None };
+    db.suppress(&[entry], t0()).await.unwrap();
+    let nobody = CallId::from_u128(9);
+    let asked = [(&listed, nobody), (&called, nobody), (&called, carried_by), (&opted, nobody)];
+    let together = db.on_record_of(&asked).await.unwrap();
+    for ((callee, except), record) in asked.into_iter().zip(&together) {
+        assert_eq!(*record, db.on_record(callee, except).await.unwrap());
+        assert_eq!(record.lists.len(), 1);
+    }
+    let found: Vec<(usize, usize, usize)> = together
+        .iter()
+        .map(|record| (record.history.len(), record.opt_outs.len(), record.suppressions.len()))
+        .collect();
+    assert_eq!(found, [(0, 0, 1), (1, 0, 0), (0, 0, 0), (0, 1, 0)]);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use trunkline_worker::shared_state::SharedStateConfig;
 use trunkline_worker::{Gate, GateSettings, GenerateConfig};
 
 use crate::fleet::FleetConfig;
+use crate::mosquitto::MosquittoConfig;
 
 /// `cloud.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,8 +26,12 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// The HTTP API.
     pub(crate) api: Endpoint,
-    /// The embedded broker.
-    pub(crate) mqtt: Endpoint,
+    /// The embedded broker; or else `mosquitto`.
+    #[serde(default)]
+    pub(crate) mqtt: Option<Endpoint>,
+    /// A Mosquitto beside the cloud, in the place of the embedded broker.
+    #[serde(default)]
+    pub(crate) mosquitto: Option<MosquittoConfig>,
     /// The scripts.
     pub(crate) scripts: ScriptsConfig,
     /// What the robot must not say, and what is noticed when a customer says it.
@@ -335,14 +340,20 @@ impl Config {
             &mut config.api.cert,
             &mut config.api.key,
             &mut config.api.client_ca,
-            &mut config.mqtt.cert,
-            &mut config.mqtt.key,
-            &mut config.mqtt.client_ca,
             &mut config.scripts.dir,
             &mut config.tokens.file,
         ] {
             *relative = base.join(&*relative);
         }
+        if let Some(mqtt) = &mut config.mqtt {
+            for relative in [&mut mqtt.cert, &mut mqtt.key, &mut mqtt.client_ca] {
+                *relative = base.join(&*relative);
+            }
+        }
+        if let Some(mosquitto) = &mut config.mosquitto {
+            mosquitto.resolve(&base);
+        }
+        config.check_broker()?;
         if let Some(callbacks) = &mut config.callbacks {
             callbacks.secret_file = base.join(&callbacks.secret_file);
         }
@@ -384,6 +395,19 @@ impl Config {
             "`calls.lost_after` must be at least a minute"
         );
         Ok(config)
+    }
+
+    fn check_broker(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.mqtt.is_some() != self.mosquitto.is_some(),
+            "give `[mqtt]` for the embedded broker or `[mosquitto]` for one beside it: one of them, and not both"
+        );
+        let enrolled_only = self.fleet.as_ref().is_some_and(|fleet| fleet.only_enrolled);
+        ensure!(
+            self.mosquitto.is_none() || enrolled_only,
+            "`[mosquitto]` needs `only_enrolled = true` in `[fleet]`: it lets those boxes speak that are enrolled, and knows no others"
+        );
+        Ok(())
     }
 
     /// Reads the tokens: name and SHA-256.
@@ -538,6 +562,21 @@ mod tests {
     fn a_misspelt_key_is_named_with_its_line() {
         let error = format!("{:#}", read(&format!("{GOOD}\n[calls]\nrinng = \"20s\"\n")).unwrap_err());
         assert!(error.contains("rinng") && error.contains("line"), "{error}");
+    }
+
+    #[test]
+    fn there_is_one_broker_and_mosquitto_knows_enrolled_boxes_only() {
+        let mosquitto =
+            "[mosquitto]\naddress = \"127.0.0.1:8883\"\nca = \"ca.pem\"\ncert = \"c.pem\"\nkey = \"c.key\"\n";
+        let error = read(&format!("{GOOD}\n{mosquitto}")).unwrap_err().to_string();
+        assert!(error.contains("not both"), "{error}");
+        let (before, rest) = GOOD.split_once("[mqtt]").unwrap();
+        let alone = format!("{before}\n{mosquitto}\n[scripts]{}", rest.split_once("[scripts]").unwrap().1);
+        let error = read(&alone).unwrap_err().to_string();
+        assert!(error.contains("only_enrolled"), "{error}");
+        let fleet = "[fleet]\nca_cert = \"f.pem\"\nca_key = \"f.key\"\nonly_enrolled = true\n";
+        let config = read(&format!("{alone}\n{fleet}")).unwrap();
+        assert!(config.mqtt.is_none() && config.mosquitto.unwrap().cert.is_absolute());
     }
 
     #[test]

@@ -8,8 +8,11 @@ mod acl;
 mod broker;
 mod config;
 mod fleet;
+mod limits;
+mod mosquitto;
 mod serve;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,7 +49,13 @@ A configuration:
   ca_key = \"fleet-ca.key\"         # mode 0600
   repo = \"repo\"                   # as `trunkctl release` writes it
   assign_key = \"assign\"           # mode 0600
-  roles = { mei = \"branch\", li = \"fleet_admin\" }   # by the names of tokens";
+  roles = { mei = \"branch\", li = \"fleet_admin\" }   # by the names of tokens
+In the place of [mqtt], with `only_enrolled = true` in [fleet]:
+  [mosquitto]                      # as `trunkline-cloud mosquitto` sets it up
+  address = \"mqtt.example:8883\"
+  ca = \"ca.pem\"
+  cert = \"cloud.pem\"             # its common name is `cloud`
+  key = \"cloud.key\"";
 
 /// The cloud of Trunkline: gives calls to boxes, answers their turns, keeps their records.
 #[derive(Parser)]
@@ -62,6 +71,33 @@ struct Cli {
 enum Command {
     /// Checks configuration, certificates, tokens, scripts and models, and stops.
     Check(ConfigArg),
+    /// Writes the configuration of a Mosquitto that takes the embedded broker's place.
+    Mosquitto(MosquittoArgs),
+}
+
+#[derive(Args)]
+struct MosquittoArgs {
+    /// Folder for it; Mosquitto writes there too.
+    #[arg(long, default_value = "mosquitto")]
+    dir: PathBuf,
+    /// Where boxes connect.
+    #[arg(long, default_value = "0.0.0.0:8883")]
+    listen: SocketAddr,
+    /// Mosquitto's certificate chain, PEM.
+    #[arg(long)]
+    cert: PathBuf,
+    /// Its private key, PEM; Mosquitto's user must be able to read it.
+    #[arg(long)]
+    key: PathBuf,
+    /// Who signs the certificates of boxes and of the cloud, PEM.
+    #[arg(long)]
+    client_ca: PathBuf,
+    /// As whom it runs when root starts it.
+    #[arg(long, default_value = "mosquitto")]
+    user: String,
+    /// Its plugin for rights, which comes with it.
+    #[arg(long, default_value = "/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so")]
+    plugin: PathBuf,
 }
 
 #[derive(Args)]
@@ -71,11 +107,23 @@ struct ConfigArg {
     config: PathBuf,
 }
 
+fn write_mosquitto(args: MosquittoArgs) -> anyhow::Result<()> {
+    let MosquittoArgs { dir, listen, cert, key, client_ca, user, plugin } = args;
+    let conf = mosquitto::write(&mosquitto::Written { dir, listen, cert, key, client_ca, user, plugin })?;
+    println!("{}", conf.display());
+    println!(
+        "Next: mosquitto -c {0}, and `[mosquitto]` in the place of `[mqtt]` in cloud.toml",
+        conf.display()
+    );
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     trunkline_telemetry::init("info,rmqtt=warn,rmqtt_net=warn,rmqtt_codec=warn,sqlx=warn,hyper=warn");
     let done = match (cli.command, cli.serve) {
         (Some(Command::Check(arg)), _) => serve::check(&arg.config),
+        (Some(Command::Mosquitto(args)), _) => write_mosquitto(args),
         (None, Some(arg)) => serve::serve(&arg.config),
         (None, None) => {
             eprintln!("trunkline-cloud: say which configuration to use: --config FILE (see --help)");

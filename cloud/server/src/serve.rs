@@ -10,15 +10,20 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use trunkline_api::{Api, ApiConfig, Buckets, Peer, Rate, TlsListener, server_config};
 use trunkline_db::Db;
 use trunkline_nlu::Engine;
 use trunkline_worker::callbacks::CallbackConfig;
-use trunkline_worker::{Gate, Generator, Hub, Scripts, Stop, Wakers, WordLists, Worker, WorkerConfig, inlet};
+use trunkline_worker::{
+    Broker, Gate, Generator, Hub, Inlet, Scripts, Stop, Wakers, WordLists, Worker, WorkerConfig, inlet,
+};
 
-use crate::broker::{Door, EmbeddedBroker};
+use crate::broker::{Door, EmbeddedBroker, Listening};
 use crate::config::{Config, Endpoint};
 use crate::fleet::FleetSetup;
+use crate::limits;
+use crate::mosquitto::{self, Link, MosquittoConfig};
 
 /// How long what is under way may take to finish after the order to stop.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -36,6 +41,7 @@ struct Checked {
     words: WordLists,
     fleet: FleetSetup,
     tls: rustls::ServerConfig,
+    mosquitto: Option<mosquitto::Endpoint>,
 }
 
 fn load(path: &Path) -> anyhow::Result<Checked> {
@@ -46,8 +52,10 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
     let secret = config.callback_secret()?;
     let api = &config.api;
     let tls = server_config(&api.cert, &api.key, &api.client_ca)?;
-    let mqtt = &config.mqtt;
-    server_config(&mqtt.cert, &mqtt.key, &mqtt.client_ca)?;
+    if let Some(mqtt) = &config.mqtt {
+        server_config(&mqtt.cert, &mqtt.key, &mqtt.client_ca)?;
+    }
+    let mosquitto = config.mosquitto.as_ref().map(MosquittoConfig::load).transpose()?;
     let scripts = Scripts::read(&config.scripts.dir)?;
     let models = config.model_dir();
     let engine = Engine::load(&models)
@@ -64,7 +72,7 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
     config.redis.as_ref().map(|redis| redis.load()).transpose()?;
     let words = WordLists::open(config.words.dir.clone()).context("[words] dir")?;
     let fleet = config.fleet.as_ref().map(|fleet| fleet.load()).transpose()?.unwrap_or_default();
-    Ok(Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls })
+    Ok(Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls, mosquitto })
 }
 
 /// Says what is wrong, or that nothing is.
@@ -87,11 +95,13 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn run(checked: Checked) -> anyhow::Result<()> {
-    let Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls } = checked;
+    let Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls, mosquitto } = checked;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
+    let files = limits::raise()?;
     let db = open(&config.data_dir).await?;
+    limits::check(files, db.box_count().await?)?;
     db.replace_tokens(&tokens).await?;
     db.all_boxes_offline().await?;
     let packs: Vec<_> = gate.packs().all().map(|pack| pack.reference()).collect();
@@ -103,17 +113,21 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
 
     let socket = TcpListener::bind(config.api.listen).await.map_err(|e| taken("api", &config.api, &e))?;
     let (inlet, outlet) = inlet();
-    let door = Door { db: db.clone(), only_enrolled: fleet.api.only_enrolled };
-    let mqtt = EmbeddedBroker::bind(&config.mqtt, inlet, door).await.map_err(|error| {
-        match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) {
-            Some(io) => taken("mqtt", &config.mqtt, io),
-            None => error.context("could not start the embedded broker"),
+    let only_enrolled = fleet.api.only_enrolled;
+    let beside = mosquitto.map(|at| (at.address.clone(), Link::new(at, inlet.clone(), db.clone())));
+    let (broker, mqtt, broker_task): (Arc<dyn Broker>, String, JoinHandle<()>) = match (&config.mqtt, beside)
+    {
+        (_, Some((address, (broker, link)))) => (Arc::new(broker), address, tokio::spawn(link.run())),
+        (Some(endpoint), None) => {
+            let mqtt = embedded(endpoint, inlet, Door { db: db.clone(), only_enrolled }).await?;
+            let address = mqtt.address.to_string();
+            let (broker, serving) = mqtt.run();
+            (Arc::new(broker), address, tokio::spawn(serving))
         }
-    })?;
+        (None, None) => bail!("there is no broker"),
+    };
     let listener = TlsListener::new(socket, tls)?;
-    let addresses = (axum::serve::Listener::local_addr(&listener)?, mqtt.address);
-    let (broker, serving) = mqtt.run();
-    let broker_task = tokio::spawn(serving);
+    let api_address = axum::serve::Listener::local_addr(&listener)?;
 
     let (hub, wakers, gate, words) = (Hub::new(), Wakers::default(), Arc::new(gate), Arc::new(words));
     if !gate.packs().lab().boxes.is_empty() || gate.packs().lab().sip {
@@ -139,7 +153,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         words: Arc::clone(&words),
         experiments: Arc::default(),
         generator,
-        broker: Arc::new(broker),
+        broker,
         hub: hub.clone(),
         wakers: wakers.clone(),
         fleet: fleet.keys,
@@ -178,8 +192,8 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
             .into_future(),
     );
 
-    announce(addresses)?;
-    tracing::info!(api = %addresses.0, mqtt = %addresses.1, "Serving");
+    announce(api_address, &mqtt)?;
+    tracing::info!(api = %api_address, mqtt, "Serving");
     tokio::select! {
         _ = terminated.recv() => tracing::info!("Told to stop"),
         _ = interrupted.recv() => tracing::info!("Interrupted"),
@@ -206,6 +220,15 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let _ = tokio::time::timeout(FAREWELL, db.close()).await;
     tracing::info!("Stopped");
     Ok(())
+}
+
+async fn embedded(endpoint: &Endpoint, inlet: Inlet, door: Door) -> anyhow::Result<Listening> {
+    EmbeddedBroker::bind(endpoint, inlet, door).await.map_err(|error| {
+        match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) {
+            Some(io) => taken("mqtt", endpoint, io),
+            None => error.context("could not start the embedded broker"),
+        }
+    })
 }
 
 async fn open(data_dir: &Path) -> anyhow::Result<Db> {
@@ -242,7 +265,7 @@ fn taken(section: &str, endpoint: &Endpoint, error: &std::io::Error) -> anyhow::
 }
 
 /// The one line on standard output: whoever started us waits for it.
-fn announce((api, mqtt): (SocketAddr, SocketAddr)) -> anyhow::Result<()> {
+fn announce(api: SocketAddr, mqtt: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ready api=https://{api} mqtt={mqtt}")?;
     Ok(out.flush()?)

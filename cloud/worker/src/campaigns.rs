@@ -11,7 +11,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use trunkline_db::{CampaignRow, ContactRow, Db, DbError, EndedAlike, NewCall, Settling};
+use trunkline_db::{
+    CampaignRow, ContactFate, ContactRow, Db, DbError, EndedAlike, JudgedContact, NewCall, Settling,
+};
 use trunkline_dialer::allot::{Demand, Grant, Line, allot};
 use trunkline_dialer::caller::{Pool, Wear};
 use trunkline_dialer::campaign::Fuse;
@@ -25,6 +27,7 @@ use trunkline_wire::ScriptRef;
 use uuid::Uuid;
 
 use crate::dispatch::Chain;
+use crate::gate::Question;
 use crate::pacing::{InPass, Pacing, People, Subject};
 use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker};
 
@@ -34,7 +37,11 @@ const LEASE: SignedDuration = SignedDuration::from_secs(60);
 const LEAD: SignedDuration = SignedDuration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 /// At most so many contacts of a campaign are looked at in a pass.
-const LOOKED_AT: u32 = 200;
+const LOOKED_AT: u32 = 2_000;
+/// So many are judged together: a pass holds the database's writer no longer than for these.
+const JUDGED_AT_ONCE: usize = 250;
+/// So many contacts whose calls are over are moved on in a pass.
+const SETTLED_AT_ONCE: u32 = 5_000;
 /// Figures of the pacing that tell nothing new are written this often.
 const FIGURES_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
@@ -167,7 +174,9 @@ pub async fn call_contact(
     now: Timestamp,
 ) -> Result<Began, DbError> {
     let mut wear = wear(db, of.1, now).await?;
-    call_with(db, gate, of, contact, wear.as_deref_mut(), now).await
+    let mut began =
+        call_contacts(db, gate, of, std::slice::from_ref(contact), wear.as_deref_mut(), now).await?;
+    Ok(began.pop().unwrap_or(Began::Gone))
 }
 
 /// Returns what the numbers of a campaign's pool have behind them; `None` without a pool.
@@ -178,74 +187,113 @@ async fn wear(db: &Db, settings: &CampaignSettings, now: Timestamp) -> Result<Op
     Ok(Some(shown.into_iter().map(|(calls, last)| Wear { calls, last }).collect()))
 }
 
-async fn call_with(
+/// A contact with all that its call would have.
+struct Prospect<'a> {
+    contact: &'a ContactRow,
+    id: CallId,
+    facts: ContactFacts,
+    caller_id: Option<E164>,
+}
+
+/// Calls contacts of a running campaign, those that the gate lets through; the answers are in their order. All receipts,
+/// contacts and calls change together.
+async fn call_contacts(
     db: &Db,
     gate: &Gate,
     (campaign, settings, script): (&str, &CampaignSettings, &Script),
-    contact: &ContactRow,
-    wear: Option<&mut [Wear]>,
+    contacts: &[ContactRow],
+    mut wear: Option<&mut [Wear]>,
     now: Timestamp,
-) -> Result<Began, DbError> {
-    let mut facts = facts_of(contact, settings);
-    let (mut caller_id, mut shown) = (settings.caller_id.clone(), None);
-    if let (Some(pool), Some(wear)) = (&settings.caller_ids, wear) {
-        let Some(chosen) = pool.choose(wear, contact.callee.reveal(), now) else {
-            return Ok(Began::Waits(now, "caller_ids"));
-        };
-        caller_id = pool.numbers.get(chosen.at).cloned();
-        facts.local_presence = chosen.local;
-        facts.shown = chosen.why;
-        shown = wear.get_mut(chosen.at);
-    }
-    let id = CallId::new(Uuid::now_v7());
-    let ask = Ask {
-        call: id,
-        callee: &contact.callee,
-        caller_id: caller_id.as_ref(),
-        facts: &facts,
-        campaign: Some(campaign),
-    };
-    match gate.judge(db, &ask, script, None, now).await?.verdict {
-        Verdict::Allow => {}
-        Verdict::Defer { until, reason } => {
-            db.contact_waits(contact.n, until, reason.as_str()).await?;
-            return Ok(Began::Waits(until, reason.as_str()));
+) -> Result<Vec<Began>, DbError> {
+    let mut began = vec![Began::Waits(now, "caller_ids"); contacts.len()];
+    let mut prospects = Vec::with_capacity(contacts.len());
+    for (at, contact) in contacts.iter().enumerate() {
+        let mut facts = facts_of(contact, settings);
+        let mut caller_id = settings.caller_id.clone();
+        if let (Some(pool), Some(wear)) = (&settings.caller_ids, wear.as_deref_mut()) {
+            // A number counts as worn from here on, also where the gate then says no: a pass later it is fresh again.
+            let Some(chosen) = pool.choose(wear, contact.callee.reveal(), now) else { continue };
+            caller_id = pool.numbers.get(chosen.at).cloned();
+            facts.local_presence = chosen.local;
+            facts.shown = chosen.why;
+            if let Some(shown) = wear.get_mut(chosen.at) {
+                *shown = Wear { calls: shown.calls + 1, last: Some(now) };
+            }
         }
+        prospects.push((at, Prospect { contact, id: CallId::new(Uuid::now_v7()), facts, caller_id }));
+    }
+    let questions: Vec<Question<'_>> = prospects
+        .iter()
+        .map(|(_, one)| {
+            let ask = Ask {
+                call: one.id,
+                callee: &one.contact.callee,
+                caller_id: one.caller_id.as_ref(),
+                facts: &one.facts,
+                campaign: Some(campaign),
+            };
+            Question { ask, script, by: None }
+        })
+        .collect();
+    let judged: Vec<JudgedContact> = gate
+        .judge_all(db, &questions, now)
+        .await?
+        .into_iter()
+        .zip(&prospects)
+        .map(|(judged, (_, one))| {
+            let fate = fate(&judged.receipt.decision.verdict, one, (campaign, settings, script), now);
+            JudgedContact { n: one.contact.n, receipt: judged.receipt, fate }
+        })
+        .collect();
+    let filed = db.file_contacts(campaign, &judged, now).await?;
+    for (((at, one), judged), filed) in prospects.iter().zip(&judged).zip(filed) {
+        began[*at] = match &judged.fate {
+            ContactFate::Starts(_) if filed => Began::Started(one.id),
+            ContactFate::Starts(_) => Began::Gone,
+            ContactFate::Waits(until, _) => {
+                let reason = judged.receipt.decision.verdict.reason();
+                Began::Waits(*until, reason.map_or("", |reason| reason.as_str()))
+            }
+            ContactFate::Done(why) => Began::Never(why.clone()),
+        };
+    }
+    Ok(began)
+}
+
+fn fate(
+    verdict: &Verdict,
+    one: &Prospect<'_>,
+    (campaign, settings, script): (&str, &CampaignSettings, &Script),
+    now: Timestamp,
+) -> ContactFate {
+    match verdict {
+        Verdict::Allow => {}
+        Verdict::Defer { until, reason } => return ContactFate::Waits(*until, reason.as_str().to_owned()),
         Verdict::Skip { reason } | Verdict::Block { reason } => {
-            db.contact_done(contact.n, reason.as_str()).await?;
-            return Ok(Began::Never(reason.as_str().to_owned()));
+            return ContactFate::Done(reason.as_str().to_owned());
         }
     }
     let mut variables = settings.variables.clone();
-    variables.extend(contact.variables.clone());
+    variables.extend(one.contact.variables.clone());
     let Ok(variables) = script.check_variables(&variables) else {
-        let why = "its variables do not fit the script";
-        db.contact_done(contact.n, why).await?;
-        return Ok(Began::Never(why.to_owned()));
+        return ContactFate::Done("its variables do not fit the script".to_owned());
     };
-    let call = NewCall {
-        id,
-        callee: contact.callee.clone(),
-        caller_id,
+    ContactFate::Starts(Box::new(NewCall {
+        id: one.id,
+        callee: one.contact.callee.clone(),
+        caller_id: one.caller_id.clone(),
         script: ScriptRef { id: script.id().clone(), version: script.version().clone() },
         variables,
-        external_id: contact.external_id.clone(),
+        external_id: one.contact.external_id.clone(),
         callback_url: settings.callback_url.clone(),
         not_before: now,
         not_after: now.saturating_add(LEASE).unwrap_or(now),
-        facts: facts.to_json(),
+        facts: one.facts.to_json(),
         priority: 0,
-        campaign: Some((campaign.to_owned(), contact.n)),
+        campaign: Some((campaign.to_owned(), one.contact.n)),
         trace: String::new(),
         idempotency: None,
-    };
-    if !db.start_contact(campaign, contact.n, &call, now).await? {
-        return Ok(Began::Gone);
-    }
-    if let Some(shown) = shown {
-        *shown = Wear { calls: shown.calls + 1, last: Some(now) };
-    }
-    Ok(Began::Started(id))
+    }))
 }
 
 fn one() -> u32 {
@@ -421,17 +469,21 @@ impl Worker {
     }
 
     async fn settle_all(&self, campaign: &Running, now: Timestamp) -> Result<(), DbError> {
-        for contact in self.db.settling(&campaign.row.id, 1_000).await? {
-            let who = Contact::new(contact.callee.clone());
-            let packs = self.gate.packs().applicable(&who);
-            let zone = packs.first().and_then(|pack| zones_of(&who, pack).zones.into_iter().next());
-            let zone = zone.map_or(TimeZone::UTC, |(_, zone)| zone);
-            match settle(&campaign.settings.retry, &contact, &zone, now) {
-                Settled::Until(at, why) => self.db.contact_waits(contact.n, at, &why).await?,
-                Settled::Done(why) => self.db.contact_done(contact.n, &why).await?,
-            }
-        }
-        Ok(())
+        let settling = self.db.settling(&campaign.row.id, SETTLED_AT_ONCE).await?;
+        let settled: Vec<(u64, Option<Timestamp>, String)> = settling
+            .iter()
+            .map(|contact| {
+                let who = Contact::new(contact.callee.clone());
+                let packs = self.gate.packs().applicable(&who);
+                let zone = packs.first().and_then(|pack| zones_of(&who, pack).zones.into_iter().next());
+                let zone = zone.map_or(TimeZone::UTC, |(_, zone)| zone);
+                match settle(&campaign.settings.retry, contact, &zone, now) {
+                    Settled::Until(at, why) => (contact.n, Some(at), why),
+                    Settled::Done(why) => (contact.n, None, why),
+                }
+            })
+            .collect();
+        self.db.settle_contacts(&settled).await
     }
 
     async fn fused(&self, campaign: &Running, now: Timestamp) -> Result<bool, DbError> {
@@ -509,7 +561,7 @@ impl Worker {
                 on,
                 free: row.channels.saturating_sub(row.busy),
                 starts: row.channels,
-                healthy: row.online && row.confirmed,
+                healthy: row.takes_calls(now),
                 caller_ids: Vec::new(),
                 countries: Vec::new(),
             })
@@ -562,16 +614,18 @@ impl Worker {
         calls: u32,
         now: Timestamp,
     ) -> Result<(), DbError> {
-        let mut started = 0;
-        while started < calls && !ready.is_empty() {
-            let contact = ready.remove(0);
+        let mut left = usize::try_from(calls).unwrap_or(usize::MAX);
+        while left > 0 && !ready.is_empty() {
+            let some: Vec<ContactRow> = ready.drain(..left.min(ready.len()).min(JUDGED_AT_ONCE)).collect();
             let of = (campaign.row.id.as_str(), &campaign.settings, &*campaign.script);
             let wear = campaign.wear.as_deref_mut();
-            if let Began::Started(id) = call_with(&self.db, &self.gate, of, &contact, wear, now).await? {
-                started += 1;
-                self.hub.changed(id);
-                self.wakers.dispatcher();
+            for began in call_contacts(&self.db, &self.gate, of, &some, wear, now).await? {
+                if let Began::Started(id) = began {
+                    left -= 1;
+                    self.hub.changed(id);
+                }
             }
+            self.wakers.dispatcher();
         }
         Ok(())
     }
@@ -625,17 +679,23 @@ pub async fn preflight(
         let page = db.contacts_after(campaign, after, 1_000).await?;
         let Some(last) = page.last() else { break };
         after = last.n;
-        for contact in &page {
-            let facts = facts_of(contact, settings);
-            let ask = Ask {
-                call: CallId::from_u128(0),
-                callee: &contact.callee,
-                caller_id: settings.caller_id.as_ref(),
-                facts: &facts,
-                campaign: Some(campaign),
-            };
-            verdicts.push(gate.look(db, &ask, &script, None, now).await?.0.verdict);
-        }
+        let facts: Vec<ContactFacts> = page.iter().map(|contact| facts_of(contact, settings)).collect();
+        let questions: Vec<Question<'_>> = page
+            .iter()
+            .zip(&facts)
+            .map(|(contact, facts)| {
+                let ask = Ask {
+                    call: CallId::from_u128(0),
+                    callee: &contact.callee,
+                    caller_id: settings.caller_id.as_ref(),
+                    facts,
+                    campaign: Some(campaign),
+                };
+                Question { ask, script: &script, by: None }
+            })
+            .collect();
+        let judged = gate.judge_all(db, &questions, now).await?;
+        verdicts.extend(judged.into_iter().map(|judged| judged.receipt.decision.verdict));
     }
     Ok(Some(report(verdicts, pace, now)))
 }

@@ -1,16 +1,18 @@
 //! Gives queued calls to boxes with free channels, and repeats commands that nobody answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use trunkline_db::{BoxRow, Call, DbError, Resend};
+use trunkline_db::{BoxRow, Call, CallFate, DbError, JudgedCall, Resend};
+use trunkline_dialogue::Script;
 use trunkline_model::{BoxId, CallId, Callee, Disposition};
-use trunkline_policy::Verdict;
-use trunkline_wire::{CancelCommand, DialCommand, DialReply, TransferCommand, topic};
+use trunkline_policy::{Order, Verdict};
+use trunkline_wire::{CancelCommand, DialCommand, DialReply, SuperviseCommand, TransferCommand, topic};
 
 use crate::broker::envelope;
+use crate::gate::Question;
 use crate::{Ask, BrokerError, ContactFacts, Publication, Qos, Stop, Worker};
 
 /// How long the answer to a command may take before the command is repeated.
@@ -22,18 +24,20 @@ pub const MAX_REFUSALS: u32 = 5;
 const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 const SKIP_PAUSE: SignedDuration = SignedDuration::from_secs(15);
 const IDLE: Duration = Duration::from_millis(500);
-const BATCH: u32 = 200;
+/// So many calls are judged together: the database's writer is held no longer than for these.
+const BATCH: u32 = 250;
 
-/// Decides which box gets which call: the one with the most free channels among those that have confirmed
+/// Decides which box gets which call: the one with the most free channels among those that take calls, have confirmed
 /// the suppressions and `may_carry` it, so that load spreads.
 pub fn plan(
     queued: &[Call],
     boxes: &[BoxRow],
+    now: Timestamp,
     may_carry: impl Fn(&Callee, &BoxId) -> bool,
 ) -> Vec<(CallId, BoxId)> {
     let mut free: BTreeMap<&BoxId, u32> = boxes
         .iter()
-        .filter(|row| row.online && row.confirmed)
+        .filter(|row| row.takes_calls(now))
         .map(|row| (&row.id, row.channels.saturating_sub(row.busy)))
         .collect();
     let mut planned = Vec::new();
@@ -69,16 +73,23 @@ pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
     }
 }
 
+/// Why a pass of the dispatcher ended early.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DispatchError {
+pub enum DispatchError {
+    /// The database failed.
     #[error("the state of the calls could not be read or written")]
     Db(#[from] DbError),
+    /// A command could not be handed to the broker.
     #[error("a command could not be sent")]
     Broker(#[from] BrokerError),
 }
 
 impl Worker {
-    async fn dispatch(&self, now: Timestamp) -> Result<(), DispatchError> {
+    /// One pass: gives up what is over, repeats what nobody answered, and gives calls that wait to boxes.
+    ///
+    /// # Errors
+    /// [`DispatchError`]; what was filed until then holds, and commands that were not sent are repeated.
+    pub async fn dispatch(&self, now: Timestamp) -> Result<(), DispatchError> {
         let silent_since = now.saturating_sub(signed(self.config.lost_after)).unwrap_or(Timestamp::MIN);
         for call in self.db.sweep(silent_since, now).await? {
             tracing::warn!(call.id = %call, "A call was given up or lost");
@@ -91,86 +102,110 @@ impl Worker {
                 Resend::Dial(call, to) => self.send_dial(&call, &to, now).await?,
                 Resend::Cancel(call, to) => self.send_cancel(call, &to).await?,
                 Resend::Transfer(command, to) => self.send_transfer(command, &to).await?,
+                Resend::Supervise(command, to) => self.send_supervise(command, &to).await?,
             }
         }
 
-        let queued = self.db.queued(now, BATCH).await?;
-        if queued.is_empty() {
-            return Ok(());
-        }
-        let boxes = self.db.boxes().await?;
-        for (id, to) in plan(&queued, &boxes, |callee, by| self.gate.may_carry(callee, by)) {
-            let Some(call) = queued.iter().find(|call| call.id == id) else { continue };
-            if call.not_after <= now {
-                continue;
-            }
-            if !self.permitted(call, &to, now).await? {
-                continue;
-            }
-            if self.db.assign(id, &to, now).await? {
-                tracing::info!(call.id = %id, box.id = %to, "Call given to a box");
-                self.hub.changed(id);
-                self.send_dial(call, &to, now).await?;
-            }
-        }
+        while self.give_out(now).await? {}
         Ok(())
     }
 
-    /// Asks the gate, and lets the call wait or ends it where the gate says no.
-    async fn permitted(&self, call: &Call, to: &BoxId, now: Timestamp) -> Result<bool, DispatchError> {
-        let script = match self.scripts.version(&call.script.version, &self.db, &self.engine).await {
-            Ok(Some(script)) => script,
-            Ok(None) => {
-                self.db.end_queued(call.id, Disposition::BoxFault, "its script is gone", now).await?;
-                self.told(call.id);
-                return Ok(false);
+    /// Gives calls that wait to boxes, so many as are judged together. Says whether there may be more.
+    async fn give_out(&self, now: Timestamp) -> Result<bool, DispatchError> {
+        let queued = self.db.queued(now, BATCH).await?;
+        if queued.is_empty() {
+            return Ok(false);
+        }
+        let boxes = self.db.boxes().await?;
+        let planned = plan(&queued, &boxes, now, |callee, by| self.gate.may_carry(callee, by));
+        let mut calls: BTreeMap<CallId, Call> = queued.into_iter().map(|call| (call.id, call)).collect();
+        // Calls that are judged together do not know of each other: of several to one callee the first goes.
+        let mut callees = BTreeSet::new();
+        let mut leases = Vec::with_capacity(planned.len());
+        for (id, to) in planned {
+            let Some(call) = calls.remove(&id).filter(|call| call.not_after > now) else { continue };
+            if !callees.insert(call.callee.reveal().to_owned()) {
+                continue;
             }
-            Err(error) => {
-                tracing::error!(call.id = %call.id, error = %Chain(&error), "A script cannot be used");
-                self.db.end_queued(call.id, Disposition::BoxFault, "its script cannot be used", now).await?;
-                self.told(call.id);
-                return Ok(false);
-            }
-        };
-        // Facts that cannot be read are no facts, and what is not known fails closed.
-        let facts: ContactFacts = serde_json::from_str(&call.facts).unwrap_or_default();
-        let ask = Ask {
-            call: call.id,
-            callee: &call.callee,
-            caller_id: call.caller_id.as_ref(),
-            facts: &facts,
-            campaign: None,
-        };
-        let decision = self.gate.judge(&self.db, &ask, &script, Some(to), now).await?;
-        let (why, retry_at) = match decision.verdict {
-            Verdict::Allow => return Ok(true),
-            Verdict::Defer { until, reason } => (reason, Some(until)),
-            // Another box, or another minute, may fit.
-            Verdict::Skip { reason } => (reason, Some(now.saturating_add(SKIP_PAUSE).unwrap_or(now))),
-            Verdict::Block { reason } => (reason, None),
-        };
-        tracing::info!(call.id = %call.id, box.id = %to, reason = why.as_str(), ?retry_at, "The gate says no");
-        match retry_at.filter(|at| *at < call.not_after) {
-            Some(at) => self.db.defer(call.id, at, &format!("not permitted now: {why}"), now).await?,
-            None => {
-                let cause = format!("not permitted: {why}");
-                self.db.end_queued(call.id, Disposition::Cancelled, &cause, now).await?;
+            if let Some(script) = self.script_of(&call, now).await? {
+                // Facts that cannot be read are no facts, and what is not known fails closed.
+                let facts = serde_json::from_str(&call.facts).unwrap_or_default();
+                leases.push(Lease { call, to, script, facts });
             }
         }
-        self.told(call.id);
-        Ok(false)
+        let all = leases.len();
+        let given = self.lease(leases, now).await?;
+        // Where some were given and others waited for their turn there is more to do at once.
+        Ok(given > 0 && all == given && u32::try_from(all).is_ok_and(|all| all == BATCH))
     }
 
+    /// Judges leases together, files what was decided, and sends the commands of those that hold; returns how many.
+    async fn lease(&self, leases: Vec<Lease>, now: Timestamp) -> Result<usize, DispatchError> {
+        let questions: Vec<Question<'_>> = leases
+            .iter()
+            .map(|lease| Question { ask: lease.ask(), script: &lease.script, by: Some(&lease.to) })
+            .collect();
+        let judged = self.gate.judge_all(&self.db, &questions, now).await?;
+        let suppressions = self.db.suppression_head().await?;
+        let filed: Vec<JudgedCall> = judged
+            .iter()
+            .zip(&leases)
+            .map(|(judged, lease)| JudgedCall {
+                id: lease.call.id,
+                receipt: judged.receipt.clone(),
+                fate: lease.fate(&judged.receipt.decision.verdict, now),
+            })
+            .collect();
+        let took_effect = self.db.file_calls(&filed, now).await?;
+        let mut given = 0;
+        for (((lease, judged), filed), took_effect) in leases.iter().zip(judged).zip(filed).zip(took_effect) {
+            let (id, to) = (lease.call.id, &lease.to);
+            match filed.fate {
+                CallFate::Given(_) if took_effect => {
+                    given += 1;
+                    tracing::info!(call.id = %id, box.id = %to, "Call given to a box");
+                    self.hub.changed(id);
+                    self.send_order(&lease.call, to, judged.order(suppressions), now).await?;
+                }
+                CallFate::Given(_) => {}
+                CallFate::Waits(_, why) | CallFate::Ends(_, why) => {
+                    tracing::info!(call.id = %id, box.id = %to, why, "The gate says no");
+                    self.told(id);
+                }
+            }
+        }
+        Ok(given)
+    }
+
+    /// Returns the script of a call, and ends a call whose script cannot be used.
+    async fn script_of(&self, call: &Call, now: Timestamp) -> Result<Option<Arc<Script>>, DispatchError> {
+        let why = match self.scripts.version(&call.script.version, &self.db, &self.engine).await {
+            Ok(Some(script)) => return Ok(Some(script)),
+            Ok(None) => "its script is gone",
+            Err(error) => {
+                tracing::error!(call.id = %call.id, error = %Chain(&error), "A script cannot be used");
+                "its script cannot be used"
+            }
+        };
+        self.db.end_queued(call.id, Disposition::BoxFault, why, now).await?;
+        self.told(call.id);
+        Ok(None)
+    }
+
+    /// Repeats a command: what is on record may have changed since.
     async fn send_dial(&self, call: &Call, to: &BoxId, now: Timestamp) -> Result<(), DispatchError> {
         let facts: ContactFacts = serde_json::from_str(&call.facts).unwrap_or_default();
-        let ask = Ask {
-            call: call.id,
-            callee: &call.callee,
-            caller_id: call.caller_id.as_ref(),
-            facts: &facts,
-            campaign: None,
-        };
-        let order = self.gate.order(&self.db, &ask, to).await?;
+        let order = self.gate.order(&self.db, &ask(call, &facts), to).await?;
+        self.send_order(call, to, order, now).await
+    }
+
+    async fn send_order(
+        &self,
+        call: &Call,
+        to: &BoxId,
+        order: Order,
+        now: Timestamp,
+    ) -> Result<(), DispatchError> {
         let command = DialCommand {
             call: call.id,
             callee: call.callee.clone(),
@@ -235,15 +270,25 @@ impl Worker {
         Ok(())
     }
 
-    pub(crate) async fn dial_answered(
+    async fn send_supervise(&self, command: SuperviseCommand, to: &BoxId) -> Result<(), DispatchError> {
+        self.broker
+            .publish(Publication {
+                topic: topic::req_supervise(to),
+                payload: envelope(to, 0, "supervise", "", command)?,
+                qos: Qos::AtLeastOnce,
+                expiry: Some(RESEND_AFTER),
+                correlation: None,
+            })
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn dial_refused(
         &self,
         by: &BoxId,
         reply: &DialReply,
         now: Timestamp,
     ) -> Result<(), DbError> {
-        if reply.accepted {
-            return self.db.accepted(reply.call, by, now).await;
-        }
         let before = self.db.call(reply.call).await?.map_or(0, |call| call.refusals);
         let pause = if reply.busy { BUSY_PAUSE } else { pause_after(before) };
         let retry_at = now.saturating_add(pause).unwrap_or(now);
@@ -263,6 +308,38 @@ impl Worker {
         self.hub.changed(call);
         self.wakers.courier();
     }
+}
+
+/// A call for a box, before it is judged.
+struct Lease {
+    call: Call,
+    to: BoxId,
+    script: Arc<Script>,
+    facts: ContactFacts,
+}
+
+impl Lease {
+    fn ask(&self) -> Ask<'_> {
+        ask(&self.call, &self.facts)
+    }
+
+    fn fate(&self, verdict: &Verdict, now: Timestamp) -> CallFate {
+        let (why, retry_at) = match verdict {
+            Verdict::Allow => return CallFate::Given(self.to.clone()),
+            Verdict::Defer { until, reason } => (reason, Some(*until)),
+            // Another box, or another minute, may fit.
+            Verdict::Skip { reason } => (reason, Some(now.saturating_add(SKIP_PAUSE).unwrap_or(now))),
+            Verdict::Block { reason } => (reason, None),
+        };
+        match retry_at.filter(|at| *at < self.call.not_after) {
+            Some(at) => CallFate::Waits(at, format!("not permitted now: {why}")),
+            None => CallFate::Ends(Disposition::Cancelled, format!("not permitted: {why}")),
+        }
+    }
+}
+
+fn ask<'a>(call: &'a Call, facts: &'a ContactFacts) -> Ask<'a> {
+    Ask { call: call.id, callee: &call.callee, caller_id: call.caller_id.as_ref(), facts, campaign: None }
 }
 
 pub(crate) fn signed(duration: Duration) -> SignedDuration {
@@ -288,6 +365,10 @@ impl std::fmt::Display for Chain<'_> {
 mod tests {
     use super::*;
 
+    fn now() -> Timestamp {
+        "2026-11-23T10:00:00Z".parse().unwrap()
+    }
+
     fn row(id: &str, online: bool, channels: u32, busy: u32) -> BoxRow {
         BoxRow {
             id: id.parse().unwrap(),
@@ -299,6 +380,7 @@ mod tests {
             last_seen: Timestamp::UNIX_EPOCH,
             suppressed_upto: 0,
             confirmed: true,
+            draining: None,
             numbers: None,
         }
     }
@@ -341,8 +423,10 @@ mod tests {
     fn calls_go_to_the_box_with_the_most_free_channels_and_no_box_gets_too_many() {
         let calls: Vec<Call> = (1..=5).map(call).collect();
         let boxes = [row("a", true, 2, 1), row("b", true, 2, 0), row("c", false, 9, 0), row("d", true, 1, 3)];
-        let planned: Vec<(CallId, String)> =
-            plan(&calls, &boxes, |_, _| true).into_iter().map(|(id, to)| (id, to.to_string())).collect();
+        let planned: Vec<(CallId, String)> = plan(&calls, &boxes, now(), |_, _| true)
+            .into_iter()
+            .map(|(id, to)| (id, to.to_string()))
+            .collect();
         let to = |n: u128, to: &str| (CallId::from_u128(n), to.to_owned());
         assert_eq!(planned, [to(1, "b"), to(2, "b"), to(3, "a")]);
     }
@@ -350,13 +434,23 @@ mod tests {
     #[test]
     fn a_box_that_has_not_confirmed_the_suppressions_gets_no_call() {
         let behind = BoxRow { confirmed: false, ..row("a", true, 9, 0) };
-        assert_eq!(plan(&[call(1)], &[behind], |_, _| true), []);
+        assert_eq!(plan(&[call(1)], &[behind], now(), |_, _| true), []);
+    }
+
+    #[test]
+    fn a_box_that_is_drained_gets_no_call_until_its_keeper_has_been_silent_for_five_minutes() {
+        let ago = |seconds| now() - SignedDuration::from_secs(seconds);
+        let drained = |seconds| BoxRow { draining: Some(ago(seconds)), ..row("a", true, 9, 0) };
+        assert_eq!(plan(&[call(1)], &[drained(60)], now(), |_, _| true), []);
+        assert_eq!(plan(&[call(1)], &[drained(301)], now(), |_, _| true).len(), 1);
+        let planned = plan(&[call(1)], &[drained(1), row("b", true, 1, 0)], now(), |_, _| true);
+        assert_eq!(planned, [(CallId::from_u128(1), "b".parse().unwrap())]);
     }
 
     #[test]
     fn a_call_waits_for_a_box_that_may_carry_it() {
         let boxes = [row("a", true, 9, 0), row("b", true, 1, 0)];
-        let planned = plan(&[call(1), call(2)], &boxes, |_, by| by.as_str() == "b");
+        let planned = plan(&[call(1), call(2)], &boxes, now(), |_, by| by.as_str() == "b");
         assert_eq!(planned, [(CallId::from_u128(1), "b".parse().unwrap())]);
     }
 

@@ -20,6 +20,7 @@ use trunkline_fleet::sequential::Share;
 use trunkline_model::BoxId;
 use trunkline_trust::{AssignedTarget, Assignment, Client, Envelope, EnvelopeError, FileKey, TrustError};
 use trunkline_wire::{Desired, JobNext, Reported, topic};
+use uuid::Uuid;
 
 use crate::broker::envelope;
 use crate::dispatch::Chain;
@@ -29,7 +30,7 @@ use crate::{BrokerError, Publication, Qos, Stop, Worker};
 const ASSIGNMENT_LIFE: SignedDuration = SignedDuration::from_hours(24 * 30);
 const SIGN_AGAIN: SignedDuration = SignedDuration::from_hours(24 * 10);
 /// What a box did not confirm is sent again after this time.
-const SEND_AGAIN: Duration = Duration::from_secs(15);
+pub(crate) const SEND_AGAIN: Duration = Duration::from_secs(15);
 /// Between two looks at the whole fleet.
 const PAUSE: Duration = Duration::from_millis(250);
 const IDLE: Duration = Duration::from_secs(2);
@@ -113,7 +114,7 @@ pub fn box_reports(rows: &[ReportRow], component: &str) -> BTreeMap<BoxId, BoxRe
 }
 
 #[derive(Debug, thiserror::Error)]
-enum FleetError {
+pub(crate) enum FleetError {
     #[error("the state of the fleet could not be read or written")]
     Db(#[from] DbError),
     #[error("a message could not be sent")]
@@ -123,7 +124,7 @@ enum FleetError {
 }
 
 /// What was sent to whom in which version, and when; forgotten at a restart, which sends again.
-type Sent = BTreeMap<(BoxId, &'static str), (u64, Instant)>;
+pub(crate) type Sent = BTreeMap<(BoxId, &'static str, Option<Uuid>), (u64, Instant)>;
 
 pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
     let mut sent = Sent::new();
@@ -152,29 +153,45 @@ pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
 }
 
 impl Worker {
-    /// Keeps what a box says it is, and sends it what it lacks.
-    pub(crate) async fn reported(&self, by: &BoxId, reported: &Reported) {
+    /// Keeps what boxes say they are, and sends them what they lack.
+    pub(crate) async fn reported(&self, reports: &[(BoxId, Reported)]) {
         let done = async {
-            let before = self.db.reported(by).await?;
-            self.db.save_reported(by, reported, Timestamp::now()).await?;
-            if before.is_none_or(|before| before.reported.components != reported.components) {
+            let (mut moved, now) = (false, Timestamp::now());
+            for (by, reported) in reports {
+                let before = self.db.reported(by).await?;
+                moved |= before.is_none_or(|before| before.reported.components != reported.components);
+            }
+            self.db.save_reports(reports, now).await?;
+            for (by, reported) in reports {
+                self.orders_told(by, &reported.orders, now).await?;
+                self.send_open_orders(by, now).await?;
+            }
+            if moved {
                 self.wakers.fleet();
             }
-            if let Some(desired) = self.db.desired(by).await?
-                && (desired.version != reported.version || desired.hash.to_string() != reported.hash)
-            {
-                self.send_desired(by).await?;
-            }
-            if let Some(row) = self.db.assignment(by).await?
-                && row.number > reported.assignment
-            {
-                self.send_job(&row).await?;
+            for (by, reported) in reports {
+                self.send_what_lacks(by, reported).await?;
             }
             Ok::<_, FleetError>(())
         };
         if let Err(error) = done.await {
-            tracing::error!(error = %Chain(&error), box.id = %by, "A box's report could not be kept or answered");
+            let boxes = reports.len();
+            tracing::error!(error = %Chain(&error), boxes, "Reports of boxes could not be kept or answered");
         }
+    }
+
+    async fn send_what_lacks(&self, by: &BoxId, reported: &Reported) -> Result<(), FleetError> {
+        if let Some(desired) = self.db.desired(by).await?
+            && (desired.version != reported.version || desired.hash.to_string() != reported.hash)
+        {
+            self.send_desired(by).await?;
+        }
+        if let Some(row) = self.db.assignment(by).await?
+            && row.number > reported.assignment
+        {
+            self.send_job(&row).await?;
+        }
+        Ok(())
     }
 
     async fn fleet_look(&self, sent: &mut Sent, now: Timestamp) -> Result<(), FleetError> {
@@ -188,12 +205,12 @@ impl Worker {
         self.go_on_with_rollouts(now).await?;
         let clock = Instant::now();
         let mut due = |id: &BoxId, what: &'static str, version: u64| {
-            let known = sent.get(&(id.clone(), what));
+            let known = sent.get(&(id.clone(), what, None));
             let due = known.is_none_or(|(last, at)| {
                 *last != version || clock.saturating_duration_since(*at) >= SEND_AGAIN
             });
             if due {
-                sent.insert((id.clone(), what), (version, clock));
+                sent.insert((id.clone(), what, None), (version, clock));
             }
             due
         };
@@ -207,7 +224,7 @@ impl Worker {
                 self.send_job(&row).await?;
             }
         }
-        Ok(())
+        self.look_at_orders(sent, now).await
     }
 
     /// Raises what somebody should look at, and says when it is over. A box that left the fleet is not looked at.

@@ -3,16 +3,18 @@
 //! It runs when a call is asked for and again when it is given to a box; between the two the clock has
 //! moved, and somebody may have opted out.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use trunkline_db::{Db, DbError};
+use trunkline_db::{Db, DbError, OnRecord};
 use trunkline_dialer::people::LEAST_ANSWERS;
 use trunkline_dialogue::Script;
-use trunkline_model::{BoxId, CallId, Callee, E164};
-use trunkline_policy::receipt::{Body, Inputs, Stage};
+use trunkline_model::{BoxId, CallId, Callee, E164, ScriptVersion};
+use trunkline_policy::receipt::{Body, Stage};
 use trunkline_policy::{
     Attestation, Consent, Decision, Did, Dossier, Hours, Line, LineKind, ListState, Operations, Order, Pack,
-    Packs, Plan, Purpose, Recording, ScriptFacts, VoicemailAction, ZoneHint,
+    PackRef, Packs, Plan, Purpose, Recording, ScriptFacts, VoicemailAction, ZoneHint,
 };
 
 /// What the operator declares about itself; what is not declared counts as not there.
@@ -106,6 +108,34 @@ pub struct Ask<'a> {
     pub campaign: Option<&'a str>,
 }
 
+/// A call to be judged with others.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// The call.
+    pub ask: Ask<'a>,
+    /// What is said in it.
+    pub script: &'a Script,
+    /// The box that would carry it, once there is one.
+    pub by: Option<&'a BoxId>,
+}
+
+/// What was decided about a call.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The decision with its reasons, to be filed.
+    pub receipt: Body,
+    packs: Vec<PackRef>,
+    dossier: Dossier,
+}
+
+impl Judged {
+    /// Returns what the box needs to judge the call itself; `suppressions` is the number of the last one, read after
+    /// the call was judged.
+    pub fn order(self, suppressions: u64) -> Order {
+        Order { packs: self.packs, dossier: self.dossier, suppressions }
+    }
+}
+
 /// The gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -144,34 +174,58 @@ impl Gate {
         by: Option<&BoxId>,
         now: Timestamp,
     ) -> Result<Decision, DbError> {
-        let (decision, inputs) = self.look(db, ask, script, by, now).await?;
-        let stage = if by.is_some() { Stage::Lease } else { Stage::Request };
-        let body = Body { call: ask.call, stage, inputs, decision: decision.clone(), anchor: None };
-        db.append_receipt(&body, now).await?;
-        Ok(decision)
+        let record = db.on_record(ask.callee, ask.call).await?;
+        let question = Question { ask: *ask, script, by };
+        let judged = self.weigh(db, &question, record, &mut Shared::default(), now).await?;
+        db.append_receipt(&judged.receipt, now).await?;
+        Ok(judged.receipt.decision)
     }
 
-    /// Judges a call without a receipt, as for a report of what would be.
+    /// Judges calls, without telling anybody; the answers are in the order of the questions. What is on record is read
+    /// once for all of them: two calls to one callee do not know of each other.
     ///
     /// # Errors
-    /// [`DbError`].
-    pub async fn look(
+    /// [`DbError`]; then nothing may be dialled.
+    pub async fn judge_all(
         &self,
         db: &Db,
-        ask: &Ask<'_>,
-        script: &Script,
-        by: Option<&BoxId>,
+        questions: &[Question<'_>],
         now: Timestamp,
-    ) -> Result<(Decision, Inputs), DbError> {
-        let mut dossier = self.dossier(db, ask, by).await?;
-        count(db, ask, &mut dossier, now).await?;
-        dossier.with_script(&ScriptFacts::read(script.canonical()));
-        let packs = self.packs.applicable(&dossier.contact(ask.callee));
-        let decision = dossier.decide(ask.callee, &packs, now);
-        let mut inputs = dossier.inputs(script.version().as_str());
+    ) -> Result<Vec<Judged>, DbError> {
+        let asked: Vec<_> = questions.iter().map(|one| (one.ask.callee, one.ask.call)).collect();
+        let records = db.on_record_of(&asked).await?;
+        let mut shared = Shared::default();
+        let mut judged = Vec::with_capacity(questions.len());
+        for (question, record) in questions.iter().zip(records) {
+            judged.push(self.weigh(db, question, record, &mut shared, now).await?);
+        }
+        Ok(judged)
+    }
+
+    async fn weigh(
+        &self,
+        db: &Db,
+        question: &Question<'_>,
+        record: OnRecord,
+        shared: &mut Shared,
+        now: Timestamp,
+    ) -> Result<Judged, DbError> {
+        let Question { ask, script, by } = *question;
+        let dossier = self.dossier(&ask, record, by);
+        let mut counted = dossier.clone();
+        shared.count(db, &ask, &mut counted, now).await?;
+        counted.with_script(shared.facts(script));
+        let packs = self.packs.applicable(&counted.contact(ask.callee));
+        let decision = counted.decide(ask.callee, &packs, now);
+        let mut inputs = counted.inputs(script.version().as_str());
         inputs.caller_id = ask.caller_id.map(|number| number.reveal().to_owned());
         inputs.shown.clone_from(&ask.facts.shown);
-        Ok((decision, inputs))
+        let stage = if by.is_some() { Stage::Lease } else { Stage::Request };
+        Ok(Judged {
+            receipt: Body { call: ask.call, stage, inputs, decision, anchor: None },
+            packs: packs.into_iter().map(Pack::reference).collect(),
+            dossier,
+        })
     }
 
     /// Returns what the box needs to judge the call itself.
@@ -179,15 +233,15 @@ impl Gate {
     /// # Errors
     /// [`DbError`].
     pub async fn order(&self, db: &Db, ask: &Ask<'_>, by: &BoxId) -> Result<Order, DbError> {
-        let dossier = self.dossier(db, ask, Some(by)).await?;
+        let record = db.on_record(ask.callee, ask.call).await?;
+        let dossier = self.dossier(ask, record, Some(by));
         let packs = self.packs.applicable(&dossier.contact(ask.callee));
         let packs = packs.into_iter().map(Pack::reference).collect();
         Ok(Order { packs, dossier, suppressions: db.suppression_head().await? })
     }
 
-    /// Gathers what is on record about a call.
-    async fn dossier(&self, db: &Db, ask: &Ask<'_>, by: Option<&BoxId>) -> Result<Dossier, DbError> {
-        let record = db.on_record(ask.callee, ask.call).await?;
+    /// Puts together what is known about a call.
+    fn dossier(&self, ask: &Ask<'_>, record: OnRecord, by: Option<&BoxId>) -> Dossier {
         let facts = ask.facts;
         let zone = |name| ZoneHint { name, source: "request".into(), confidence: 90 };
         let mut dossier = Dossier {
@@ -208,7 +262,7 @@ impl Gate {
         };
         let packs = self.packs.applicable(&dossier.contact(ask.callee));
         dossier.permit_emotion(ask.callee, &packs);
-        Ok(dossier)
+        dossier
     }
 
     fn plan(&self, ask: &Ask<'_>) -> Plan {
@@ -265,22 +319,59 @@ impl Gate {
     }
 }
 
-/// Fills in what has to be counted: the calls of the number that is shown, and what the campaign abandoned.
-async fn count(db: &Db, ask: &Ask<'_>, dossier: &mut Dossier, now: Timestamp) -> Result<(), DbError> {
-    let since = now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
-    if let Some(did) = dossier.line.as_mut().and_then(|line| line.did.as_mut()) {
-        let shown = db.shown_since(std::slice::from_ref(&did.number), since).await?;
-        // The call itself is one of them.
-        did.calls_today = shown.first().map_or(0, |(calls, _)| calls.saturating_sub(1));
+/// What is found out once for all calls that are judged together.
+#[derive(Default)]
+struct Shared {
+    /// Calls of the last 24 hours, by the number that they showed.
+    shown: BTreeMap<String, u32>,
+    /// What campaigns abandoned in the last 24 hours.
+    abandonment: BTreeMap<String, Option<f64>>,
+    /// What scripts promise.
+    scripts: BTreeMap<ScriptVersion, ScriptFacts>,
+}
+
+impl Shared {
+    fn facts(&mut self, script: &Script) -> &ScriptFacts {
+        self.scripts.entry(script.version().clone()).or_insert_with(|| ScriptFacts::read(script.canonical()))
     }
-    if let Some(campaign) = ask.campaign {
-        let day = db.campaign_sums(campaign, since).await?;
-        // A robot answers every call: who waits for nobody is abandoned by nobody.
-        if day.handovers > 0 && day.answered >= LEAST_ANSWERS {
-            dossier.operations.abandonment = Some(day.abandoned as f64 / day.answered as f64);
+
+    /// Fills in the calls of the number that is shown, and what the campaign abandoned.
+    async fn count(
+        &mut self,
+        db: &Db,
+        ask: &Ask<'_>,
+        dossier: &mut Dossier,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let since = now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
+        if let Some(did) = dossier.line.as_mut().and_then(|line| line.did.as_mut()) {
+            let calls = match self.shown.get(did.number.reveal()) {
+                Some(calls) => *calls,
+                None => {
+                    let shown = db.shown_since(std::slice::from_ref(&did.number), since).await?;
+                    let calls = shown.first().map_or(0, |(calls, _)| *calls);
+                    self.shown.insert(did.number.reveal().to_owned(), calls);
+                    calls
+                }
+            };
+            // The call itself is one of them.
+            did.calls_today = calls.saturating_sub(1);
         }
+        if let Some(campaign) = ask.campaign {
+            dossier.operations.abandonment = match self.abandonment.get(campaign) {
+                Some(rate) => *rate,
+                None => {
+                    let day = db.campaign_sums(campaign, since).await?;
+                    // A robot answers every call: who waits for nobody is abandoned by nobody.
+                    let rate = (day.handovers > 0 && day.answered >= LEAST_ANSWERS)
+                        .then(|| day.abandoned as f64 / day.answered as f64);
+                    self.abandonment.insert(campaign.to_owned(), rate);
+                    rate
+                }
+            };
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use trunkline_db::{Effect, Event};
-use trunkline_model::CallId;
+use trunkline_model::{BoxId, CallId};
 use trunkline_policy::receipt::Entry;
 use trunkline_wire::{
     Birth, CallRecord, DialReply, Envelope, NumbersReply, Reported, SuppressReply, TurnRecord, parse, topic,
@@ -18,7 +18,7 @@ use crate::broker::envelope;
 use crate::dispatch::Chain;
 use crate::{Inbound, Publication, Qos, Stop, Worker};
 
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 /// How often a batch is tried before its events are tried one by one.
 const TRIES: u32 = 3;
 
@@ -34,21 +34,36 @@ pub(crate) async fn run(worker: Arc<Worker>, mut messages: mpsc::Receiver<Inboun
         if received == 0 {
             return;
         }
-        let mut events = Vec::new();
+        // What needs a commit of its own shares one with its like: many boxes come back, or report, at once.
+        let (mut births, mut reports, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        let mut taken = Vec::new();
         for message in batch.drain(..) {
             match message.tail.as_str() {
-                "conn" => worker.conn(&message).await,
+                "conn" => births.extend(read::<Birth>(&message).map(|said| (said.box_id, said.body))),
                 "cfg/reported" => {
-                    if let Some(envelope) = read::<Reported>(&message) {
-                        worker.reported(&message.box_id, &envelope.body).await;
+                    reports.extend(read::<Reported>(&message).map(|said| (said.box_id, said.body)));
+                }
+                tail if tail.starts_with("res/") => {
+                    // An answer is about the session that its box has begun.
+                    worker.born(&mut births).await;
+                    match tail {
+                        "res/suppress" => worker.has_suppressions(&message).await,
+                        "res/numbers" => worker.has_numbers(&message).await,
+                        _ => taken.extend(worker.reply(&message).await),
                     }
                 }
-                "res/suppress" => worker.has_suppressions(&message).await,
-                "res/numbers" => worker.has_numbers(&message).await,
-                tail if tail.starts_with("res/") => worker.reply(&message).await,
                 tail if tail.starts_with("evt/") => events.extend(read_event(&message)),
                 _ => tracing::trace!(box.id = %message.box_id, "A message of no concern here"),
             }
+        }
+        worker.born(&mut births).await;
+        if !reports.is_empty() {
+            worker.reported(&reports).await;
+        }
+        if !taken.is_empty()
+            && let Err(error) = worker.db.accepted(&taken, Timestamp::now()).await
+        {
+            tracing::error!(error = %Chain(&error), "Answers of boxes could not be kept");
         }
         if !events.is_empty() {
             worker.file(events).await;
@@ -57,30 +72,44 @@ pub(crate) async fn run(worker: Arc<Worker>, mut messages: mpsc::Receiver<Inboun
 }
 
 impl Worker {
-    async fn conn(&self, message: &Inbound) {
-        let Some(envelope) = read::<Birth>(message) else { return };
-        let birth = envelope.body;
-        let said = self.db.box_said(&message.box_id, &birth, Timestamp::now()).await;
-        match said {
-            Ok(true) if birth.online => {
-                tracing::info!(box.id = %message.box_id, sess = birth.sess, channels = birth.channels, "Box came online");
-                self.wakers.dispatcher();
-                self.wakers.suppressor();
-            }
-            Ok(true) => tracing::warn!(box.id = %message.box_id, sess = birth.sess, "Box went away"),
-            Ok(false) => {
-                tracing::debug!(box.id = %message.box_id, sess = birth.sess, "Word of an older session");
-            }
-            Err(error) => tracing::error!(error = %Chain(&error), "A box's state could not be kept"),
+    /// Takes births and wills, and leaves none.
+    async fn born(&self, births: &mut Vec<(BoxId, Birth)>) {
+        if births.is_empty() {
+            return;
         }
+        let births = std::mem::take(births);
+        let said = match self.db.boxes_said(&births, Timestamp::now()).await {
+            Ok(said) => said,
+            Err(error) => {
+                let boxes = births.len();
+                return tracing::error!(error = %Chain(&error), boxes, "The state of boxes could not be kept");
+            }
+        };
+        for ((id, birth), new) in births.iter().zip(said) {
+            match (new, birth.online) {
+                (true, true) => {
+                    tracing::info!(box.id = %id, sess = birth.sess, channels = birth.channels, "Box came online");
+                }
+                (true, false) => tracing::warn!(box.id = %id, sess = birth.sess, "Box went away"),
+                (false, _) => {
+                    tracing::debug!(box.id = %id, sess = birth.sess, "Word of an older session");
+                }
+            }
+        }
+        self.wakers.dispatcher();
+        self.wakers.suppressor();
     }
 
-    async fn reply(&self, message: &Inbound) {
-        let Some(envelope) = read::<DialReply>(message) else { return };
-        let answered = self.dial_answered(&message.box_id, &envelope.body, Timestamp::now()).await;
-        if let Err(error) = answered {
+    /// Returns the call that a box took; a refusal is filed at once.
+    async fn reply(&self, message: &Inbound) -> Option<(CallId, BoxId)> {
+        let reply = read::<DialReply>(message)?.body;
+        if reply.accepted {
+            return Some((reply.call, message.box_id.clone()));
+        }
+        if let Err(error) = self.dial_refused(&message.box_id, &reply, Timestamp::now()).await {
             tracing::error!(error = %Chain(&error), "A box's answer could not be kept");
         }
+        None
     }
 
     async fn has_suppressions(&self, message: &Inbound) {

@@ -25,6 +25,7 @@ pub mod generate;
 mod hub;
 mod inbox;
 pub mod numbers;
+mod orders;
 pub mod pacing;
 pub mod scripts;
 pub mod shared_state;

@@ -86,8 +86,8 @@ pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
 impl Worker {
     async fn push_numbers(&self, sent: &mut Sent) -> Result<(), DispatchError> {
         let (rows, words) = (self.db.numbers().await?, self.words.current());
-        for row in self.db.boxes().await? {
-            let Some(has) = row.numbers.filter(|_| row.online) else { continue };
+        for row in self.db.answering_boxes().await? {
+            let Some(has) = row.numbers else { continue };
             let table = table(&rows, &row.id, &self.scripts, words.clone());
             let told = sent.get(&row.id).is_some_and(|(sess, told, at)| {
                 (*sess, told) == (row.sess, &table.table) && at.elapsed() < RESEND_AFTER

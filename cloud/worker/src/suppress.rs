@@ -58,7 +58,7 @@ pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
 
 impl Worker {
     async fn push_suppressions(&self, sent: &mut BTreeMap<BoxId, Sent>) -> Result<(), DispatchError> {
-        let boxes = self.db.boxes().await?;
+        let boxes = self.db.unconfirmed_boxes().await?;
         for (id, sess, after) in due(&boxes, sent, Instant::now()) {
             let changes = self.db.suppressions_after(after, BATCH).await?;
             let Some(upto) = changes.last().map(|last| last.n) else { continue };
@@ -108,6 +108,7 @@ mod tests {
             last_seen: Timestamp::UNIX_EPOCH,
             suppressed_upto: upto,
             confirmed,
+            draining: None,
             numbers: None,
         }
     }

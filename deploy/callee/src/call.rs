@@ -238,7 +238,9 @@ async fn converse(
         SdpCodec::Pcmu => Codec::Pcmu,
         SdpCodec::Pcma => Codec::Pcma,
         // Personas name codecs of G.711, so that nothing else is agreed on.
-        SdpCodec::Opus => return fail(shared, &incoming, "Opus was agreed on and not offered"),
+        SdpCodec::G722 | SdpCodec::Opus => {
+            return fail(shared, &incoming, "a codec was agreed on that was not offered");
+        }
     };
     shared.tell(&Event::Answered { call: incoming.number, codec: codec.name() });
     let config = MediaConfig { remote: media.remote, codec, dtmf_pt: media.dtmf_pt, lost_after: LOST_AFTER };

@@ -130,11 +130,15 @@ mod tests {
             | Command::Resume
             | Command::Stop
             | Command::Digit(_)
+            | Command::DigitAsSound(_)
             | Command::Record(_)
             | Command::Monitor(_)
             | Command::Change(_)
             | Command::Bridge(_)
             | Command::Unbridge
+            | Command::Supervise(..)
+            | Command::SuperviseAs(_)
+            | Command::Unsupervise
             | Command::Close => {
                 unreachable!()
             }

@@ -34,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sip", take: line::sip, seeds: line::sip_messages },
     Target { name: "sdp", take: line::sdp, seeds: line::descriptions },
     Target { name: "trace", take: line::trace, seeds: line::sip_messages },
+    Target { name: "rtcp", take: line::rtcp, seeds: line::reports },
     Target { name: "rtp", take: line::rtp, seeds: line::packets },
 ];
 

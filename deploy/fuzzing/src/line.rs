@@ -3,8 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use trunkline_rtp::rtcp::{NtpTime, Reception, ReportBlock, RtcpPacket, RtcpSession, RtcpWriter};
 use trunkline_rtp::srtp::{SrtpKey, SrtpProfile, SrtpReceiver};
-use trunkline_rtp::{JitterBuffer, JitterConfig, RtpPacket, is_rtcp, rtcp};
+use trunkline_rtp::{
+    JitterBuffer, JitterConfig, RtpError, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc, is_rtcp, rtcp,
+};
 use trunkline_sip::message::Message;
 use trunkline_sip::sdp::{Codec, LocalMedia, SdpOrigin};
 use trunkline_sip::stream::{Frame, Framer};
@@ -63,7 +66,7 @@ pub(crate) fn trace(bytes: &[u8]) {
 pub(crate) fn sdp(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut local = LocalMedia::new(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 9), 40_000)));
-    local.codecs.push(Codec::Opus);
+    local.codecs.extend([Codec::Opus, Codec::G722]);
     let mut origin = SdpOrigin::new(7);
     let _ = origin.answer(&local, text);
     let mut origin = SdpOrigin::new(8);
@@ -118,6 +121,64 @@ pub(crate) fn rtp(bytes: &[u8]) {
         let _ = opus.pop(now);
         let _ = opus.behind();
     }
+}
+
+/// Compound reports, each with its length before it, into the parser and the session that keeps count of the far end.
+pub(crate) fn rtcp(bytes: &[u8]) {
+    let (start, ours) = (Instant::now(), Ssrc(7));
+    let mut session = RtcpSession::new("fuzz@trunkline".to_owned(), start, 7);
+    let mut reception = Reception::new(8_000);
+    let sender = RtpSender::new(ours, Seq(1), RtpTicks(0));
+    let mut rest = bytes;
+    for second in 0..64_u64 {
+        let Some((length, after)) = rest.split_first() else { break };
+        let (datagram, after) = after.split_at(usize::from(*length).min(after.len()));
+        rest = after;
+        let now = start + Duration::from_secs(second);
+        let wall = NtpTime::from_unix(Duration::from_secs(1_700_000_000 + second));
+        for packet in rtcp::parse_compound(datagram) {
+            if let Ok(RtcpPacket::SenderReport { blocks, .. } | RtcpPacket::ReceiverReport { blocks, .. }) =
+                packet
+            {
+                assert!(blocks.iter().count() <= 31, "the count has five bits");
+            }
+        }
+        let _ = session.handle(now, wall, datagram, ours, &mut reception);
+        let mut out = [0; 256];
+        if let Some(n) = session.poll(now, wall, &sender, &mut reception, &mut out) {
+            assert!(is_rtcp(&out[..n]), "what we send is read again");
+        }
+        let _ = reception.stats();
+    }
+}
+
+pub(crate) fn reports() -> Vec<Vec<u8>> {
+    let (ssrc, highest_seq) = (Ssrc(7), 900);
+    let block = ReportBlock {
+        ssrc,
+        fraction_lost: 12,
+        lost: 3,
+        highest_seq,
+        jitter: 40,
+        last_sr: 1,
+        delay_since_sr: 2,
+    };
+    let written = |write: &dyn Fn(&mut RtcpWriter<'_>) -> Result<(), RtpError>| {
+        let mut out = [0; 200];
+        let mut writer = RtcpWriter::new(&mut out);
+        let fits = write(&mut writer).is_ok();
+        let n = if fits { writer.finish() } else { 0 };
+        [&[u8::try_from(n).unwrap_or(0)], &out[..n]].concat()
+    };
+    let report = written(&|writer| {
+        writer.receiver_report(Ssrc(9), &[block])?;
+        writer.source_description(Ssrc(9), "peer@192.0.2.1")
+    });
+    let bye = written(&|writer| {
+        writer.receiver_report(Ssrc(9), &[])?;
+        writer.bye(Ssrc(9), "over")
+    });
+    vec![[report.clone(), bye].concat(), report]
 }
 
 pub(crate) fn packets() -> Vec<Vec<u8>> {

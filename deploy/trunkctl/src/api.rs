@@ -152,6 +152,21 @@ impl Api {
         Ok((status, response.json().await.unwrap_or(Value::Null)))
     }
 
+    /// Fetches a part of a file, from a byte on, as long as the cloud likes to send it at once.
+    ///
+    /// # Errors
+    /// When there is no answer, or a refusal.
+    pub async fn part(&self, path: &str, from: u64) -> Result<Vec<u8>> {
+        let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let request = request.header("range", format!("bytes={from}-")).timeout(Duration::from_secs(120));
+        let response = request.send().await.context("the cloud does not answer")?;
+        let status = response.status().as_u16();
+        if status != 206 {
+            bail!("the cloud answered {status} to {path}");
+        }
+        Ok(response.bytes().await.context("the answer broke off")?.to_vec())
+    }
+
     /// Asks for a call and returns its id.
     ///
     /// # Errors

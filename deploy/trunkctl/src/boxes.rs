@@ -1,12 +1,15 @@
-//! `trunkctl box`: who joins the fleet, what each box should be, and how it is.
+//! `trunkctl box`: who joins the fleet, what each box should be, how it is, and orders to it.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use trunkctl::api::Api;
 use trunkctl::fleet::describe;
+
+use crate::orders;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -93,6 +96,8 @@ pub(crate) enum Command {
         /// The box.
         id: String,
     },
+    #[command(flatten)]
+    Order(orders::Command),
 }
 
 /// Which cloud, and as whom.
@@ -124,69 +129,76 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-pub(crate) fn run(command: Command) -> Result<()> {
-    block_on(async {
-        match command {
-            Command::List { cloud, json } => {
-                let all = Api::granted(cloud.connect()?.get("/v1/fleet").await?)?;
-                if json {
-                    println!("{}", all["boxes"]);
-                    return Ok(());
-                }
-                for one in all["boxes"].as_array().into_iter().flatten() {
-                    println!("{}", describe::line(one));
-                }
+pub(crate) fn run(command: Command) -> ExitCode {
+    block_on(ask(command)).unwrap_or_else(|error| {
+        eprintln!("trunkctl: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn ask(command: Command) -> Result<ExitCode> {
+    match command {
+        // What came of an order is its exit status.
+        Command::Order(order) => return orders::run(order).await,
+        Command::List { cloud, json } => {
+            let all = Api::granted(cloud.connect()?.get("/v1/fleet").await?)?;
+            if json {
+                println!("{}", all["boxes"]);
+                return Ok(ExitCode::SUCCESS);
             }
-            Command::Show { cloud, id, json } => {
-                let shown = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}")).await?)?;
-                if json { println!("{shown}") } else { print!("{}", describe::page(&shown)) }
-            }
-            Command::Claim { cloud, code, branch } => {
-                let body = json!({ "code": code, "branch": branch });
-                say(&cloud.connect()?.post("/v1/enrolments/claim", &body).await?)?;
-            }
-            Command::Approve { cloud, id } => {
-                let path = format!("/v1/enrolments/{id}/approve");
-                say(&cloud.connect()?.post(&path, &Value::Null).await?)?;
-            }
-            Command::Revoke { cloud, id, reason } => {
-                let path = format!("/v1/boxes/{id}/revoke");
-                say(&cloud.connect()?.post(&path, &json!({ "reason": reason })).await?)?;
-            }
-            Command::Configure { cloud, id, file } => {
-                let text = std::fs::read_to_string(&file)
-                    .with_context(|| format!("cannot read {}", file.display()))?;
-                let document: Value =
-                    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
-                let path = format!("/v1/boxes/{id}/desired");
-                let desired = Api::granted(cloud.connect()?.put(&path, &document).await?)?;
-                println!("version {}  {}", desired["version"], desired["hash"].as_str().unwrap_or_default());
-            }
-            Command::Alerts { cloud, all, json } => {
-                let path = if all { "/v1/alerts?all=true" } else { "/v1/alerts" };
-                let alerts = Api::granted(cloud.connect()?.get(path).await?)?;
-                if json {
-                    println!("{}", alerts["alerts"]);
-                    return Ok(());
-                }
-                for alert in alerts["alerts"].as_array().into_iter().flatten() {
-                    println!("{}", describe::alert(alert));
-                }
-            }
-            Command::Silence { cloud, alert, hours } => {
-                let path = format!("/v1/alerts/{alert}/silence");
-                let silent = Api::granted(cloud.connect()?.post(&path, &json!({ "hours": hours })).await?)?;
-                println!("{}", describe::alert(&silent));
-            }
-            Command::History { cloud, id } => {
-                let history = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}/history")).await?)?;
-                for change in history["changes"].as_array().into_iter().flatten() {
-                    print!("{}", describe::change(change));
-                }
+            for one in all["boxes"].as_array().into_iter().flatten() {
+                println!("{}", describe::line(one));
             }
         }
-        Ok(())
-    })
+        Command::Show { cloud, id, json } => {
+            let shown = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}")).await?)?;
+            if json { println!("{shown}") } else { print!("{}", describe::page(&shown)) }
+        }
+        Command::Claim { cloud, code, branch } => {
+            let body = json!({ "code": code, "branch": branch });
+            say(&cloud.connect()?.post("/v1/enrolments/claim", &body).await?)?;
+        }
+        Command::Approve { cloud, id } => {
+            let path = format!("/v1/enrolments/{id}/approve");
+            say(&cloud.connect()?.post(&path, &Value::Null).await?)?;
+        }
+        Command::Revoke { cloud, id, reason } => {
+            let path = format!("/v1/boxes/{id}/revoke");
+            say(&cloud.connect()?.post(&path, &json!({ "reason": reason })).await?)?;
+        }
+        Command::Configure { cloud, id, file } => {
+            let text =
+                std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let document: Value =
+                serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
+            let path = format!("/v1/boxes/{id}/desired");
+            let desired = Api::granted(cloud.connect()?.put(&path, &document).await?)?;
+            println!("version {}  {}", desired["version"], desired["hash"].as_str().unwrap_or_default());
+        }
+        Command::Alerts { cloud, all, json } => {
+            let path = if all { "/v1/alerts?all=true" } else { "/v1/alerts" };
+            let alerts = Api::granted(cloud.connect()?.get(path).await?)?;
+            if json {
+                println!("{}", alerts["alerts"]);
+                return Ok(ExitCode::SUCCESS);
+            }
+            for alert in alerts["alerts"].as_array().into_iter().flatten() {
+                println!("{}", describe::alert(alert));
+            }
+        }
+        Command::Silence { cloud, alert, hours } => {
+            let path = format!("/v1/alerts/{alert}/silence");
+            let silent = Api::granted(cloud.connect()?.post(&path, &json!({ "hours": hours })).await?)?;
+            println!("{}", describe::alert(&silent));
+        }
+        Command::History { cloud, id } => {
+            let history = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}/history")).await?)?;
+            for change in history["changes"].as_array().into_iter().flatten() {
+                print!("{}", describe::change(change));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn say(answer: &(u16, Value)) -> Result<()> {

@@ -8,8 +8,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use serde_json::json;
+use trunkctl::api::Api;
 use trunkline_edge::{LinesFile, traces_dir};
 use trunkline_trace::{Trace, find, ladder, list, mask, pcap};
+use trunkline_wire::SuperviseWish;
+
+use crate::boxes::{Cloud, block_on};
 
 /// Works on the traces of calls, on the box itself.
 #[derive(Subcommand)]
@@ -37,6 +42,32 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Lets a supervisor's telephone ring and hear a call that goes on; nobody hears her.
+    ///
+    /// The box calls only whom its `[supervise]` names. Again with another of these commands changes who hears her; on
+    /// her telephone the keys 4, 5 and 6 do so, too.
+    #[command(
+        after_help = "Example:\n  trunkctl call listen 019a3f20-6c7b-7cc1-9a55-0242ac120002 --to phone:203"
+    )]
+    Listen(Supervise),
+    /// As listen; the person whom the customer was handed to hears her, and the customer does not.
+    Whisper(Supervise),
+    /// As listen; customer and person hear her.
+    Barge(Supervise),
+    /// Takes a supervisor off a call, which goes on.
+    Leave(Supervise),
+}
+
+/// Which call a supervisor listens to, and which supervisor.
+#[derive(Args)]
+pub(crate) struct Supervise {
+    #[command(flatten)]
+    cloud: Cloud,
+    /// The call's id.
+    id: String,
+    /// The supervisor, as the box's `[supervise]` names her; the first one there by default.
+    #[arg(long, value_name = "NAME")]
+    to: Option<String>,
 }
 
 /// Where the box keeps its calls.
@@ -67,6 +98,10 @@ impl Place {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
+        Command::Listen(who) => supervise(&who, SuperviseWish::Listen)?,
+        Command::Whisper(who) => supervise(&who, SuperviseWish::Whisper)?,
+        Command::Barge(who) => supervise(&who, SuperviseWish::Barge)?,
+        Command::Leave(who) => supervise(&who, SuperviseWish::Leave)?,
         Command::Trace { id, place, pcap, numbers } => {
             let dir = place.dir()?;
             let legs = find(&dir, &id).with_context(|| format!("cannot read {}", dir.display()))?;
@@ -90,6 +125,14 @@ pub(crate) fn run(command: Command) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+fn supervise(who: &Supervise, mode: SuperviseWish) -> Result<()> {
+    let path = format!("/v1/calls/{}/supervise", who.id);
+    let body = json!({ "mode": mode, "to": who.to });
+    block_on(async { Api::granted(who.cloud.connect()?.post(&path, &body).await?) })?;
+    println!("The box is told ({}). What becomes of it stands in the call's events.", mode.as_str());
     Ok(())
 }
 

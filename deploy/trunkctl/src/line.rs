@@ -3,7 +3,6 @@
 mod judge;
 mod measure;
 mod sheet;
-mod sound;
 mod words;
 
 use std::path::PathBuf;
@@ -42,6 +41,9 @@ pub(crate) struct Options {
     /// The box's configuration.
     #[arg(long, short, value_name = "EDGE.TOML")]
     config: PathBuf,
+    /// What headquarters laid over it: `calls.json` in `data_dir` of box.toml.
+    #[arg(long, value_name = "FILE")]
+    with: Option<PathBuf>,
     /// Test this trunk only.
     #[arg(long, value_name = "NAME")]
     trunk: Option<String>,
@@ -60,7 +62,8 @@ pub(crate) struct Options {
     /// How long it may ring, 5 to 180 s.
     #[arg(long, default_value_t = 45, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(5..=180))]
     ring: u64,
-    /// Try every codec by itself, one call each, and print the lines for edge.toml.
+    /// Try every codec by itself, in the clear and encrypted, one call each, and each way to press keys; print the
+    /// lines for edge.toml.
     #[arg(long, requires = "call", conflicts_with = "ask")]
     find_profile: bool,
     /// The language of the sheet.
@@ -110,7 +113,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
 
 /// Returns whether nothing failed.
 async fn test(options: &Options) -> Result<bool> {
-    let file = LinesFile::load(&options.config)?;
+    let file = LinesFile::load_with(&options.config, options.with.as_deref())?;
     let mut setups = match &options.trunk {
         None => file.trunks.setups()?,
         Some(name) => match file.trunks.setup(name) {
@@ -125,6 +128,7 @@ async fn test(options: &Options) -> Result<bool> {
         lasts: Duration::from_secs(options.seconds),
         ring: Duration::from_secs(options.ring),
         lang: options.lang,
+        profile: options.find_profile,
     };
     let (mut sheets, mut legs, mut profiles) = (Vec::new(), Vec::new(), Vec::new());
     for setup in &mut setups {
@@ -167,44 +171,118 @@ async fn test(options: &Options) -> Result<bool> {
 /// What one codec came to.
 struct Tried {
     codec: Codec,
-    /// `None` when the trunk does not take it, or no sound came.
+    encrypted: bool,
+    /// False when the trunk does not take it, or no sound came.
     works: bool,
     /// Why not, or how it sounded.
     told: String,
 }
 
 /// What `--find-profile` found for a trunk.
+#[derive(Default)]
 struct Profile {
     trunk: String,
+    /// Whether the keys of encrypted sound are hidden on their way.
+    tls: bool,
     tried: Vec<Tried>,
-    /// Whether telephone events were agreed on in a call that worked.
+    /// Ways to press keys, as far as they were seen to work in a call that did.
     events: bool,
+    info: bool,
+    sound: bool,
 }
 
 impl Profile {
+    fn works(&self, encrypted: bool) -> bool {
+        self.tried.iter().any(|tried| tried.works && tried.encrypted == encrypted)
+    }
+
+    /// Returns what to say about encryption in `edge.toml`; off where the keys would travel in the clear, unless there
+    /// is no sound without.
+    fn encryption(&self) -> &'static str {
+        match (self.works(false), self.works(true)) {
+            (false, true) => "required",
+            (true, true) if self.tls => "optional",
+            (true | false, _) => "off",
+        }
+    }
+
+    /// Returns the codecs that work with that.
     fn working(&self) -> impl Iterator<Item = &'static str> {
-        self.tried.iter().filter(|tried| tried.works).map(|tried| tried.codec.name())
+        let encrypted = self.encryption() == "required";
+        let works = move |tried: &&Tried| tried.works && tried.encrypted == encrypted;
+        self.tried.iter().filter(works).map(|tried| tried.codec.name())
+    }
+
+    /// Returns how keys are pressed best: telephone events are heard whatever else is said, INFO is at least answered,
+    /// and sound goes everywhere that sound goes.
+    fn keys(&self) -> &'static str {
+        match (self.events, self.info) {
+            (true, _) => "events",
+            (false, true) => "info",
+            (false, false) => "sound",
+        }
     }
 }
 
-/// Calls once with each codec by itself; the call that sounds best goes into the sheet.
+/// Calls once with each codec by itself, in the clear and encrypted; the call that sounds best goes into the sheet.
 async fn find_profile(
     line: &mut Line,
     setup: &TrunkSetup,
     wanted: &Wanted,
     measured: &mut Measured,
 ) -> Profile {
-    let mut profile = Profile { trunk: setup.name.clone(), tried: Vec::new(), events: false };
-    for codec in [Codec::Pcma, Codec::Pcmu] {
-        line.offer_only(codec);
-        let call = line.call(wanted).await;
-        let works = call.works();
-        profile.events |= works && call.events_agreed;
-        profile.tried.push(Tried { codec, works, told: call.in_short(wanted.lang) });
-        let best = measured.call.as_ref().is_none_or(|best| call.score() > best.score());
-        if best {
-            measured.call = Some(call);
+    let tls = setup.tls.is_some();
+    let mut profile = Profile { trunk: setup.name.clone(), tls, ..Profile::default() };
+    for encrypted in [false, true] {
+        for codec in [Codec::Pcma, Codec::Pcmu, Codec::G722, Codec::Opus] {
+            line.offer_only(codec, encrypted);
+            let call = line.call(wanted).await;
+            let works = call.works() && call.encrypted == encrypted;
+            if works {
+                profile.events |= call.events_agreed;
+                profile.info |= call.info_taken == Some(true);
+                profile.sound |= call.sound_keys_back;
+            }
+            profile.tried.push(Tried { codec, encrypted, works, told: call.in_short(wanted.lang) });
+            if measured.call.as_ref().is_none_or(|best| call.score() > best.score()) {
+                measured.call = Some(call);
+            }
         }
     }
     profile
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(tls: bool, works: &[(Codec, bool)]) -> Profile {
+        let tried = [false, true].into_iter().flat_map(|encrypted| {
+            [Codec::Pcma, Codec::Pcmu, Codec::G722, Codec::Opus].map(|codec| Tried {
+                codec,
+                encrypted,
+                works: works.contains(&(codec, encrypted)),
+                told: String::new(),
+            })
+        });
+        Profile { tls, tried: tried.collect(), ..Profile::default() }
+    }
+
+    #[test]
+    fn the_lines_for_the_file_follow_from_what_worked() {
+        let both = [(Codec::Pcma, false), (Codec::Opus, false), (Codec::Pcma, true)];
+        let of = |profile: &Profile| (profile.encryption(), profile.working().collect::<Vec<_>>());
+        assert_eq!(of(&profile(true, &both)), ("optional", vec!["PCMA", "opus"]));
+        assert_eq!(of(&profile(false, &both)), ("off", vec!["PCMA", "opus"]), "its keys would be seen");
+        assert_eq!(of(&profile(true, &[(Codec::G722, true)])), ("required", vec!["G722"]));
+        assert_eq!(of(&profile(true, &[])), ("off", vec![]));
+    }
+
+    #[test]
+    fn keys_go_as_events_where_those_are_agreed_on_then_by_info_then_as_sound() {
+        let keys = |events, info, sound| Profile { events, info, sound, ..Profile::default() }.keys();
+        assert_eq!(keys(true, true, true), "events");
+        assert_eq!(keys(false, true, true), "info");
+        assert_eq!([keys(false, false, true), keys(false, false, false)], ["sound"; 2]);
+    }
 }

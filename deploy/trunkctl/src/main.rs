@@ -9,6 +9,7 @@ mod call;
 mod demo;
 mod flash;
 mod line;
+mod orders;
 mod receipts;
 mod rehearse;
 mod release;
@@ -35,7 +36,8 @@ use trunkline_audio::latency::{self, Options, Side};
                   trunkctl line test -c edge.toml --call 13800138000 --ask\n  trunkctl call trace 019a3f20 -c edge.toml\n  \
                   trunkctl script lint shared/scripts/*.yaml\n  \
                   trunkctl setup --dir ./dev --box tl-branch1\n  \
-                  trunkctl demo --fleet 3\n  trunkctl box list --dir ./dev"
+                  trunkctl demo --fleet 3\n  trunkctl box list --dir ./dev\n  \
+                  trunkctl box diag tl-7q2k --out tl-7q2k.tar.gz"
 )]
 struct Args {
     #[command(subcommand)]
@@ -63,7 +65,7 @@ enum Command {
     /// Makes, signs and publishes releases in a local repository.
     #[command(subcommand)]
     Release(release::Command),
-    /// Lets boxes join, configures them, and says how they are.
+    /// Lets boxes join, configures them, says how they are, and gives them orders.
     #[command(subcommand)]
     Box(boxes::Command),
     /// Begins and watches how a release spreads through the fleet.
@@ -124,7 +126,7 @@ fn main() -> ExitCode {
         Command::Words(command) => words::run(command),
         Command::Speech(command) => speech::run(command),
         Command::Release(command) => release::run(command),
-        Command::Box(command) => boxes::run(command),
+        Command::Box(command) => return boxes::run(command),
         Command::Rollout(command) => rollout::run(command),
         Command::Rehearse(command) => rehearse::run(command),
         Command::Flash(options) => flash::run(&options),

@@ -319,16 +319,29 @@ async fn a_customer_who_calls_reaches_the_script_of_the_number_also_while_the_cl
 }
 
 /// Of two desks the first is busy. Who sits at the second hears who calls and why, and then the two talk through the
-/// box: each understands what the other says.
+/// box: each understands what the other says. A supervisor, whom `trunkctl call listen` has called, hears all of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_is_handed_over_and_talks_with_the_person_through_the_box() {
     let dir = tempfile::tempdir().unwrap();
-    let personas = [("", "en-asks-person"), ("8001", "busy"), ("8002", "en-desk")];
+    let personas = [("", "en-asks-person"), ("8001", "busy"), ("8002", "en-desk"), ("8003", "en-desk")];
     let stage = stage(dir.path(), &personas, |plan| {
-        plan.edge_extra = "[transfer]\nbranch = { to = [\"8001\", \"8002\"], each = \"10s\" }\n".to_owned();
+        plan.edge_extra = "[supervise]\nto = [\"8003\"]\n[transfer]\n\
+                           branch = { to = [\"8001\", \"8002\"], each = \"10s\" }\n"
+            .to_owned();
     })
     .await;
-    let call = call(&stage, &request("en", 44, &stage.callbacks.url())).await;
+    let id = stage.api.call(&request("en", 44, &stage.callbacks.url())).await.unwrap();
+    let path = format!("/v1/calls/{id}/supervise");
+    // Who is not named in `[supervise]` is never called.
+    for to in ["8001", "8003"] {
+        let answered =
+            async || stage.api.post(&path, &json!({ "mode": "listen", "to": to })).await.unwrap().0;
+        while answered().await != 202 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let call = stage.api.wait_ended(&id, CALL_WITHIN).await.unwrap();
     println!("{}", transcript(&call));
     let told: Vec<Value> =
         stage.callee.as_ref().unwrap().take_lines().iter().flat_map(|l| serde_json::from_str(l)).collect();
@@ -351,6 +364,16 @@ async fn a_customer_is_handed_over_and_talks_with_the_person_through_the_box() {
     );
     assert!(customer.contains("front desk") && customer.contains("garage"), "{customer}");
     assert!(person.contains("park"), "{person}");
+    let rang = |number: &str| {
+        told.iter().filter(|one| one["event"] == "ringing" && one["number"] == number).collect::<Vec<_>>()
+    };
+    assert!(
+        rang("8001").len() <= 1 && rang("8003").len() == 1,
+        "the busy desk is called for the customer alone"
+    );
+    let supervisor = heard(&rang("8003")[0]["call"]);
+    println!("the supervisor heard: {supervisor}");
+    assert!(supervisor.contains("park") && supervisor.contains("front desk"), "{supervisor}");
     let handed = &call["line"]["transfers"][0];
     let told = ["to", "how", "fate", "who"].map(|key| handed[key].as_str().unwrap_or_default());
     assert_eq!(told, ["branch", "bridge", "done", "8002"], "{handed}");
@@ -508,6 +531,22 @@ async fn a_fleet_joins_is_updated_and_survives_a_bad_version() {
     let waited = account.waited.expect("the update waited for the call");
     assert!(waited.contains("it waits for a call to end"), "{waited}");
     assert_eq!(account.call["outcome"]["code"], "agreed", "{:#}", account.call);
+    holds_no_customer(&account.bundle);
+}
+
+/// Looks through everything that a box which has held a call says of itself.
+fn holds_no_customer(bundle: &Path) {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(bundle).unwrap()));
+    let mut all = String::new();
+    for entry in archive.entries().unwrap() {
+        std::io::Read::read_to_string(&mut entry.unwrap(), &mut all).unwrap();
+    }
+    for word in ["Anna", "Miller", "Patel", "Riverside", "2025550143", "862155550100", "BEGIN PRIVATE"] {
+        assert!(!all.contains(word), "{word} in {all}");
+    }
+    for word in ["\"name\": \"carrier\"", "\"journal\"", "disk_mib", "The keeper is linked to the cloud"] {
+        assert!(all.contains(word), "no {word} in {all}");
+    }
 }
 
 /// 200 customers, each with a telephone that counts how often it rings. They hang up at once, are busy, or

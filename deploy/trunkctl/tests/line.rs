@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-#[path = "../../../edge/line/tests/common/mod.rs"]
+#[path = "../../../edge/line/tests/line/common/mod.rs"]
 mod common;
 #[expect(dead_code, reason = "this file needs a part of it")]
 #[path = "../../../edge/sip/tests/peers/scenario.rs"]
@@ -205,16 +205,43 @@ async fn keys_that_come_as_info_are_told_as_that() {
 }
 
 #[tokio::test]
-async fn the_profile_has_the_codecs_that_work() {
+async fn the_profile_of_a_trunk_is_found_by_calls_with_each_codec_each_way_to_press_keys_and_encryption() {
+    let without_events = "v=0\no=peer 1 1 IN IP4 [media_ip]\ns=-\nc=IN IP4 [media_ip]\nt=0 0\n\
+                          m=audio [media_port] RTP/AVP 8\na=rtpmap:8 PCMA/8000\n";
+    let plain = Body::Other("application/sdp", without_events);
+    tokio::join!(
+        profile_is(Body::Sdp, 200, "keys = \"events\"", "telephone events"),
+        profile_is(plain, 200, "keys = \"info\"", "by INFO"),
+        profile_is(plain, 415, "keys = \"sound\"", "as sound came back"),
+    );
+}
+
+/// A trunk that answers with A-law and this session description, and a key by INFO with this code.
+async fn profile_is(body: Body<'_>, code: u16, keys: &str, said: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let Some((_peer, at)) = sipp(folder.path(), &answers(), &["-rtp_echo"]) else { return };
+    let answers = Scenario::called().answer(200, "", body).recv("ACK").hung_up_perhaps_after("INFO", code);
+    let Some((_peer, at)) = sipp(folder.path(), &answers, &["-rtp_echo"]) else { return };
     let config = config(folder.path(), at, "ping = \"off\"\ncodecs = [\"PCMU\"]");
     let output = line_test(config, &["--call", "1001", "--echo", "--find-profile"]).await;
     let sheet = text(&output);
-    for part in ["✓ PCMA", "✗ PCMU", "codecs = [\"PCMA\"]", "telephone events"] {
+    for part in
+        ["✓ PCMA  MOS", "✗ PCMU", "✗ G722", "✗ opus", "✗ PCMA encrypted", "codecs = [\"PCMA\"]", keys, said]
+    {
         assert!(sheet.contains(part), "{part} is not in\n{sheet}");
     }
     assert!(output.status.success(), "{sheet}");
+}
+
+#[tokio::test]
+async fn what_headquarters_laid_over_the_file_is_what_is_tested() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), SocketAddr::from(([127, 0, 0, 1], free_port())), "ping = \"off\"");
+    let with = folder.path().join("calls.json");
+    let said = r#"{"trunk": [{"name": "headquarters", "proxy": "127.0.0.1:9", "bind": "127.0.0.1:0", "ping": "off"}]}"#;
+    std::fs::write(&with, said).unwrap();
+    let output = line_test(config, &["--with", with.to_str().unwrap()]).await;
+    let sheet = text(&output);
+    assert!(sheet.contains("headquarters") && !sheet.contains("carrier"), "{sheet}");
 }
 
 #[tokio::test]

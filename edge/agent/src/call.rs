@@ -6,6 +6,7 @@ mod listen;
 mod phone;
 mod prepare;
 mod speak;
+mod supervise;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ use trunkline_speech::ear::{Ear, EarConfig, EarEvent, Endpoint as EarEndpoint, N
 use trunkline_speech::recognise::{Dictation, Language, Lexicon, RecognizeOptions};
 use trunkline_speech::synth::Locale;
 use trunkline_wire::{
-    CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, TurnReply, TurnRequest,
+    CallProgress, DialCommand, MediaRecord, ProgressStage, RecordingRecord, SuperviseCommand, TurnReply,
+    TurnRequest,
 };
 use trunkline_words::Filter;
 
@@ -31,10 +33,13 @@ use crate::speech::VoiceOf;
 use crate::supervisor::{Shared, file, since};
 use handover::{Handover, RINGBACK, Ready, hand_over_news, news_of, woken};
 use speak::Playing;
+use supervise::{Supervision, supervisor_news};
 
 pub(crate) use desks::Desks;
 pub(crate) use listen::AnswerPolicy;
+pub(crate) use phone::resolve;
 pub(crate) use prepare::ready;
+pub(crate) use supervise::Supervisors;
 
 /// The far end still holds some of the last prompt in its buffer when the last packet is sent.
 const PLAYOUT_DRAIN: Duration = Duration::from_millis(200);
@@ -51,6 +56,7 @@ pub(crate) enum Message {
     OwnReply(Box<TurnReply>),
     Cancel,
     HandOver { wish: u32, to: Option<String> },
+    Supervise(SuperviseCommand),
     Prepared(Result<Box<Prepared>, String>),
     Rendering { done: usize, of: usize },
     Transcript { pause: u32, transcript: Transcript },
@@ -107,6 +113,9 @@ pub(crate) async fn run(
         answered: false,
         handover: None,
         handovers: 0,
+        taking: false,
+        supervision: None,
+        supervise_wish: 0,
         listener,
         attached: None,
         recording: None,
@@ -157,6 +166,11 @@ struct Driver {
     handover: Option<Handover>,
     /// Hand-overs so far.
     handovers: u32,
+    /// The network is asked to join customer and person without us.
+    taking: bool,
+    supervision: Option<Supervision>,
+    /// The last wish about a supervisor that was followed.
+    supervise_wish: u32,
     listener: listen::Listener,
     attached: Option<Attached>,
     recording: Option<Recording>,
@@ -190,11 +204,12 @@ impl Driver {
             tokio::select! {
                 message = self.inbox.recv() => {
                     if let Some(message) = message {
-                        self.on_message(message);
+                        self.on_message(message).await;
                     }
                 }
                 news = news_of(self.line.as_mut()) => self.on_line(news).await,
                 news = hand_over_news(self.handover.as_mut()) => self.on_hand_over(news),
+                news = supervisor_news(self.supervision.as_mut()) => self.on_supervisor(news),
                 () = woken(notify.as_ref()) => self.on_media(),
                 () = tokio::time::sleep_until(due.into()) => self.core.handle_timeout(Instant::now()),
             }
@@ -436,13 +451,14 @@ impl Driver {
         });
     }
 
-    fn on_message(&mut self, message: Message) {
+    async fn on_message(&mut self, message: Message) {
         let now = Instant::now();
         match message {
             Message::Reply(reply) => self.core.handle_reply(now, *reply),
             Message::OwnReply(reply) => self.core.handle_own_reply(now, *reply),
             Message::Cancel => self.core.handle_cancel(now),
             Message::HandOver { wish, to } => self.core.handle_hand_over(now, wish, to),
+            Message::Supervise(command) => self.supervise(command).await,
             Message::Prepared(Ok(prepared)) => {
                 let Prepared { script, voice, words, floor } = *prepared;
                 self.voice = Some(voice);
@@ -473,6 +489,7 @@ impl Driver {
     async fn close(&mut self) {
         self.dictation.cancel();
         self.let_go();
+        self.end_supervision("call over");
         self.line = None;
         self.order(Command::Close);
         if let Some(notify) = self.attached.as_ref().map(|attached| Arc::clone(&attached.notify)) {

@@ -10,14 +10,13 @@ use rustls::ClientConfig;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use trunkline_audio::tone::Country;
-use trunkline_edge::{BoxCertificate, PortRange, TrunkList, box_tls, check_secret, traces_dir};
+use trunkline_edge::{BoxCertificate, PortRange, TrunkList, box_tls, check_secret, lay_over, traces_dir};
 use trunkline_line::trunks::PhonesSetup;
 use trunkline_model::{BoxId, DialPlan};
 use trunkline_speech::bundle::BundleName;
 use trunkline_trace::Limits;
 
-use crate::call::{AnswerPolicy, Desks};
-use crate::overlay;
+use crate::call::{AnswerPolicy, Desks, Supervisors};
 use crate::phones::{self, Phone, Phones};
 
 /// The whole file.
@@ -41,6 +40,9 @@ pub(crate) struct Config {
     /// `[transfer]`: whom the names in scripts mean, such as `branch = "8001"`.
     #[serde(default)]
     pub(crate) transfer: Desks,
+    /// `[supervise]`: who may listen to calls.
+    #[serde(default)]
+    pub(crate) supervise: Supervisors,
     /// `[phones]`: where telephones of the office register.
     phones: Option<Phones>,
     /// `[[phone]]`: those telephones.
@@ -287,7 +289,7 @@ impl Config {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut table: toml::Table = toml::from_str(&text)
             .with_context(|| format!("{} is not a valid configuration", path.display()))?;
-        overlay::lay(&mut table, headquarters)?;
+        lay_over(&mut table, headquarters)?;
         let config: Self =
             table.try_into().context("with what headquarters says it is not a valid configuration")?;
         config.at_home(path)
@@ -299,6 +301,7 @@ impl Config {
         let base = path.parent().unwrap_or(Path::new(".")).to_owned();
         config.resolve(&base);
         config.transfer.settle(config.phone.iter().map(|phone| phone.user.as_str())).map_err(Error::msg)?;
+        config.supervise.settle(config.phone.iter().map(|phone| phone.user.as_str())).map_err(Error::msg)?;
         config.check()?;
         Ok(config)
     }

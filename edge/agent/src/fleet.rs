@@ -1,5 +1,8 @@
-//! The box as a member of the fleet: the commands `launch`, `keep` and `claim` around `edge/keeper`.
+//! The box as a member of the fleet: the commands `launch`, `keep`, `claim`, `diag` and `logs` around `edge/keeper`.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
 use trunkline_keeper::{
     CALLS, Carrier, Clock, Config, End, Identity, Launcher, Running, SLOT_VARIABLE, SWITCH, Settings,
-    VERSION_VARIABLE,
+    Sources, VERSION_VARIABLE,
 };
 use trunkline_update::Slot;
 use trunkline_wire::NotApplied;
@@ -37,6 +40,7 @@ pub(crate) async fn launch(path: &Path) -> Result<()> {
 pub(crate) async fn keep(path: &Path) -> Result<ExitCode> {
     let config = Config::load(path)?;
     let id = Identity::open(&config.identity_dir())?.id().clone();
+    keep_log(&config.logs_dir(), "keeper");
     let running = running();
     let version = running.as_ref().map_or(env!("CARGO_PKG_VERSION"), |running| running.version.as_str());
     println!("ready box={id} version={version}");
@@ -65,12 +69,46 @@ pub(crate) fn claim(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes what the box knows of itself into a file, masked; the box may be running, or not.
+pub(crate) fn diag(path: &Path, out: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    let bundle =
+        Sources::new(&config).bundle(Clock::of_the_machine().now()).context("no bundle could be made")?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(out)
+        .with_context(|| format!("cannot create {}", out.display()))?;
+    file.write_all(&bundle).with_context(|| format!("cannot write {}", out.display()))?;
+    println!("{}  {} bytes", out.display(), bundle.len());
+    Ok(())
+}
+
+/// Prints the last log lines of the box's programs, masked.
+pub(crate) fn logs(path: &Path, lines: usize) -> Result<()> {
+    let text =
+        Sources::new(&Config::load(path)?).logs(Some(lines), None).context("the logs cannot be read")?;
+    std::io::stdout().write_all(&text)?;
+    Ok(())
+}
+
+/// Keeps the last of the log beside standard error, for orders of headquarters.
+pub(crate) fn keep_log(dir: &Path, name: &str) {
+    if let Err(error) = trunkline_telemetry::keep(dir, name) {
+        tracing::warn!(%error, "The last of the log is not kept");
+    }
+}
+
 /// Returns how the calls of this box are started: by this very program, so that they are of the keeper's version.
 fn carrier(config: &Config) -> Result<Option<Carrier>> {
     let Some(calls) = &config.calls else { return Ok(None) };
     let program = std::env::current_exe().context("cannot find this program")?;
     let (edge, with) = (calls.config.display(), config.data_dir.join(CALLS));
-    let args = ["run", "--kept", "--config", &edge.to_string(), "--with", &with.display().to_string()];
+    let logs = config.logs_dir().display().to_string();
+    let (edge, with) = (edge.to_string(), with.display().to_string());
+    let args = ["run", "--kept", "--config", &edge, "--with", &with, "--logs", &logs];
     Ok(Some(Carrier { program, args: args.map(str::to_owned).to_vec() }))
 }
 

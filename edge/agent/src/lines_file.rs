@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::laid::{lay_over, read_overlay};
 use crate::trunk_config::TrunkList;
 
 /// A range of ports with room for at least one call, such as `40000-40199`.
@@ -86,9 +87,26 @@ impl LinesFile {
     /// # Errors
     /// What is wrong with it, and with which trunk.
     pub fn load(path: &Path) -> Result<Self> {
+        Self::load_with(path, None)
+    }
+
+    /// As [`Self::load`], with what headquarters laid over it, as the keeper keeps it in the file `with`.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and what is wrong with the other file.
+    pub fn load_with(path: &Path, with: Option<&Path>) -> Result<Self> {
+        if let Some(missing) = with.filter(|with| !with.exists()) {
+            bail!(
+                "{} is not there: the keeper writes it once headquarters has said something",
+                missing.display()
+            );
+        }
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut file: Self = toml::from_str(&text)
+        let mut table: toml::Table = toml::from_str(&text)
             .with_context(|| format!("{} is not a valid configuration", path.display()))?;
+        lay_over(&mut table, &read_overlay(with)?)?;
+        let mut file: Self =
+            table.try_into().with_context(|| format!("{} is not a valid configuration", path.display()))?;
         let base = path.parent().unwrap_or(Path::new(".")).to_owned();
         file.data_dir = base.join(&file.data_dir);
         file.trunks.resolve(&base);
@@ -136,5 +154,14 @@ mod tests {
         assert_eq!(file.trunks.names(), ["a"]);
         assert!(file.trunks.setup("b").is_none());
         assert_eq!(file.trunks.setup("a").unwrap().unwrap().proxy.port, 5060);
+
+        // Headquarters has another trunk, and its word counts.
+        let with = dir.path().join("calls.json");
+        let missing = LinesFile::load_with(&path, Some(&with)).unwrap_err();
+        assert!(missing.to_string().contains("calls.json"), "{missing}");
+        let said = r#"{"trunk": [{"name": "b", "proxy": "192.0.2.2", "bind": "127.0.0.1:0"}], "rtp": {"ports": "42000-42009"}}"#;
+        fs::write(&with, said).unwrap();
+        let file = LinesFile::load_with(&path, Some(&with)).unwrap();
+        assert_eq!((file.trunks.names(), file.rtp_ports()), (vec!["b"], 42_000..=42_009));
     }
 }

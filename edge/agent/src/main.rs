@@ -23,6 +23,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -54,7 +55,8 @@ use crate::uplink::LinkConfig;
     version,
     about = "A branch's voice robot: holds telephone calls by itself",
     after_help = "Examples:\n  trunkline-edge run --config /etc/trunkline/edge.toml\n  \
-                  trunkline-edge check --config edge.toml\n  RUST_LOG=debug trunkline-edge run --config edge.toml\n\n\
+                  trunkline-edge check --config edge.toml\n  RUST_LOG=debug trunkline-edge run --config edge.toml\n  \
+                  trunkline-edge diag --config /etc/trunkline/box.toml --out /tmp/diag.tar.gz\n\n\
                   It prints `ready …` once it can take calls. SIGTERM lets calls under way end politely."
 )]
 struct Args {
@@ -75,6 +77,9 @@ enum Command {
         /// As a child of the keeper, which talks over standard input and output.
         #[arg(long)]
         kept: bool,
+        /// The folder in which the last of the log is kept.
+        #[arg(long, value_name = "DIR", hide = true)]
+        logs: Option<PathBuf>,
     },
     /// Checks the configuration, the certificates and the models, and says what is wrong.
     Check {
@@ -93,6 +98,24 @@ enum Command {
         /// `box.toml`.
         #[arg(long, short)]
         config: PathBuf,
+    },
+    /// Writes what the box knows of itself into a file: versions, settings, health, logs; no names, numbers or secrets.
+    Diag {
+        /// `box.toml`.
+        #[arg(long, short)]
+        config: PathBuf,
+        /// The file, a tar archive compressed by gzip.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Prints the last log lines of the box's programs, masked as they would be for headquarters.
+    Logs {
+        /// `box.toml`.
+        #[arg(long, short)]
+        config: PathBuf,
+        /// So many lines.
+        #[arg(long, default_value_t = 200)]
+        lines: usize,
     },
     /// Prints the claim code for the label.
     Claim {
@@ -122,12 +145,17 @@ fn start(args: Args) -> Result<ExitCode> {
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     match args.command {
-        Command::Run { config, with, kept } => {
+        Command::Run { config, with, kept, logs } => {
+            if let Some(dir) = logs {
+                fleet::keep_log(&dir, "calls");
+            }
             runtime.block_on(run(&config, with.as_deref(), kept)).map(|()| ExitCode::SUCCESS)
         }
         Command::Check { config } => check(&config).map(|()| ExitCode::SUCCESS),
         Command::Keep { config } => runtime.block_on(fleet::keep(&config)),
         Command::Launch { config } => runtime.block_on(fleet::launch(&config)).map(|()| ExitCode::SUCCESS),
+        Command::Diag { config, out } => fleet::diag(&config, &out).map(|()| ExitCode::SUCCESS),
+        Command::Logs { config, lines } => fleet::logs(&config, lines).map(|()| ExitCode::SUCCESS),
         Command::Claim { config } => fleet::claim(&config).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -146,7 +174,7 @@ fn check(path: &Path) -> Result<()> {
 }
 
 async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
-    let config = Config::load_under(path, &overlay::read(with)?)?;
+    let config = Config::load_under(path, &trunkline_edge::read_overlay(with)?)?;
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
     if kept {
@@ -159,8 +187,9 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
     };
     let (tls, certificate) = config.cloud.tls()?;
     let (wish_tx, wish) = watch::channel(Keeper::Serve);
+    let (echoes, wishes) = mpsc::unbounded_channel();
     if kept {
-        child::listen(wish_tx, certificate)?;
+        child::listen(wish_tx, echoes, certificate)?;
     }
     let monitor = config.monitor.as_ref().map(start_monitor).transpose()?;
     let speech = {
@@ -210,6 +239,7 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
         words: Words::default(),
         wish,
         load: watch::Sender::new(supervisor::Load::default()),
+        late_us: AtomicU64::new(0),
         monitor: Mutex::new(monitor),
     });
     let (stop_tx, stop) = watch::channel(false);
@@ -220,7 +250,7 @@ async fn run(path: &Path, with: Option<&Path>, kept: bool) -> Result<()> {
     tokio::spawn(report(Arc::clone(&shared)));
     tokio::spawn(lines::report(Arc::clone(&shared)));
     if kept {
-        tokio::spawn(child::tell(Arc::clone(&shared)));
+        tokio::spawn(child::tell(Arc::clone(&shared), wishes));
     }
     supervisor::run(Arc::clone(&shared), down, stop).await;
     shared.trunks.leave().await;
@@ -304,7 +334,8 @@ async fn report(shared: Arc<Shared>) {
         every.tick().await;
         let gauges = shared.trunks.gauges().await;
         let (connected, backlog) = shared.uplink.status();
-        let late_us = shared.media.worst_lateness().as_micros() as u64;
+        shared.lateness();
+        let late_us = shared.late_us.swap(0, Ordering::Relaxed);
         let speech = shared.speech.pool.stats();
         info!(
             calls = gauges.calls,

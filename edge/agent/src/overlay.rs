@@ -3,10 +3,8 @@
 //! Headquarters says what the box does; where it keeps its files, who it is and how it reaches the cloud stay with
 //! the machine, since a mistake there would cut it off from whoever could mend it.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use trunkline_wire::NotApplied;
 
@@ -23,19 +21,6 @@ const MAY: [(&str, &[&str]); 8] = [
     ("recording", &["enabled", "min_free_mib"]),
     ("speech", &["workers", "bundle"]),
 ];
-
-/// Reads the file that the keeper writes; without one, or with `null` in it, nothing is laid over anything.
-pub(crate) fn read(path: Option<&Path>) -> Result<Map<String, Value>> {
-    let Some(path) = path.filter(|path| path.exists()) else { return Ok(Map::new()) };
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .with_context(|| format!("{} is not what the keeper writes", path.display()))?;
-    if value == Value::Null {
-        return Ok(Map::new());
-    }
-    let Value::Object(map) = value else { bail!("{} is not what the keeper writes", path.display()) };
-    Ok(map)
-}
 
 /// Takes out of the section what headquarters may not say, and all of it when `edge.toml` could not be used with it;
 /// returns what was taken out and why.
@@ -73,30 +58,15 @@ fn keep(key: &str, value: &mut Value, problems: &mut Vec<NotApplied>) -> bool {
     true
 }
 
-/// Lays one over the other: sections key by key, everything else as a whole; `null` takes a key away (RFC 7396).
-pub(crate) fn lay(table: &mut toml::Table, over: &Map<String, Value>) -> Result<()> {
-    for (key, value) in over {
-        match (table.get_mut(key), value) {
-            (_, Value::Null) => {
-                table.remove(key);
-            }
-            (Some(toml::Value::Table(below)), Value::Object(above)) if key != "trunk" => lay(below, above)?,
-            _ => {
-                let value = toml::Value::try_from(value)
-                    .with_context(|| format!("`{key}` cannot be said in TOML"))?;
-                table.insert(key.clone(), value);
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use trunkline_edge::read_overlay as read;
 
     fn edge() -> (tempfile::TempDir, std::path::PathBuf) {
         use std::os::unix::fs::PermissionsExt as _;

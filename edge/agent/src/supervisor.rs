@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -64,11 +65,20 @@ pub(crate) struct Shared {
     pub(crate) wish: watch::Receiver<Keeper>,
     /// What the supervisor has at hand, for the keeper.
     pub(crate) load: watch::Sender<Load>,
+    /// The greatest lateness of the sound since it was last logged, in microseconds.
+    pub(crate) late_us: AtomicU64,
     /// The sound card's end, for the first call that asks.
     pub(crate) monitor: Mutex<Option<mpsc::UnboundedSender<rtrb::Consumer<RecordFrame>>>>,
 }
 
 impl Shared {
+    /// Returns the greatest lateness of the sound since it was last asked for, in microseconds, and keeps it for the log.
+    pub(crate) fn lateness(&self) -> u64 {
+        let late = u64::try_from(self.media.worst_lateness().as_micros()).unwrap_or(u64::MAX);
+        self.late_us.fetch_max(late, Ordering::Relaxed);
+        late
+    }
+
     /// Returns a tap for the sound card, if the box has one.
     pub(crate) async fn monitor_tap(&self) -> Option<Producer<RecordFrame>> {
         let monitor = self.monitor.lock().await;
@@ -118,6 +128,11 @@ pub(crate) async fn run(
                 Some(Down::Transfer(command)) => {
                     if let Some(call) = calls.get(&command.call) {
                         let _ = call.send(Message::HandOver { wish: command.wish, to: command.to });
+                    }
+                }
+                Some(Down::Supervise(command)) => {
+                    if let Some(call) = calls.get(&command.call) {
+                        let _ = call.send(Message::Supervise(command));
                     }
                 }
                 Some(Down::Suppress(command)) => {

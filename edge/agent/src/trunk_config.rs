@@ -11,8 +11,8 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tracing::warn;
-use trunkline_line::PeerTls;
 use trunkline_line::trunks::{Encryption, Proxy, TrunkSetup};
+use trunkline_line::{KeysBy, PeerTls};
 use trunkline_model::E164;
 use trunkline_sip::Account;
 use trunkline_sip::digest::Credentials;
@@ -111,6 +111,15 @@ pub(crate) struct Trunk {
     /// Hides our number from whom is called.
     #[serde(default)]
     anonymous: bool,
+    /// How keys are pressed there: `events`, `info` or `sound`.
+    #[serde(default)]
+    keys: KeysName,
+    /// Whether the trunk is asked to join customer and person by itself once both are on it.
+    #[serde(default)]
+    takes_over: bool,
+    /// Whether the trunk may move a call that it carries, with an INVITE that takes the call's place.
+    #[serde(default)]
+    moves_calls: bool,
     /// Whether calls may go to `sip:` addresses, past the trunk. For tests and softphones.
     #[serde(default)]
     allow_sip_targets: bool,
@@ -134,6 +143,15 @@ enum EncryptionName {
     Required,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KeysName {
+    #[default]
+    Events,
+    Info,
+    Sound,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum AssertName {
@@ -148,6 +166,8 @@ enum CodecName {
     Pcma,
     #[serde(rename = "PCMU")]
     Pcmu,
+    #[serde(rename = "G722")]
+    G722,
     #[serde(rename = "opus")]
     Opus,
 }
@@ -320,7 +340,7 @@ impl Trunk {
             bail!("register must be between \"1m\" and \"24h\"");
         }
         if self.codecs.is_empty() {
-            bail!("codecs is empty: name at least one of PCMA, PCMU and opus");
+            bail!("codecs is empty: name at least one of PCMA, PCMU, G722 and opus");
         }
         if !(1..=200).contains(&self.channels) {
             bail!("channels = {}: a trunk carries 1 to 200 calls of a box", self.channels);
@@ -378,6 +398,7 @@ impl Trunk {
                 .map(|codec| match codec {
                     CodecName::Pcma => Codec::Pcma,
                     CodecName::Pcmu => Codec::Pcmu,
+                    CodecName::G722 => Codec::G722,
                     CodecName::Opus => Codec::Opus,
                 })
                 .collect(),
@@ -387,6 +408,13 @@ impl Trunk {
                 EncryptionName::Required => Encryption::Required,
             },
             inbound: true,
+            keys: match self.keys {
+                KeysName::Events => KeysBy::Events,
+                KeysName::Info => KeysBy::Info,
+                KeysName::Sound => KeysBy::Sound,
+            },
+            takes_over: self.takes_over,
+            moves_calls: self.moves_calls,
             caller_id: self.caller_id.as_ref().map(|number| number.reveal().to_owned()),
             identity: IdentityPolicy {
                 assert: match self.assert {
@@ -465,6 +493,17 @@ mod tests {
         assert_eq!(read(ONE).unwrap()[0].codecs, [Codec::Pcma, Codec::Pcmu]);
         let with = read(&format!("{ONE}codecs = [\"opus\", \"PCMA\"]\n")).unwrap();
         assert_eq!(with[0].codecs, [Codec::Opus, Codec::Pcma]);
+    }
+
+    #[test]
+    fn a_trunk_takes_calls_over_and_moves_them_only_where_it_is_told_so() {
+        let plain = &read(ONE).unwrap()[0];
+        assert!(!plain.takes_over && !plain.moves_calls);
+        assert_eq!(plain.keys, KeysBy::Events);
+        let keys = |name: &str| read(&format!("{ONE}keys = \"{name}\"\n")).unwrap()[0].keys;
+        assert_eq!((keys("info"), keys("sound")), (KeysBy::Info, KeysBy::Sound));
+        let with = &read(&format!("{ONE}takes_over = true\nmoves_calls = true\n")).unwrap()[0];
+        assert!(with.takes_over && with.moves_calls);
     }
 
     #[test]

@@ -23,8 +23,8 @@ use trunkline_model::{BoxId, CallId};
 use trunkline_store::OutboxStore;
 use trunkline_wire::{
     Ack, Birth, CancelCommand, DialCommand, DialReply, Envelope, MAX_MESSAGE, NumbersCommand, NumbersReply,
-    SuppressCommand, SuppressReply, TransferCommand, TrunkReport, TurnReply, TurnRequest, WIRE_VERSION,
-    parse, topic,
+    SuperviseCommand, SuppressCommand, SuppressReply, TransferCommand, TrunkReport, TurnReply, TurnRequest,
+    WIRE_VERSION, parse, topic,
 };
 use uuid::Uuid;
 
@@ -43,6 +43,7 @@ pub(crate) enum Down {
     Dial(Box<DialCommand>),
     Cancel(CallId),
     Transfer(TransferCommand),
+    Supervise(SuperviseCommand),
     Reply(Box<TurnReply>),
     Suppress(Box<SuppressCommand>),
     Numbers(Box<NumbersCommand>),
@@ -339,6 +340,7 @@ async fn connection(
                         topic::req_dial(id),
                         topic::req_cancel(id),
                         topic::req_transfer(id),
+                        topic::req_supervise(id),
                         topic::req_suppress(id),
                         topic::req_numbers(id),
                     ];
@@ -498,32 +500,34 @@ fn message_of(uplink: &Uplink, up: Up) -> Message {
 /// Takes a message of the cloud; returns true for an acknowledgement.
 fn on_message(uplink: &Uplink, name: &str, payload: &[u8], down: &mpsc::UnboundedSender<Down>) -> bool {
     let Some((_, tail)) = topic::split(name) else { return false };
-    let read = match tail {
-        "ack" => parse::<Envelope<Ack>>(payload).map(|ack| {
-            uplink.lock().outbox.handle_ack(&ack.body);
-            None
-        }),
-        "turn/res" => {
-            parse::<Envelope<TurnReply>>(payload).map(|reply| Some(Down::Reply(Box::new(reply.body))))
-        }
-        "req/dial" => {
-            parse::<Envelope<DialCommand>>(payload).map(|command| Some(Down::Dial(Box::new(command.body))))
-        }
-        "req/cancel" => {
-            parse::<Envelope<CancelCommand>>(payload).map(|command| Some(Down::Cancel(command.body.call)))
-        }
-        "req/transfer" => {
-            parse::<Envelope<TransferCommand>>(payload).map(|command| Some(Down::Transfer(command.body)))
-        }
-        "req/suppress" => parse::<Envelope<SuppressCommand>>(payload)
-            .map(|command| Some(Down::Suppress(Box::new(command.body)))),
-        "req/numbers" => parse::<Envelope<NumbersCommand>>(payload)
-            .map(|command| Some(Down::Numbers(Box::new(command.body)))),
-        _ => {
-            debug!(tail, "A message of a kind that this version does not know");
-            return false;
-        }
-    };
+    let read =
+        match tail {
+            "ack" => parse::<Envelope<Ack>>(payload).map(|ack| {
+                uplink.lock().outbox.handle_ack(&ack.body);
+                None
+            }),
+            "turn/res" => {
+                parse::<Envelope<TurnReply>>(payload).map(|reply| Some(Down::Reply(Box::new(reply.body))))
+            }
+            "req/dial" => parse::<Envelope<DialCommand>>(payload)
+                .map(|command| Some(Down::Dial(Box::new(command.body)))),
+            "req/cancel" => {
+                parse::<Envelope<CancelCommand>>(payload).map(|command| Some(Down::Cancel(command.body.call)))
+            }
+            "req/transfer" => {
+                parse::<Envelope<TransferCommand>>(payload).map(|command| Some(Down::Transfer(command.body)))
+            }
+            "req/supervise" => parse::<Envelope<SuperviseCommand>>(payload)
+                .map(|command| Some(Down::Supervise(command.body))),
+            "req/suppress" => parse::<Envelope<SuppressCommand>>(payload)
+                .map(|command| Some(Down::Suppress(Box::new(command.body)))),
+            "req/numbers" => parse::<Envelope<NumbersCommand>>(payload)
+                .map(|command| Some(Down::Numbers(Box::new(command.body)))),
+            _ => {
+                debug!(tail, "A message of a kind that this version does not know");
+                return false;
+            }
+        };
     match read {
         Ok(Some(news)) => {
             let _ = down.send(news);

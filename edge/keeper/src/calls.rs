@@ -34,13 +34,45 @@ pub struct Carrier {
 }
 
 /// What the keeper says to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Word {
     /// Take no new calls from now on, or take them again.
     Drain(bool),
     /// The file with the box's certificate is another one.
     NewCertificate,
+    /// Call who sends back what he hears, and say in [`CallsState::echo`] what came of it.
+    Echo(EchoWish),
+}
+
+/// A test call that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EchoWish {
+    /// Named again in the answer.
+    pub id: u64,
+    /// A number, on whichever trunk takes it, or a `sip:` address, past the trunks.
+    pub to: String,
+    /// How long it may ring, in seconds.
+    pub ring_s: u32,
+}
+
+/// What came of a test call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EchoDone {
+    /// That of the wish.
+    pub id: u64,
+    /// Why there is nothing to be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// The way there and back, in milliseconds.
+    #[serde(default)]
+    pub round_trip_ms: u32,
+    /// How much softer the signal came back, in dB.
+    #[serde(default)]
+    pub loss_db: i32,
+    /// Packets of a thousand that never came.
+    #[serde(default)]
+    pub lost_permille: u32,
 }
 
 /// What it says of itself.
@@ -55,6 +87,35 @@ pub struct CallsState {
     /// How its trunks are.
     #[serde(default)]
     pub trunks: Vec<TrunkReport>,
+    /// What came of the last test call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<EchoDone>,
+    /// What changes by the second, taken now and then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Figures>,
+}
+
+/// How much is left before calls are heard late.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// How many calls there may be.
+    pub channels: u32,
+    /// The link of the calls stands.
+    pub linked: bool,
+    /// The greatest lateness of the thread that moves all sound since the last figures, in microseconds.
+    pub late_us: u64,
+    /// Threads of the recogniser.
+    pub workers: u32,
+    /// Those at work.
+    pub busy: u32,
+    /// Utterances that wait.
+    pub queued: u32,
+    /// What one more would wait, in milliseconds.
+    pub wait_ms: u32,
+    /// What one takes, in milliseconds.
+    pub run_ms: u32,
+    /// Events that headquarters has not acknowledged.
+    pub backlog: u64,
 }
 
 /// How the program that carries calls stands, as its keeper sees it.
@@ -92,8 +153,16 @@ impl Standing {
 enum Order {
     Drain(bool),
     NewCertificate,
-    Restart,
-    End { at_once: bool, done: oneshot::Sender<()> },
+    Echo(EchoWish),
+    /// The sender is dropped once the child has ended and another one is being started.
+    Restart {
+        at_once: bool,
+        over: Option<oneshot::Sender<()>>,
+    },
+    End {
+        at_once: bool,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The child, as the keeper holds it. It ends with this value, after its calls.
@@ -124,7 +193,15 @@ impl Calls {
 
     /// Starts it anew once no call is under way, since its settings changed.
     pub(crate) fn restart(&self) {
-        let _ = self.orders.send(Order::Restart);
+        let _ = self.orders.send(Order::Restart { at_once: false, over: None });
+    }
+
+    /// Starts it anew once no call is under way, or, `at_once`, after the calls were ended politely. What is returned is
+    /// over when the old one has ended.
+    pub(crate) fn restarted(&self, at_once: bool) -> oneshot::Receiver<()> {
+        let (over, ended) = oneshot::channel();
+        let _ = self.orders.send(Order::Restart { at_once, over: Some(over) });
+        ended
     }
 
     /// Lets it read the box's certificate again.
@@ -132,11 +209,53 @@ impl Calls {
         let _ = self.orders.send(Order::NewCertificate);
     }
 
+    /// Returns who may have a test call made.
+    pub(crate) fn tester(&self) -> Tester {
+        Tester { standing: self.standing.clone(), orders: self.orders.clone() }
+    }
+
     /// Returns after it has ended: once its calls are over, or, `at_once`, as soon as they could be ended politely.
     pub(crate) async fn end(self, at_once: bool) {
         let (done, ended) = oneshot::channel();
         if self.orders.send(Order::End { at_once, done }).is_ok() {
             let _ = ended.await;
+        }
+    }
+}
+
+/// Who may have a test call made.
+#[derive(Clone, Debug)]
+pub(crate) struct Tester {
+    standing: watch::Receiver<Standing>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Tester {
+    /// Has a test call made; returns what came of it.
+    ///
+    /// # Errors
+    /// In words, when no answer came in time, or the program for calls ended over it.
+    pub(crate) async fn echo(
+        &mut self,
+        to: &str,
+        ring: Duration,
+        within: Duration,
+    ) -> Result<EchoDone, String> {
+        let id = rand::random();
+        let ring_s = u32::try_from(ring.as_secs()).unwrap_or(u32::MAX);
+        let wish = EchoWish { id, to: to.to_owned(), ring_s };
+        self.orders.send(Order::Echo(wish)).map_err(|_| "the program for calls is gone".to_owned())?;
+        let answered = self.standing.wait_for(|standing| match standing {
+            Standing::Up(state) => state.echo.as_ref().is_some_and(|echo| echo.id == id),
+            Standing::Down(_) => true,
+            Standing::Starting => false,
+        });
+        let answer = tokio::time::timeout(within, answered).await;
+        let answer = answer.map_err(|_| format!("no answer within {} s", within.as_secs()))?;
+        match answer.as_deref() {
+            Ok(Standing::Up(state)) => Ok(state.echo.clone().unwrap_or_default()),
+            Ok(Standing::Down(why)) => Err(format!("the program for calls went down: {why}")),
+            Ok(Standing::Starting) | Err(_) => Err("the program for calls is gone".to_owned()),
         }
     }
 }
@@ -154,15 +273,21 @@ async fn carry(carrier: Carrier, mut orders: mpsc::UnboundedReceiver<Order>, tol
         let began = Instant::now();
         let why = match spawn(&carrier) {
             Err(error) => format!("it cannot be started: {error}"),
-            Ok(mut running) => match running.carry(&mut orders, &told, &mut draining).await {
-                Over::Kept => return,
-                Over::Ended(done) => {
-                    let _ = done.send(());
-                    return;
+            Ok(mut running) => {
+                let over = running.carry(&mut orders, &told, &mut draining).await;
+                // Whoever waits for the end of the old one must not see it in the place of the new one.
+                told.send_replace(Standing::Starting);
+                drop(running);
+                match over {
+                    Over::Kept => return,
+                    Over::Ended(done) => {
+                        let _ = done.send(());
+                        return;
+                    }
+                    Over::Anew => continue,
+                    Over::ByItself(why) => why,
                 }
-                Over::Anew => continue,
-                Over::ByItself(why) => why,
-            },
+            }
         };
         tracing::error!(why, "The program that carries calls is down");
         told.send_replace(Standing::Down(why));
@@ -177,8 +302,8 @@ async fn carry(carrier: Carrier, mut orders: mpsc::UnboundedReceiver<Order>, tol
                 order = orders.recv() => match order {
                     None => return,
                     Some(Order::Drain(on)) => draining = on,
-                    Some(Order::NewCertificate) => {}
-                    Some(Order::Restart) => break,
+                    Some(Order::NewCertificate | Order::Echo(_)) => {}
+                    Some(Order::Restart { .. }) => break,
                     Some(Order::End { done, .. }) => {
                         let _ = done.send(());
                         return;
@@ -198,7 +323,7 @@ fn spawn(carrier: &Carrier) -> std::io::Result<Running> {
         .spawn()?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let lines = output.map(|output| BufReader::new(output).lines());
-    Ok(Running { child, input, lines, state: CallsState::default() })
+    Ok(Running { child, input, lines, state: CallsState::default(), restarts: Vec::new() })
 }
 
 /// One life of the child.
@@ -207,6 +332,8 @@ struct Running {
     input: Option<ChildStdin>,
     lines: Option<Lines<BufReader<ChildStdout>>>,
     state: CallsState,
+    /// Who waits for its end.
+    restarts: Vec<oneshot::Sender<()>>,
 }
 
 /// How one life of the child was over.
@@ -250,9 +377,14 @@ impl Running {
                         self.say(Word::Drain(on || wish.is_some())).await;
                     }
                     Some(Order::NewCertificate) => self.say(Word::NewCertificate).await,
-                    Some(Order::Restart) => {
+                    Some(Order::Echo(wish)) => self.say(Word::Echo(wish)).await,
+                    Some(Order::Restart { at_once, over }) => {
                         self.say(Word::Drain(true)).await;
                         wish = wish.or(Some(Wish::Restart));
+                        self.restarts.extend(over);
+                        if at_once {
+                            break;
+                        }
                     }
                     Some(Order::End { at_once, done }) => {
                         self.say(Word::Drain(true)).await;
@@ -399,6 +531,48 @@ mod tests {
             assert!(Instant::now() < deadline, "{}", log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        calls.end(true).await;
+    }
+
+    #[tokio::test]
+    async fn a_test_call_is_made_by_the_program_for_calls_and_its_answer_is_that_of_this_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!(
+            "{UP}\nread word; echo $word >> $log\nid=$(echo $word | sed 's/.*\"id\":\\([0-9]*\\).*/\\1/')\n\
+             say() {{ echo '{{\"ready\":true,\"calls\":0,\"draining\":false,\"echo\":{{\"id\":'$1',\"round_trip_ms\":'$2'}}}}'; }}\n\
+             say 1 7\nsay $id 42\nread word\nexit 3"
+        );
+        let calls = Calls::start(program(dir.path(), &script));
+        wait(&calls, |standing| matches!(standing, Standing::Up(_))).await;
+        let mut tester = calls.tester();
+        let done = tester.echo("4443", Duration::from_secs(9), WITHIN).await.unwrap();
+        assert_eq!((done.round_trip_ms, done.failed), (42, None));
+        let heard = fs::read_to_string(dir.path().join("log")).unwrap();
+        assert!(heard.contains("\"to\":\"4443\",\"ring_s\":9"), "{heard}");
+        let died = tester.echo("4443", Duration::from_secs(9), WITHIN).await;
+        assert!(died.is_err_and(|why| why.contains("went down")));
+        calls.end(true).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_starts_it_anew_is_told_when_the_old_one_has_ended_and_never_sees_it_again() {
+        let dir = tempfile::tempdir().unwrap();
+        // It says that a call is under way, and never that none is.
+        let script = format!("echo start >> $log\n{UP}\nexec sleep 30");
+        let calls = Calls::start(program(dir.path(), &script));
+        wait(&calls, |standing| matches!(standing, Standing::Up(_))).await;
+        let waits = calls.restarted(false);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(300), waits).await.is_err(),
+            "a call is under way"
+        );
+        let at_once = calls.restarted(true);
+        assert!(
+            tokio::time::timeout(WITHIN, at_once).await.unwrap().is_err(),
+            "the end is that nobody answers"
+        );
+        wait(&calls, |standing| matches!(standing, Standing::Up(_))).await;
+        assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "start\nstart\n");
         calls.end(true).await;
     }
 

@@ -9,12 +9,16 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::RANGE;
 use reqwest::{Client, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use trunkline_trust::Proof;
 use trunkline_update::{Fetch, FetchError};
-use trunkline_wire::{EnrolReply, EnrolRequest, RenewRequest};
+use trunkline_wire::{EnrolReply, EnrolRequest, MAX_ORDER_PART, OrderFile, OrderFileHad, RenewRequest};
+use uuid::Uuid;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const QUESTION: Duration = Duration::from_secs(20);
+/// A part of a file may go over a slow line.
+const PART: Duration = Duration::from_secs(120);
 
 /// Why the cloud did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -74,16 +78,31 @@ impl Cloud {
         self.post("/box/v1/renew", &RenewRequest { csr: STANDARD.encode(request) }).await
     }
 
-    async fn post<T: Serialize>(&self, path: &str, body: &T) -> Result<EnrolReply, CloudError> {
-        let request = self.client.post(format!("{}{path}", self.base)).json(body).timeout(QUESTION);
-        let response = request.send().await?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response.json().await?);
+    /// Sends a file for an order, part by part; what came already of the same file is not sent again.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub async fn send_order_file(&self, order: &Uuid, file: &[u8]) -> Result<(), CloudError> {
+        let path = format!("/box/v1/orders/{order}/file");
+        let promise =
+            OrderFile { bytes: file.len() as u64, sha256: trunkline_trust::sha256(file).to_string() };
+        let mut has: OrderFileHad = self.post(&path, &promise).await?;
+        while has.bytes < promise.bytes {
+            let from = usize::try_from(has.bytes).unwrap_or(file.len()).min(file.len());
+            let part = file[from..file.len().min(from + MAX_ORDER_PART)].to_vec();
+            let request = self.client.put(format!("{}{path}/{from}", self.base)).body(part).timeout(PART);
+            let had: OrderFileHad = answer(request).await?;
+            if had.bytes <= has.bytes {
+                let detail = "it takes no more of the file".to_owned();
+                return Err(CloudError::Refused { status: 200, code: "no_progress".to_owned(), detail });
+            }
+            has = had;
         }
-        let problem: serde_json::Value = response.json().await.unwrap_or_default();
-        let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
-        Err(CloudError::Refused { status: status.as_u16(), code: text("code"), detail: text("detail") })
+        Ok(())
+    }
+
+    async fn post<T: Serialize, R: DeserializeOwned>(&self, path: &str, body: &T) -> Result<R, CloudError> {
+        answer(self.client.post(format!("{}{path}", self.base)).json(body).timeout(QUESTION)).await
     }
 
     /// Gets a file of the repository or a range of one. Of a range that was cut off, what came is returned.
@@ -139,6 +158,17 @@ impl Cloud {
         }
         Ok(())
     }
+}
+
+async fn answer<R: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<R, CloudError> {
+    let response = request.send().await?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response.json().await?);
+    }
+    let problem: serde_json::Value = response.json().await.unwrap_or_default();
+    let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
+    Err(CloudError::Refused { status: status.as_u16(), code: text("code"), detail: text("detail") })
 }
 
 fn network(error: &reqwest::Error) -> FetchError {

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,7 @@ pub enum ConfigError {
 }
 
 /// The whole file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the box keeps what it must not forget.
@@ -44,10 +45,80 @@ pub struct Config {
     /// The program that carries calls; without it the box carries none.
     #[serde(default)]
     pub calls: Option<CallsConfig>,
+    /// How orders of headquarters are carried out.
+    #[serde(default)]
+    pub orders: OrdersConfig,
+    /// How a new version proves itself, beyond what every box asks of it.
+    #[serde(default)]
+    pub selftest: SelftestConfig,
+    /// Where figures for Prometheus are served; nowhere without it.
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
+    /// The page for whoever stands before the box; without it there is none.
+    #[serde(default)]
+    pub page: Option<PageConfig>,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// An address of the machine itself, such as `127.0.0.1:9465`: who asks is not asked who they are.
+    pub listen: SocketAddr,
+}
+
+/// `[selftest]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelftestConfig {
+    /// A number on the box's trunks, or a `sip:` address, that sends back what it hears; without it no test call is made.
+    pub echo: Option<String>,
+    /// A version whose test call fails is given up; else it is only said.
+    pub required: bool,
+    /// How long it may ring, in seconds, 5 to 60.
+    pub ring_s: u32,
+    /// The longest way there and back, in milliseconds.
+    pub max_round_trip_ms: u32,
+    /// The most that the signal may be softer when it returns, in dB.
+    pub max_loss_db: i32,
+    /// The most packets of a hundred that may be lost.
+    pub max_lost_percent: u32,
+}
+
+impl Default for SelftestConfig {
+    fn default() -> Self {
+        // One way 400 ms is the most (ITU-T G.114); an echo service gives back what it gets, through a gateway or two.
+        Self {
+            echo: None,
+            required: true,
+            ring_s: 20,
+            max_round_trip_ms: 800,
+            max_loss_db: 20,
+            max_lost_percent: 3,
+        }
+    }
+}
+
+/// `[orders]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrdersConfig {
+    /// The command that starts the machine anew, and its arguments; an empty one: it is not started anew from afar.
+    pub reboot: Vec<String>,
+    /// A file that says something else after each start of the machine. In a container the kernel's does not: name one
+    /// that its start writes.
+    pub boot_id: PathBuf,
+}
+
+impl Default for OrdersConfig {
+    fn default() -> Self {
+        let reboot = ["systemctl", "reboot"].map(str::to_owned).to_vec();
+        Self { reboot, boot_id: PathBuf::from("/proc/sys/kernel/random/boot_id") }
+    }
 }
 
 /// `[cloud]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CloudConfig {
     /// Host and port of the broker.
@@ -59,7 +130,7 @@ pub struct CloudConfig {
 }
 
 /// `[updates]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdatesConfig {
     /// The first root of the releases, as the factory put it there.
@@ -72,11 +143,27 @@ pub struct UpdatesConfig {
 }
 
 /// `[calls]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CallsConfig {
     /// `edge.toml`: the lines and the speech of this box, over which the desired document's section `calls` is laid.
     pub config: PathBuf,
+}
+
+/// `[page]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageConfig {
+    /// Where it is served, over plain HTTP for the local network.
+    #[serde(default = "everywhere")]
+    pub listen: SocketAddr,
+    /// It is served after the box has joined too, not only until then.
+    #[serde(default)]
+    pub always: bool,
+}
+
+fn everywhere() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 8_080))
 }
 
 fn default_platform() -> String {
@@ -104,6 +191,17 @@ impl Config {
         if let Some(calls) = &mut config.calls {
             calls.config = base.join(&calls.config);
         }
+        config.orders.boot_id = base.join(&config.orders.boot_id);
+        if !(5..=60).contains(&config.selftest.ring_s) {
+            return Err(ConfigError::Value("[selftest] ring_s: 5 to 60 seconds".to_owned()));
+        }
+        if config.metrics.as_ref().is_some_and(|metrics| !metrics.listen.ip().is_loopback()) {
+            let text = "[metrics] listen: only on the machine itself, such as 127.0.0.1:9465".to_owned();
+            return Err(ConfigError::Value(text));
+        }
+        if config.selftest.echo.is_some() && config.calls.is_none() {
+            return Err(ConfigError::Value("[selftest] echo needs a program for calls: [calls]".to_owned()));
+        }
         if config.cloud.host_port().is_none() {
             let text = format!("[cloud] mqtt = `{}`: write host:port", config.cloud.mqtt);
             return Err(ConfigError::Value(text));
@@ -113,6 +211,11 @@ impl Config {
             return Err(ConfigError::Value(text));
         }
         Ok(config)
+    }
+
+    /// Returns the folder in which the programs of the box keep what they last logged.
+    pub fn logs_dir(&self) -> PathBuf {
+        self.data_dir.join("logs")
     }
 
     /// Returns the folder of the box's identity.
@@ -146,8 +249,13 @@ mod tests {
     #[test]
     fn a_box_needs_to_know_little() {
         let config = load(GOOD).unwrap();
+        assert!(config.page.is_none(), "no page unless it is asked for");
+        let page = load(&format!("{GOOD}[page]\n")).unwrap().page.unwrap();
+        assert!(page.listen == everywhere() && !page.always);
         assert!(config.data_dir.is_absolute() && config.updates.is_none());
         assert_eq!(config.cloud.host_port(), Some(("c", 8883)));
+        assert_eq!(config.orders.reboot, ["systemctl", "reboot"]);
+        assert!(config.orders.boot_id.is_absolute());
     }
 
     #[test]
@@ -156,6 +264,9 @@ mod tests {
             (GOOD.replace("ca =", "cca ="), "box.toml"),
             (GOOD.replace("c:8883", "c"), "host:port"),
             (GOOD.replace("https://c", "http://c"), "https://"),
+            (format!("{GOOD}[selftest]\necho = \"4443\"\n"), "[calls]"),
+            (format!("{GOOD}[metrics]\nlisten = \"0.0.0.0:9465\"\n"), "127.0.0.1"),
+            (format!("{GOOD}[selftest]\nring_s = 600\n"), "ring_s"),
         ] {
             let error = load(&wrong).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

@@ -8,16 +8,21 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use trunkline_update::{Conditions, Disk as _, RealDisk, Slot, replace};
-use trunkline_wire::{CallsReport, Desired, Health, NotApplied, Reported};
+use trunkline_wire::{CallsReport, Desired, Drained, Health, NotApplied, OrderReport, Reported};
 
 use crate::calls::{Calls, CallsState, Carrier, Standing};
 use crate::clock::Clock;
 use crate::cloud::{Cloud, CloudError};
 use crate::config::Config;
+use crate::diag::{History, Sources};
 use crate::health;
 use crate::identity::{Identity, IdentityError, life};
 use crate::launcher::stopped;
 use crate::link::{self, LinkConfig, News};
+use crate::metrics::{self, Watched};
+use crate::ordered::{Ordered, view};
+use crate::orders::Orders;
+use crate::page::{Joined, Page};
 use crate::settings::{self, Settings};
 use crate::tls::{self, TlsError, Wallet};
 use crate::updates::{Order, Shell, Told};
@@ -27,12 +32,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// How often the machine is looked at.
 const LOOK_AT_MACHINE: Duration = Duration::from_secs(60);
+/// How often it is looked at whether an order's time has come or is over.
+const LOOK_AT_ORDERS: Duration = Duration::from_secs(1);
 /// How often the age of the certificate is looked at.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(600);
 /// The last report before another version starts gets this time to leave.
 const LAST_WORD: Duration = Duration::from_millis(500);
 /// Where the newest desired document is kept, below the data folder.
-const DESIRED: &str = "desired.json";
+pub(crate) const DESIRED: &str = "desired.json";
 /// Where the calls' part of it is kept as it was last found good, below the data folder.
 pub const CALLS: &str = "calls.json";
 /// Which trunks took calls before another version was switched to, below the data folder.
@@ -102,6 +109,7 @@ pub async fn keep(
     let wallet = Arc::new(Wallet::default());
     let tls = tls::client(&config.cloud.ca, clock, Arc::clone(&wallet)).map_err(in_words)?;
     let cloud = Cloud::new(&config.cloud.api, &tls)?;
+    let page = Page::start(config, clock).await?;
     let joined = tokio::select! {
         joined = join(&identity, &cloud, clock) => joined?,
         () = stopped(&mut stop) => return Ok(End::Stopped),
@@ -116,6 +124,12 @@ pub async fn keep(
     // A box that carries no calls never hears of any.
     let (_none, no_calls) = watch::channel(Standing::Up(CallsState::default()));
     let mut standing = calls.as_ref().map_or(no_calls, Calls::standing);
+    let (there, sources) = (calls.is_some(), Sources::new(config));
+    let began = view(there, &standing.borrow(), false);
+    let (mut ordered, mut coming) = Ordered::open(&disk, &config.orders, clock, &cloud, sources, began);
+    let mut held = Held::default();
+    held.follow(&ordered, calls.as_ref(), &mut box_state);
+    let mut history = History::open(&config.data_dir);
     let (report, reports) = watch::channel(box_state.report(&Told::default()));
     let (up, linked) = watch::channel(false);
     let (news_tx, mut news) = mpsc::channel(16);
@@ -127,7 +141,15 @@ pub async fn keep(
         tls: Arc::clone(&tls),
         clock: clock.clone(),
     };
+    let _page =
+        page.and_then(|page| page.joined(Joined { linked: linked.clone(), reports: reports.clone() }));
     let _link = AbortOnDrop(tokio::spawn(link::run(link_config, reports, news_tx, up)));
+
+    let watched = Watched { report: report.subscribe(), standing: standing.clone(), linked: linked.clone() };
+    let _metrics = config
+        .metrics
+        .as_ref()
+        .map(|metrics| AbortOnDrop(tokio::spawn(metrics::serve(metrics.listen, watched))));
 
     let (told_tx, mut told) = watch::channel(Told::default());
     let (orders, orders_rx) = mpsc::channel(16);
@@ -145,6 +167,8 @@ pub async fn keep(
                 linked,
                 calls: standing.clone(),
                 trunks_before: read_json(&disk, TRUNKS_BEFORE),
+                tester: calls.as_ref().map(Calls::tester),
+                selftest: config.selftest.clone(),
             };
             shell.start(orders_rx, told_tx).map_err(|error| KeepError::Updates(error.to_string()))?;
         }
@@ -154,6 +178,7 @@ pub async fn keep(
 
     let mut renewal = tokio::time::interval(LOOK_AT_CERTIFICATE);
     let mut machine = tokio::time::interval(LOOK_AT_MACHINE);
+    let mut look_at_orders = tokio::time::interval(LOOK_AT_ORDERS);
     let end = loop {
         tokio::select! {
             () = stopped(&mut stop) => break End::Stopped,
@@ -177,17 +202,36 @@ pub async fn keep(
                 Some(News::Job(job)) => {
                     let _ = orders.send(Order::Job(job)).await;
                 }
+                Some(News::Order(order, sent)) => {
+                    ordered.take(&mut disk, calls.as_ref(), |orders, now| orders.handle_order(order, sent, now));
+                    held.follow(&ordered, calls.as_ref(), &mut box_state);
+                    // Also when it was known: headquarters has not heard of it, or would not have sent it again.
+                    let _ = report.send(box_state.report(&told.borrow()));
+                }
             },
+            Some(came) = coming.recv() => {
+                let seen = view(there, &standing.borrow(), held.update);
+                ordered.came(&mut disk, calls.as_ref(), seen, came);
+                held.follow(&ordered, calls.as_ref(), &mut box_state);
+                let _ = report.send(box_state.report(&told.borrow()));
+            }
+            _ = look_at_orders.tick() => {
+                if ordered.take(&mut disk, calls.as_ref(), Orders::handle_timeout) {
+                    held.follow(&ordered, calls.as_ref(), &mut box_state);
+                    let _ = report.send(box_state.report(&told.borrow()));
+                }
+            }
             changed = told.changed() => {
                 if changed.is_err() && quiet.is_none() {
                     return Err(KeepError::Updates("the thread of the updates ended".into()));
                 }
                 let now = told.borrow_and_update().clone();
                 let switch = now.switch;
+                held.update = now.draining;
+                let seen = view(there, &standing.borrow(), held.update);
+                ordered.take(&mut disk, calls.as_ref(), |orders, now| orders.handle_calls(seen, now));
+                held.follow(&ordered, calls.as_ref(), &mut box_state);
                 let _ = report.send(box_state.report(&now));
-                if let Some(calls) = &calls {
-                    calls.drain(now.draining);
-                }
                 if switch {
                     note_trunks(&mut disk, &standing.borrow().trunks_up());
                     tokio::time::sleep(LAST_WORD).await;
@@ -195,13 +239,18 @@ pub async fn keep(
                 }
             }
             Ok(()) = standing.changed() => {
-                if box_state.see_calls(&standing.borrow_and_update()) {
+                let heard = box_state.see_calls(&standing.borrow_and_update());
+                let seen = view(there, &standing.borrow(), held.update);
+                let changed = ordered.take(&mut disk, calls.as_ref(), |orders, now| orders.handle_calls(seen, now));
+                held.follow(&ordered, calls.as_ref(), &mut box_state);
+                if heard || changed {
                     let _ = report.send(box_state.report(&told.borrow()));
                 }
                 let _ = orders.send(Order::Conditions(box_state.conditions())).await;
             }
             _ = machine.tick() => {
                 box_state.health = health::look(&config.data_dir, clock);
+                history.note(&box_state.report(&told.borrow()), clock.now());
                 // No news: it goes with the next report, which leaves once a minute in any case.
                 report.send_if_modified(|newest| {
                     *newest = box_state.report(&told.borrow());
@@ -222,6 +271,29 @@ pub async fn keep(
         calls.end(end == End::Stopped).await;
     }
     Ok(end)
+}
+
+/// Whether the program for calls is to take none, and who says so.
+#[derive(Default)]
+struct Held {
+    /// Another version is to start.
+    update: bool,
+    /// What the program for calls was told last.
+    told: bool,
+}
+
+impl Held {
+    /// Tells the program for calls what holds now, and notes how the orders are.
+    fn follow(&mut self, ordered: &Ordered, calls: Option<&Calls>, box_state: &mut BoxState) {
+        let hold = self.update || ordered.holds_calls();
+        if let (true, Some(calls)) = (hold != self.told, calls) {
+            calls.drain(hold);
+        }
+        self.told = hold;
+        box_state.orders = ordered.reports();
+        box_state.drained = ordered.drained();
+        box_state.boot = ordered.boot().to_owned();
+    }
 }
 
 /// A new version is only held to the trunks that worked before it.
@@ -320,6 +392,9 @@ struct BoxState {
     carries_calls: bool,
     calls: Option<CallsReport>,
     health: Health,
+    orders: Vec<OrderReport>,
+    drained: Option<Drained>,
+    boot: String,
 }
 
 impl BoxState {
@@ -339,6 +414,9 @@ impl BoxState {
             carries_calls,
             calls: None,
             health: Health::default(),
+            orders: Vec::new(),
+            drained: None,
+            boot: String::new(),
         }
     }
 
@@ -427,6 +505,9 @@ impl BoxState {
             software: self.software.clone(),
             health: Some(self.health.clone()),
             calls: self.calls.clone(),
+            boot: self.boot.clone(),
+            orders: self.orders.clone(),
+            drained: self.drained.clone(),
         }
     }
 }
@@ -444,7 +525,7 @@ fn in_words(error: TlsError) -> KeepError {
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
@@ -13,7 +14,9 @@ use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use trunkline_model::BoxId;
-use trunkline_wire::{Desired, Envelope, JobNext, MAX_MESSAGE, Reported, WIRE_VERSION, parse, topic};
+use trunkline_wire::{
+    Desired, Envelope, JobNext, MAX_MESSAGE, OrderCommand, Reported, WIRE_VERSION, parse, topic,
+};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -28,6 +31,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 pub(crate) enum News {
     Desired(Desired),
     Job(JobNext),
+    /// With the instant at which it was sent, by the clock that wrote its end.
+    Order(OrderCommand, Timestamp),
 }
 
 /// Where to connect, and as whom.
@@ -105,7 +110,8 @@ async fn connection(
                 None => return "the connection ended".to_owned(),
                 Some(Err(error)) => return format!("{}:{}: {error}", config.host, config.port),
                 Some(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
-                    let filters = [topic::cfg_desired(&config.id), topic::job_next(&config.id)];
+                    let filters = [topic::cfg_desired, topic::job_next, topic::req_order];
+                    let filters = filters.map(|name| name(&config.id));
                     let filters = filters.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
                     if let Err(error) = client.try_subscribe_many(filters) {
                         return error.to_string();
@@ -176,6 +182,7 @@ fn read(name: &str, payload: &[u8]) -> Option<News> {
     match tail {
         "cfg/desired" => body(tail, payload).map(News::Desired),
         "job/next" => body(tail, payload).map(News::Job),
+        "req/order" => read_as(tail, payload).map(|order| News::Order(order.body, order.ts)),
         _ => {
             tracing::debug!(tail, "A message of a kind that this version does not know");
             None
@@ -184,11 +191,11 @@ fn read(name: &str, payload: &[u8]) -> Option<News> {
 }
 
 fn body<T: DeserializeOwned>(tail: &str, payload: &[u8]) -> Option<T> {
-    match parse::<Envelope<T>>(payload) {
-        Ok(envelope) => Some(envelope.body),
-        Err(error) => {
-            tracing::warn!(tail, %error, "A message of the cloud cannot be read");
-            None
-        }
-    }
+    read_as(tail, payload).map(|envelope| envelope.body)
+}
+
+fn read_as<T: DeserializeOwned>(tail: &str, payload: &[u8]) -> Option<Envelope<T>> {
+    parse(payload)
+        .inspect_err(|error| tracing::warn!(tail, %error, "A message of the cloud cannot be read"))
+        .ok()
 }

@@ -13,10 +13,10 @@ use trunkline_model::BoxId;
 use trunkline_update::{Check, Conditions, Fetch, Now, RealDisk, Slot, Status, Todo, Updater};
 use trunkline_wire::JobNext;
 
-use crate::calls::Standing;
+use crate::calls::{EchoDone, Standing, Tester};
 use crate::clock::Clock;
 use crate::cloud::Cloud;
-use crate::config::UpdatesConfig;
+use crate::config::{SelftestConfig, UpdatesConfig};
 
 /// The component that the program itself is.
 pub(crate) const COMPONENT: &str = "app";
@@ -26,6 +26,8 @@ const LINK_WITHIN: Duration = Duration::from_secs(60);
 const CALLS_WITHIN: Duration = Duration::from_secs(240);
 /// The trunks that took calls before must do so within this time.
 const TRUNKS_WITHIN: Duration = Duration::from_secs(60);
+/// A test call lasts so much longer than it may ring.
+const ECHO_WITHIN: Duration = Duration::from_secs(60);
 /// A version's own test must end within this time.
 const OWN_TEST: Duration = Duration::from_secs(120);
 
@@ -62,6 +64,10 @@ pub(crate) struct Shell {
     pub(crate) calls: watch::Receiver<Standing>,
     /// The trunks that took calls under the version before.
     pub(crate) trunks_before: Vec<String>,
+    /// Who makes test calls; absent on a box without a program for calls.
+    pub(crate) tester: Option<Tester>,
+    /// What a test call must come to.
+    pub(crate) selftest: SelftestConfig,
 }
 
 impl Shell {
@@ -190,6 +196,7 @@ impl Shell {
             check("cloud", self.cloud_is_reached().await.err()),
             check("calls", self.calls_are_ready().await.err()),
             check("trunks", self.trunks_are_up().await.err()),
+            check("echo", self.echo_returns().await.err()),
             check("own test", self.own_test().await.err()),
         ]
     }
@@ -260,6 +267,20 @@ impl Shell {
         Err(format!("these took calls before and do not now: {missing}"))
     }
 
+    /// A call over the box's own line brings back what was sent. While nobody can reach the cloud either, it is the network
+    /// that is down, and not the version's fault.
+    async fn echo_returns(&self) -> Result<(), String> {
+        let (Some(to), Some(tester)) = (&self.selftest.echo, &self.tester) else { return Ok(()) };
+        let ring = Duration::from_secs(u64::from(self.selftest.ring_s));
+        let heard = tester.clone().echo(to, ring, ring + ECHO_WITHIN).await;
+        let Err(why) = heard.and_then(|heard| good_enough(&heard, &self.selftest)) else { return Ok(()) };
+        if !self.selftest.required || !*self.linked.borrow() {
+            tracing::warn!(why, "The test call failed; the version is not judged by it");
+            return Ok(());
+        }
+        Err(why)
+    }
+
     /// A version may bring a test of its own, `bin/self-test`; what it prints last is the reason.
     async fn own_test(&self) -> Result<(), String> {
         let folder = self.config.slots.join(self.slot.name());
@@ -287,6 +308,25 @@ impl Shell {
     }
 }
 
+/// Says what is wrong with what a test call heard.
+fn good_enough(heard: &EchoDone, limits: &SelftestConfig) -> Result<(), String> {
+    let EchoDone { round_trip_ms, loss_db, lost_permille, .. } = heard;
+    if let Some(why) = &heard.failed {
+        return Err(why.clone());
+    }
+    let round_trip = format!("{round_trip_ms} ms there and back, {} at most", limits.max_round_trip_ms);
+    let loss = format!("the signal returns {loss_db} dB softer, {} at most", limits.max_loss_db);
+    let lost =
+        format!("{lost_permille} of a thousand packets are lost, {} at most", limits.max_lost_percent * 10);
+    let wrong = [
+        (*round_trip_ms > limits.max_round_trip_ms, round_trip),
+        (*loss_db > limits.max_loss_db, loss),
+        (*lost_permille > limits.max_lost_percent * 10, lost),
+    ];
+    let wrong: Vec<String> = wrong.into_iter().filter(|(is, _)| *is).map(|(_, said)| said).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
 fn take(updater: &mut Updater<RealDisk>, number: &mut u64, order: Order) {
     match order {
         Order::Job(job) => {
@@ -311,4 +351,21 @@ fn now(clock: &Clock) -> Now {
     let local = wall.to_zoned(TimeZone::system());
     let local_minute = u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs());
     Now { mono: clock.since_start(), wall, local_minute }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_call_is_judged_by_each_limit_and_says_which() {
+        let limits = SelftestConfig::default();
+        let good = EchoDone { id: 1, failed: None, round_trip_ms: 120, loss_db: 1, lost_permille: 30 };
+        assert_eq!(good_enough(&good, &limits), Ok(()));
+        let none = EchoDone { failed: Some("it was answered, and no sound came".into()), ..good.clone() };
+        assert_eq!(good_enough(&none, &limits), Err("it was answered, and no sound came".into()));
+        let bad = EchoDone { round_trip_ms: 900, lost_permille: 31, ..good };
+        let why = good_enough(&bad, &limits).unwrap_err();
+        assert_eq!(why, "900 ms there and back, 800 at most; 31 of a thousand packets are lost, 30 at most");
+    }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use trunkline_audio::g722::{self, G722_PAYLOAD_TYPE};
 use trunkline_audio::opus::{OpusDecoder, OpusEncoder, OpusError, OpusSettings};
 use trunkline_audio::plc::Plc;
+use trunkline_audio::resample::Resampler;
 use trunkline_audio::{Codec, FRAME};
 use trunkline_rtp::{Frame, JitterBuffer, JitterConfig, RtpPacket};
 use trunkline_sip::sdp::{Codec as SdpCodec, MediaParams, OPUS_PAYLOAD_TYPE, OpusParams};
@@ -24,6 +26,8 @@ const STEP_CALLS: usize = 10;
 pub enum MediaCodec {
     /// G.711.
     G711(Codec),
+    /// G.722, whose wider band is left at the door: the rest of a call lives at 8 kHz.
+    G722,
     /// Opus, and what the other side wants of it.
     Opus(OpusParams),
 }
@@ -34,6 +38,7 @@ impl MediaCodec {
         match media.codec {
             SdpCodec::Pcmu => Self::G711(Codec::Pcmu),
             SdpCodec::Pcma => Self::G711(Codec::Pcma),
+            SdpCodec::G722 => Self::G722,
             SdpCodec::Opus => Self::Opus(media.opus),
         }
     }
@@ -41,7 +46,7 @@ impl MediaCodec {
     /// Returns the rate of the RTP clock in ticks a second.
     pub fn clock_hz(self) -> u32 {
         match self {
-            Self::G711(_) => 8_000,
+            Self::G711(_) | Self::G722 => 8_000,
             Self::Opus(_) => 48_000,
         }
     }
@@ -49,7 +54,7 @@ impl MediaCodec {
     /// Makes the buffer for what comes.
     pub(crate) fn jitter_buffer(self) -> JitterBuffer {
         match self {
-            Self::G711(_) => JitterBuffer::new(JitterConfig::default()),
+            Self::G711(_) | Self::G722 => JitterBuffer::new(JitterConfig::default()),
             // A copy of a lost frame is in the next packet, which must be there by then.
             Self::Opus(_) => JitterBuffer::opus(JitterConfig { min_ms: 40, ..JitterConfig::default() }),
         }
@@ -83,7 +88,51 @@ fn complexity(most: u8, calls: usize) -> u8 {
 #[derive(Debug)]
 pub(crate) enum Coder {
     G711 { codec: Codec, plc: Box<Plc> },
+    G722(Box<G722>),
     Opus(Box<Opus>),
+}
+
+/// G.722 and the way between its 16 kHz and ours. The buffers have room for a frame from the beginning.
+#[derive(Debug)]
+pub(crate) struct G722 {
+    encoder: g722::Encoder,
+    decoder: g722::Decoder,
+    widen: Resampler,
+    narrow: Resampler,
+    wide: Vec<i16>,
+    near: Vec<i16>,
+    plc: Plc,
+}
+
+impl G722 {
+    fn new() -> Self {
+        Self {
+            encoder: g722::Encoder::new(),
+            decoder: g722::Decoder::new(),
+            widen: Resampler::new(8_000, 16_000),
+            narrow: Resampler::new(16_000, 8_000),
+            wide: Vec::with_capacity(2 * FRAME + 2),
+            near: Vec::with_capacity(FRAME + 2),
+            plc: Plc::new(),
+        }
+    }
+
+    fn encode(&mut self, tx: &[i16; FRAME], octets: &mut [u8]) {
+        self.wide.clear();
+        self.widen.process(tx, &mut self.wide);
+        self.encoder.encode(&self.wide, octets);
+    }
+
+    fn decode(&mut self, octets: &[u8], rx: &mut [i16; FRAME]) {
+        let mut wide = [0; 2 * FRAME];
+        self.decoder.decode(octets, &mut wide);
+        self.near.clear();
+        self.narrow.process(&wide, &mut self.near);
+        for (to, sample) in rx.iter_mut().zip(&self.near) {
+            *to = *sample;
+        }
+        self.plc.good(rx);
+    }
 }
 
 #[derive(Debug)]
@@ -107,6 +156,7 @@ impl Coder {
     pub(crate) fn new(codec: MediaCodec, effort: &Effort) -> Result<Self, OpusError> {
         Ok(match codec {
             MediaCodec::G711(codec) => Self::G711 { codec, plc: Box::new(Plc::new()) },
+            MediaCodec::G722 => Self::G722(Box::new(G722::new())),
             MediaCodec::Opus(wanted) => {
                 let (bitrate, fec, complexity) = (wanted.max_bitrate, wanted.fec, effort.share());
                 let encoder = OpusEncoder::new(OpusSettings { bitrate, fec, complexity })?;
@@ -126,6 +176,11 @@ impl Coder {
                 true
             }
             Self::G711 { .. } => false,
+            Self::G722(_) if [agreed, G722_PAYLOAD_TYPE].contains(&packet.payload_type) => {
+                packet.payload_type = G722_PAYLOAD_TYPE;
+                true
+            }
+            Self::G722(_) => false,
             // What we offered may have another number at the other side.
             Self::Opus(_) => packet.payload_type == agreed || packet.payload_type == OPUS_PAYLOAD_TYPE,
         }
@@ -142,6 +197,14 @@ impl Coder {
                 Frame::Lost | Frame::Packets(_) => plc.conceal(rx),
                 Frame::Empty => plc.reset(),
             },
+            Self::G722(g722) => {
+                match jitter.pop(now) {
+                    Frame::Audio { payload, .. } => g722.decode(payload, rx),
+                    Frame::Lost | Frame::Packets(_) => g722.plc.conceal(rx),
+                    Frame::Empty => g722.plc.reset(),
+                }
+                jitter.set_quiet(is_quiet(rx));
+            }
             Self::Opus(opus) => {
                 let lost = match jitter.pop(now) {
                     Frame::Packets(parts) => {
@@ -161,7 +224,7 @@ impl Coder {
                     }
                 }
                 opus.decoder.take(rx);
-                jitter.set_quiet(rx.iter().all(|sample| sample.unsigned_abs() < QUIET));
+                jitter.set_quiet(is_quiet(rx));
             }
         }
     }
@@ -171,6 +234,10 @@ impl Coder {
         match self {
             Self::G711 { codec, .. } => {
                 codec.encode(tx, &mut payload[..FRAME]);
+                FRAME
+            }
+            Self::G722(g722) => {
+                g722.encode(tx, &mut payload[..FRAME]);
                 FRAME
             }
             Self::Opus(opus) => opus.encoder.encode(tx, payload),
@@ -195,6 +262,10 @@ impl Coder {
 /// About -31 dBFS: as loud as a frame of G.711 may be that is left out or played twice.
 const QUIET: u16 = 900;
 
+fn is_quiet(frame: &[i16; FRAME]) -> bool {
+    frame.iter().all(|sample| sample.unsigned_abs() < QUIET)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,7 +285,7 @@ mod tests {
         let more: Vec<_> = (0..30).map(|_| make()).collect();
         let effort_of = |coder: &Coder| match coder {
             Coder::Opus(opus) => opus.encoder.complexity(),
-            Coder::G711 { .. } => unreachable!(),
+            Coder::G711 { .. } | Coder::G722(_) => unreachable!(),
         };
         assert_eq!(effort_of(&first), 5);
         first.share_effort();

@@ -18,7 +18,7 @@ use crate::bridge::Bridge;
 use crate::media::MediaHandle;
 use crate::player::Clip;
 use crate::sip::TraceName;
-use crate::trunks::{CallRequest, Trunks};
+use crate::trunks::{CallRequest, Standing, Trunks};
 use leg::{Leg, LegNews, LegOrder};
 
 const IDLE: Duration = Duration::from_secs(60);
@@ -50,6 +50,8 @@ pub enum HandOverNews {
         who: usize,
         /// The end for [`crate::Command::Bridge`] of the customer's call.
         bridge: Box<Bridge>,
+        /// Where the call to her stands, for [`crate::trunks::LineOrder::TakeOver`].
+        standing: Option<Standing>,
     },
     /// The person who is joined pressed a key.
     Digit(char),
@@ -172,10 +174,12 @@ impl Task {
             }
             HuntOrder::Join(who) => {
                 let (bridge, theirs) = Bridge::pair();
-                if let Some(leg) = self.legs.get(&who) {
+                let leg = self.legs.get(&who);
+                if let Some(leg) = leg {
                     leg.order(LegOrder::Join(theirs));
                 }
-                self.tell(HandOverNews::Joined { who, bridge })
+                let standing = leg.and_then(Leg::standing);
+                self.tell(HandOverNews::Joined { who, bridge, standing })
             }
             HuntOrder::HungUp => {
                 self.tell(HandOverNews::HungUp);

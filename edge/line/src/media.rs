@@ -27,8 +27,10 @@ use trunkline_sip::sdp::{DTMF_OPUS_PAYLOAD_TYPE, DTMF_PAYLOAD_TYPE, MediaParams,
 
 use crate::bridge::Bridge;
 use crate::coder::{Coder, Effort, LONGEST_PAYLOAD, MediaCodec};
+use crate::keys::KeyTones;
 use crate::player::{Command, Filled, Player};
 use crate::stats::FarEnd;
+use crate::third::Third;
 use crate::wrap::Wrap;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -39,6 +41,8 @@ const KEY_FRAMES: u16 = 8;
 const OPUS_COMPLEXITY: u8 = 5;
 /// Packets read from one socket per tick: a flood on one call must not starve the others.
 const MAX_READS: usize = 32;
+/// For so long after the far end moved, what still comes from where it was is not taken for it.
+const MOVING: Duration = Duration::from_secs(1);
 /// Two seconds of frames for an owner who is late.
 const RING: usize = 100;
 
@@ -397,6 +401,8 @@ struct Running {
     io: Endpoint,
     remote: SocketAddr,
     latched: bool,
+    /// Where the far end was, and until when that is not heard.
+    former: Option<(SocketAddr, Instant)>,
     jitter: JitterBuffer,
     coder: Coder,
     effort: Effort,
@@ -406,8 +412,10 @@ struct Running {
     player: Player,
     digits_in: EventReceiver,
     digit_out: Option<EventSender>,
+    key_tones: KeyTones,
     wrap: Option<Wrap>,
     bridge: Option<Box<Bridge>>,
+    third: Option<Third>,
     last_heard: Instant,
     lost_told: bool,
     sent: u64,
@@ -421,6 +429,7 @@ impl Running {
         Ok(Self {
             remote: io.config.remote,
             latched: false,
+            former: None,
             jitter: codec.jitter_buffer(),
             coder: Coder::new(codec, &effort)?,
             effort,
@@ -430,8 +439,10 @@ impl Running {
             player: Player::new(),
             digits_in: EventReceiver::default(),
             digit_out: None,
+            key_tones: KeyTones::new(),
             wrap: io.config.secure.as_ref().map(Wrap::new),
             bridge: None,
+            third: None,
             last_heard: now,
             lost_told: false,
             sent: 0,
@@ -448,11 +459,16 @@ impl Running {
         let mut rx = [0; FRAME];
         let delay_samples = self.next_received(now, &mut rx);
         let _ = self.io.frames.push(Received { at: now, delay_samples, samples: rx });
-        if let Some(bridge) = &mut self.bridge {
-            bridge.give(&rx);
+        if let Some(third) = &mut self.third {
+            third.listen();
+        }
+        match (&mut self.bridge, &self.third) {
+            (Some(bridge), None) => bridge.give(&rx),
+            (Some(bridge), Some(third)) => bridge.give(&third.for_person(&rx)),
+            (None, _) => {}
         }
         let mut tx = [0; FRAME];
-        self.send(now, &mut tx);
+        self.send(now, &rx, &mut tx);
         // A packet carries the sound of the 20 ms before it was sent, so what was received is shown
         // one frame earlier still: both channels then stand as they crossed the wire.
         let frame = RecordFrame { rx, tx, rx_delay_samples: delay_samples + FRAME as u16 };
@@ -474,6 +490,7 @@ impl Running {
     /// Goes on with what was agreed anew: after early media, on hold, at another address.
     fn change(&mut self, now: Instant, config: MediaTerms) {
         if config.remote != self.io.config.remote {
+            self.former = Some((self.remote, now + MOVING)).filter(|(was, _)| *was != config.remote);
             self.remote = config.remote;
             self.latched = false;
         }
@@ -518,6 +535,12 @@ impl Running {
                     self.hold();
                     self.player.stop();
                 }
+                Command::DigitAsSound(digit) => {
+                    self.far.keys_sent += u32::from(self.key_tones.press(digit));
+                }
+                Command::Digit(digit) if self.io.config.dtmf_pt.is_none() => {
+                    self.far.keys_sent += u32::from(self.key_tones.press(digit));
+                }
                 Command::Digit(digit) => {
                     self.digit_out = EventSender::at_clock(digit, KEY_FRAMES, self.io.config.dtmf_hz);
                     self.far.keys_sent += u32::from(self.digit_out.is_some());
@@ -531,6 +554,13 @@ impl Running {
                     self.bridge = Some(bridge);
                 }
                 Command::Unbridge => self.bridge = None,
+                Command::Supervise(bridge, mode) => self.third = Some(Third::new(bridge, mode)),
+                Command::SuperviseAs(mode) => {
+                    if let Some(third) = &mut self.third {
+                        third.mode = mode;
+                    }
+                }
+                Command::Unsupervise => self.third = None,
                 Command::Close => return false,
             }
         }
@@ -559,6 +589,7 @@ impl Running {
                 },
                 // Only who was named in the SDP is heard; a port translated on the way is followed once.
                 None if from.ip() != self.remote.ip() || (self.latched && from != self.remote) => continue,
+                None if self.former.is_some_and(|(was, until)| from == was && now < until) => continue,
                 None => n,
             };
             let Ok(mut packet) = RtpPacket::parse(&buffer[..n]) else { continue };
@@ -603,7 +634,7 @@ impl Running {
         u16::try_from(self.jitter.delay_ticks()).unwrap_or(u16::MAX)
     }
 
-    fn send(&mut self, now: Instant, tx: &mut [i16; FRAME]) {
+    fn send(&mut self, now: Instant, rx: &[i16; FRAME], tx: &mut [i16; FRAME]) {
         let mut packet = [0; trunkline_rtp::MAX_PACKET];
         let filled = self.player.fill(tx);
         if filled == Filled::Silence
@@ -611,6 +642,10 @@ impl Running {
         {
             bridge.take(tx);
         }
+        if let Some(third) = &mut self.third {
+            third.mix(rx, tx);
+        }
+        self.key_tones.fill(tx);
         let written = match (&mut self.digit_out, self.io.config.dtmf_pt) {
             (Some(digit), Some(payload_type)) if !digit.is_done() => {
                 self.sender.write_event_into(payload_type, digit, &mut packet)

@@ -9,6 +9,7 @@ use trunkline_audio::record::RecordFrame;
 
 use crate::bridge::Bridge;
 use crate::media::MediaTerms;
+use crate::third::SuperviseMode;
 
 /// How far a prompt that goes on is taken back at most, to begin at a gap between words: 700 ms.
 const TAKE_BACK: usize = 5_600;
@@ -49,6 +50,8 @@ pub enum Command {
     Stop,
     /// Sends `digit` as a telephone event (RFC 4733), in front of what is said.
     Digit(char),
+    /// The same as sound, in place of what is said; so is [`Self::Digit`] where no telephone events were agreed on.
+    DigitAsSound(char),
     /// Hands each frame of both directions to a recording from now on; dropping the other end ends that.
     Record(Producer<RecordFrame>),
     /// As [`Self::Record`], for somebody who listens.
@@ -59,6 +62,12 @@ pub enum Command {
     Bridge(Box<Bridge>),
     /// Ends that.
     Unbridge,
+    /// Joins a supervisor to the call, who hears both and is heard as the mode says. Her own call has the other end.
+    Supervise(Box<Bridge>, SuperviseMode),
+    /// Changes who hears her.
+    SuperviseAs(SuperviseMode),
+    /// Lets her go.
+    Unsupervise,
     /// Ends the endpoint.
     Close,
 }

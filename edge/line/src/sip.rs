@@ -25,6 +25,8 @@ use trunkline_trace::{Tapped, Tracer, Way};
 use streams::{News, Streams};
 pub use streams::{PeerTls, TlsSettings};
 
+/// A key is held for so long.
+const KEY_MS: u16 = 160;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// What the owner of a call asks of the line.
@@ -100,6 +102,8 @@ pub enum Command {
         /// Whether it could be asked.
         answer: oneshot::Sender<Result<(), CommandError>>,
     },
+    /// Presses a key by INFO.
+    Digit(DialogKey, char),
     /// Tells the other side how the call goes that it asked for.
     ReportTransfer(DialogKey, u16),
     /// Makes a binding and keeps it; how it goes is told to whoever gets incoming calls.
@@ -132,6 +136,8 @@ pub enum Command {
         addr: SocketAddr,
         /// Whether it may call us.
         may_call: bool,
+        /// Whether its calls may take the place of those that go through it.
+        may_replace: bool,
         /// How TLS is done with it; `None` leaves it as it was.
         tls: Option<PeerTls>,
     },
@@ -142,7 +148,7 @@ pub enum Command {
 pub struct TraceName {
     /// The call's id.
     pub call: String,
-    /// What the leg is for: `call`, or `person` for a hand-over.
+    /// What the leg is for: `call`, `person` for a hand-over, or `supervisor`.
     pub leg: &'static str,
 }
 
@@ -450,6 +456,11 @@ impl Task {
             Command::Refer { key, target, replaces, answer } => {
                 let _ = answer.send(self.agent.refer(now, key, &target, replaces));
             }
+            Command::Digit(key, digit) => {
+                if let Err(error) = self.agent.send_digit(now, key, digit, KEY_MS) {
+                    debug!(%error, "Could not press a key by INFO");
+                }
+            }
             Command::ReportTransfer(key, code) => {
                 if let Err(error) = self.agent.report_transfer(now, key, code) {
                     debug!(%error, "Could not report a transfer");
@@ -471,9 +482,12 @@ impl Task {
                     tracer.name(call_id, &trace.call, trace.leg, &trunk);
                 }
             }
-            Command::Peer { addr, may_call, tls } => {
+            Command::Peer { addr, may_call, may_replace, tls } => {
                 if may_call {
                     self.agent.allow_peer(addr.ip());
+                }
+                if may_replace {
+                    self.agent.allow_replacing(addr.ip());
                 }
                 if let Some(tls) = tls {
                     self.streams.know(addr, tls);

@@ -9,6 +9,7 @@
 mod arrival;
 mod call;
 mod keeper;
+mod legs;
 mod phones;
 
 use std::collections::HashMap;
@@ -28,11 +29,16 @@ use trunkline_sip::trunk::{Health, TrunkId, TrunkPool, TrunkSettings};
 use trunkline_sip::{Account, Gauges, InviteRequest, RegisterRequest, SipEvent, UaConfig};
 use trunkline_trace::Tracer;
 
+use crate::keys::KeysBy;
 use crate::media::{RtpPorts, RtpSockets};
 use crate::sip::{Command, PeerTls, SipHandle, SipTransports, TraceName, start_with};
 
+use legs::Legs;
+
 pub use arrival::IncomingCall;
 pub use call::{Attempt, CallRequest, LineNews, LineOrder, PlacedCall, Target};
+pub(crate) use legs::Place;
+pub use legs::Standing;
 pub use phones::PhonesSetup;
 
 /// Where a trunk is: an address, or a name that is looked up again and again.
@@ -94,6 +100,12 @@ pub struct TrunkSetup {
     pub identity: IdentityPolicy,
     /// Whether calls from it are taken.
     pub inbound: bool,
+    /// How keys are pressed there.
+    pub keys: KeysBy,
+    /// Whether it may move a call that it carries to another dialog (INVITE with Replaces, RFC 3891).
+    pub moves_calls: bool,
+    /// Whether it is asked to join a customer and a person by itself once both are on it (REFER with Replaces).
+    pub takes_over: bool,
 }
 
 impl TrunkSetup {
@@ -114,6 +126,9 @@ impl TrunkSetup {
             caller_id: None,
             identity: IdentityPolicy::default(),
             inbound: false,
+            keys: KeysBy::Events,
+            moves_calls: false,
+            takes_over: false,
         }
     }
 
@@ -238,6 +253,8 @@ struct Shared {
     ports: HashMap<IpAddr, RtpPorts>,
     /// Woken when the status of a trunk changed.
     changed: Notify,
+    /// The legs of calls that may be moved.
+    legs: Legs,
     /// Who takes calls that come in.
     taker: Mutex<Option<mpsc::Sender<IncomingCall>>>,
 }
@@ -311,6 +328,7 @@ impl Trunks {
             pool: Mutex::new(pool),
             ports,
             changed: Notify::new(),
+            legs: Legs::default(),
             taker: Mutex::default(),
         });
         keeper::start(&shared, news);

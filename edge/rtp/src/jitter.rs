@@ -324,8 +324,9 @@ impl JitterBuffer {
 
     /// Takes in whether the frame that was decoded last is quiet. G.711 is looked at here.
     pub fn set_quiet(&mut self, quiet: bool) {
-        if let Store::Packets(packets) = &mut self.store {
-            packets.quiet = quiet;
+        match &mut self.store {
+            Store::Packets(packets) => packets.quiet = quiet,
+            Store::Octets(ring) => ring.quiet = quiet,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Offer and answer for one telephone-quality audio stream (RFC 8866, RFC 3264, RFC 4733, RFC 4568, RFC 7587).
 //!
-//! Reading is lenient, because every PBX writes SDP in its own way; writing is plain. G.711 in both laws, Opus and
-//! telephone events are spoken. Streams other than the first usable audio stream are refused with port 0,
+//! Reading is lenient, because every PBX writes SDP in its own way; writing is plain. G.711 in both laws, G.722, Opus
+//! and telephone events are spoken. Streams other than the first usable audio stream are refused with port 0,
 //! one by one and in their order, as RFC 3264 §6 wants.
 //!
 //! Encryption is agreed by keys in the text, so it is worth as much as the signalling's own.
@@ -24,19 +24,22 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law, static payload type 8.
     Pcma,
+    /// G.722, static payload type 9: twice the band of G.711 in as many octets.
+    G722,
     /// Opus (RFC 7587).
     Opus,
 }
 
 impl Codec {
     /// Every codec there is.
-    const ALL: [Self; 3] = [Self::Pcmu, Self::Pcma, Self::Opus];
+    const ALL: [Self; 4] = [Self::Pcmu, Self::Pcma, Self::G722, Self::Opus];
 
     /// Returns the payload type in our own offers: the one that RFC 3551 §6 fixes, or [`OPUS_PAYLOAD_TYPE`].
     pub fn payload_type(self) -> u8 {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
+            Self::G722 => 9,
             Self::Opus => OPUS_PAYLOAD_TYPE,
         }
     }
@@ -46,14 +49,16 @@ impl Codec {
         match self {
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
+            Self::G722 => "G722",
             Self::Opus => "opus",
         }
     }
 
-    /// Returns the rate of the RTP clock in ticks a second; that of Opus is 48 kHz whatever it carries.
+    /// Returns the rate of the RTP clock in ticks a second; that of Opus is 48 kHz whatever it carries, and that of
+    /// G.722 half its sound's (RFC 3551 §4.5.2).
     pub fn clock_hz(self) -> u32 {
         match self {
-            Self::Pcmu | Self::Pcma => 8_000,
+            Self::Pcmu | Self::Pcma | Self::G722 => 8_000,
             Self::Opus => 48_000,
         }
     }
@@ -63,6 +68,7 @@ impl Codec {
         match self {
             Self::Pcmu => "PCMU/8000",
             Self::Pcma => "PCMA/8000",
+            Self::G722 => "G722/8000",
             Self::Opus => "opus/48000/2",
         }
     }
@@ -152,7 +158,7 @@ impl EventClock {
     /// Returns the one that runs as the codec's.
     fn of(codec: Codec) -> Self {
         match codec {
-            Codec::Pcmu | Codec::Pcma => Self::Telephone,
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => Self::Telephone,
             Codec::Opus => Self::Opus,
         }
     }
@@ -486,7 +492,7 @@ impl Stream {
             Some((_, name, hz)) => {
                 Codec::ALL.into_iter().find(|c| c.clock_hz() == *hz && c.name().eq_ignore_ascii_case(name))
             }
-            None => [Codec::Pcmu, Codec::Pcma].into_iter().find(|c| c.payload_type() == pt),
+            None => Codec::ALL.into_iter().filter(|c| *c != Codec::Opus).find(|c| c.payload_type() == pt),
         }
     }
 
@@ -627,6 +633,21 @@ mod tests {
         assert!(video < answer.find("m=audio 4000 RTP/AVP 0 96").unwrap());
         assert_eq!((agreed.dtmf_pt, agreed.ptime_ms), (Some(96), 30));
         assert_eq!(agreed.direction, Direction::SendRecv, "the video's direction is its own");
+    }
+
+    #[test]
+    fn g_722_is_known_by_its_number_alone_and_only_where_it_is_ours() {
+        let wide = LocalMedia { codecs: vec![Codec::G722, Codec::Pcma], ..local() };
+        let offer = SdpOrigin::new(7).offer(&wide);
+        assert!(
+            offer.contains("RTP/AVP 9 8 101\r\n") && offer.contains("a=rtpmap:9 G722/8000\r\n"),
+            "{offer}"
+        );
+        let lines = "c=IN IP4 192.0.2.9\nm=audio 6000 RTP/AVP 9 8 101\na=rtpmap:101 telephone-event/8000\n";
+        let (_, agreed) = SdpOrigin::new(8).answer(&wide, &sdp(lines)).unwrap();
+        assert_eq!((agreed.codec, agreed.payload_type, agreed.dtmf_pt), (Codec::G722, 9, Some(101)));
+        let (_, agreed) = SdpOrigin::new(8).answer(&local(), &sdp(lines)).unwrap();
+        assert_eq!(agreed.codec, Codec::Pcma, "who was not told to speak it does not");
     }
 
     #[test]

@@ -225,6 +225,53 @@ fn parse_segment(bytes: &[u8], first: u64) -> (Vec<Record>, u64) {
     (records, at as u64)
 }
 
+/// How much a journal holds, without a word of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Files.
+    pub segments: u64,
+    /// Their length together.
+    pub bytes: u64,
+    /// Whole records.
+    pub records: u64,
+    /// The number of the last one; 0 for none.
+    pub last_seq: u64,
+    /// When the first one was written, Unix time in milliseconds; 0 for none.
+    pub oldest_ms: u64,
+    /// Bytes behind the last whole record of a file: a torn tail, or a record that is being written.
+    pub torn_bytes: u64,
+}
+
+/// Looks at a journal that another process may be writing; changes nothing.
+///
+/// # Errors
+/// When the folder or a file of it cannot be read.
+pub fn survey(dir: &Path) -> io::Result<Survey> {
+    let mut found = Survey::default();
+    let mut files: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
+        if let Some(first) = name.and_then(|digits| digits.parse().ok()) {
+            files.push((first, path));
+        }
+    }
+    files.sort();
+    for (first, path) in files {
+        let bytes = std::fs::read(&path)?;
+        let (records, good) = parse_segment(&bytes, first);
+        found.segments += 1;
+        found.bytes += bytes.len() as u64;
+        found.records += records.len() as u64;
+        found.torn_bytes += (bytes.len() as u64).saturating_sub(good);
+        found.last_seq = records.last().map_or(found.last_seq, |last| last.seq);
+        if let (0, Some(oldest)) = (found.oldest_ms, records.first()) {
+            found.oldest_ms = oldest.written_ms;
+        }
+    }
+    Ok(found)
+}
+
 fn parse_record(bytes: &[u8], expected: u64) -> Option<Record> {
     let header: &[u8; HEADER] = bytes.first_chunk()?;
     let u32_at = |at: usize| Some(u32::from_le_bytes(*header[at..].first_chunk()?));
@@ -260,6 +307,24 @@ mod tests {
         assert_eq!(records.len(), 2);
         assert_eq!(records[1], Record { seq: 2, written_ms: 8, payload: b"two".to_vec() });
         assert_eq!(journal.next_seq(), 3);
+    }
+
+    #[test]
+    fn a_survey_counts_beside_a_writer_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(survey(&dir.path().join("absent")).is_err());
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.append(7, b"one").unwrap();
+        journal.append(8, b"two").unwrap();
+        let whole = 2 * (HEADER as u64 + 3);
+        let expected =
+            Survey { segments: 1, bytes: whole, records: 2, last_seq: 2, oldest_ms: 7, torn_bytes: 0 };
+        assert_eq!(survey(dir.path()).unwrap(), expected);
+        let mut torn = fs::read(&journal.path).unwrap();
+        torn.extend(b"half");
+        fs::write(&journal.path, &torn).unwrap();
+        assert_eq!(survey(dir.path()).unwrap(), Survey { bytes: whole + 4, torn_bytes: 4, ..expected });
+        assert_eq!(fs::read(&journal.path).unwrap(), torn);
     }
 
     #[test]

@@ -17,5 +17,5 @@ mod journal;
 mod outbox;
 
 pub use files::{Files, RealFiles};
-pub use journal::{Journal, JournalError, MAX_PAYLOAD, Record};
+pub use journal::{Journal, JournalError, MAX_PAYLOAD, Record, Survey, survey};
 pub use outbox::{OutboxStore, StoreError};

@@ -1,5 +1,7 @@
 //! What kind of number it is.
 
+use std::cell::RefCell;
+
 use phonenumber::metadata::DATABASE;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,8 +49,24 @@ pub struct Target {
     pub country: Option<String>,
 }
 
+thread_local! {
+    /// The last number and what it is: judging one call asks a dozen times about the same one.
+    static LAST: RefCell<Option<(E164, Target)>> = const { RefCell::new(None) };
+}
+
 /// Looks a number up in the numbering plans (libphonenumber's metadata).
 pub fn classify(number: &E164) -> Target {
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, target)) if known == number => target.clone(),
+        _ => {
+            let target = look_up(number);
+            *last = Some((number.clone(), target.clone()));
+            target
+        }
+    })
+}
+
+fn look_up(number: &E164) -> Target {
     let Ok(parsed) = phonenumber::parse(None, number.reveal()) else {
         return Target { valid: false, line_type: LineType::Unknown, country: None };
     };

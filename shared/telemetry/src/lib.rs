@@ -1,12 +1,19 @@
 //! Log set-up and redaction, the same on both sides.
 //!
 //! Logs go to standard error, so that standard output stays for what a program was asked for.
-//! `RUST_LOG` chooses what is shown; `TRUNKLINE_LOG=json` makes every line a JSON object.
+//! `RUST_LOG` chooses what is shown; `TRUNKLINE_LOG=json` makes every line a JSON object. [`keep`] keeps the last of
+//! it in a file as well, for whoever asks a box from afar.
+
+mod kept;
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use kept::{Line, keep, read};
 
 /// Starts logging for the process; a second call changes nothing.
 ///
@@ -19,12 +26,12 @@ pub fn init(default_filter: &str) {
         let builder = plain.json().with_filter_reloading();
         let handle = builder.reload_handle();
         let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())));
-        let _ = builder.try_init();
+        let _ = builder.finish().with(kept::Keeper).try_init();
     } else {
         let builder = plain.with_target(false).with_filter_reloading();
         let handle = builder.reload_handle();
         let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())));
-        let _ = builder.try_init();
+        let _ = builder.finish().with(kept::Keeper).try_init();
     }
 }
 

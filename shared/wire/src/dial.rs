@@ -79,6 +79,60 @@ pub struct TransferCommand {
     pub to: Option<String>,
 }
 
+/// What a supervisor is to do in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SuperviseWish {
+    /// Hear both, heard by nobody.
+    Listen,
+    /// Hear both, heard by the person who is joined.
+    Whisper,
+    /// Hear both, heard by both.
+    Barge,
+    /// Leave the call.
+    Leave,
+}
+
+impl SuperviseWish {
+    /// Returns the word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Listen => "listen",
+            Self::Whisper => "whisper",
+            Self::Barge => "barge",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+impl std::str::FromStr for SuperviseWish {
+    type Err = UnknownWish;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWish> {
+        let all = [Self::Listen, Self::Whisper, Self::Barge, Self::Leave];
+        all.into_iter().find(|wish| wish.as_str() == text).ok_or(UnknownWish)
+    }
+}
+
+/// A word that is no [`SuperviseWish`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write listen, whisper, barge or leave")]
+pub struct UnknownWish;
+
+/// `req/supervise`: have a supervisor's telephone called and joined to a call, or change who hears her there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuperviseCommand {
+    /// The call.
+    pub call: CallId,
+    /// Counts the wishes for this call from 1: each is followed once, however often it comes.
+    pub wish: u32,
+    /// What she does there.
+    pub mode: SuperviseWish,
+    /// Whom to call, by a name that the box's configuration allows for this; the first one there when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
 /// `req/cancel`: give the call up if it has not been answered, else hang up politely.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelCommand {
@@ -131,6 +185,13 @@ mod tests {
         assert_eq!(read.ring_s, 30);
         assert_eq!(read.variables["name"], "王芳");
         assert_eq!(read.gate, None);
+    }
+
+    #[test]
+    fn reads_a_wish_about_a_supervisor_as_the_first_cloud_sent_it() {
+        let read: SuperviseCommand = serde_json::from_str(include_str!("golden/supervise.v1.json")).unwrap();
+        assert_eq!((read.call, read.wish), (CallId::from_u128(42), 2));
+        assert_eq!((read.mode, read.to.as_deref()), (SuperviseWish::Whisper, Some("phone:201")));
     }
 
     #[test]

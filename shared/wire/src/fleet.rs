@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::envelope::TrunkReport;
+use crate::order::OrderReport;
 
 /// `POST /box/v1/enrol`: a box that has no certificate asks for one. It sends the same request until it is
 /// answered with a certificate.
@@ -83,6 +85,25 @@ pub struct Reported {
     /// How its program for calls is; absent for a box without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<CallsReport>,
+    /// What tells this start of the machine from every other; empty where it cannot say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot: String,
+    /// How far the last orders are, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<OrderReport>,
+    /// It takes no new calls because an order says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<Drained>,
+}
+
+/// A box that takes no new calls by order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// The order.
+    pub by: Uuid,
+    /// Until then; without it until another order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// How a box's machine is; what it cannot say is absent.

@@ -12,6 +12,7 @@ mod dial;
 mod envelope;
 mod fleet;
 mod inbound;
+mod order;
 mod record;
 mod suppress;
 pub mod topic;
@@ -19,13 +20,15 @@ mod turn;
 
 pub use dial::{
     CallProgress, CancelCommand, DialCommand, DialReply, HANDED_OVER, HANDING_OVER, NOT_HANDED_OVER,
-    ProgressStage, ScriptRef, TransferCommand,
+    ProgressStage, ScriptRef, SuperviseCommand, SuperviseWish, TransferCommand, UnknownWish,
 };
 pub use envelope::{Ack, Birth, Envelope, TrunkReport, WIRE_VERSION, WireError, parse};
 pub use fleet::{
-    CallsReport, Desired, EnrolReply, EnrolRequest, Health, JobNext, NotApplied, RenewRequest, Reported,
+    CallsReport, Desired, Drained, EnrolReply, EnrolRequest, Health, JobNext, NotApplied, RenewRequest,
+    Reported,
 };
 pub use inbound::{CallInbound, NumberRoute, NumbersCommand, NumbersReply};
+pub use order::{MAX_ORDER_FILE, MAX_ORDER_PART, OrderCommand, OrderFile, OrderFileHad, OrderReport};
 pub use record::{
     AnswererRecord, AttemptRecord, CallRecord, CustomerTurn, DecisionRecord, LatencyRecord, MediaRecord,
     RecordingRecord, RobotTurn, ToneRecord, TransferRecord, TurnRecord, WordRecord,

@@ -36,10 +36,14 @@ topic! {
     req_cancel = "req/cancel";
     /// Cloud to box, QoS 1 with expiry: hand a call to a person.
     req_transfer = "req/transfer";
+    /// Cloud to box, QoS 1 with expiry: let a supervisor listen to a call.
+    req_supervise = "req/supervise";
     /// Cloud to box, QoS 1: opt-outs and list entries to keep.
     req_suppress = "req/suppress";
     /// Cloud to box, QoS 1 with expiry: which script answers calls to which number.
     req_numbers = "req/numbers";
+    /// Cloud to the box's keeper, QoS 1 with expiry: do this once.
+    req_order = "req/order";
     /// Box to cloud, QoS 1: which table of numbers the box has.
     res_numbers = "res/numbers";
     /// Box to cloud, QoS 1: the answer to a request.

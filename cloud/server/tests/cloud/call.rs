@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use serde_json::{Value, json};
 use trunkline_wire::{
-    Ack, ActionV1, CancelCommand, DialCommand, DialReply, TransferCommand, TurnReply, topic,
+    Ack, ActionV1, CancelCommand, DialCommand, DialReply, SuperviseCommand, SuperviseWish, TransferCommand,
+    TurnReply, topic,
 };
 
 use crate::harness::{Crm, FakeBox, Received, SECRET, Site, TOKEN};
@@ -455,4 +456,46 @@ async fn a_call_that_talks_is_handed_over_when_somebody_asks_and_no_other() {
     assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("not_talking")));
     let (status, _) = cloud.post("/v1/calls/00000000-0000-0000-0000-000000000001/transfer", &json!({})).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_supervisor_is_sent_to_a_call_that_talks_and_each_change_of_hers_follows() {
+    let site = Site::new();
+    let cloud = site.start();
+    let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 1).await;
+    let id = asked_for(&cloud, None).await;
+    let dial = fake.dialled().await;
+    let path = format!("/v1/calls/{id}/supervise");
+    let (status, problem) = cloud.post(&path, &json!({"mode": "listen"})).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("not_talking")), "{problem:#}");
+
+    fake.event(1, "call.progress", &json!({"call": id, "stage": "answered"})).await;
+    cloud.call_when(&id, "answered", |call| call["status"] == "answered").await;
+    for (body, code) in
+        [(json!({"mode": "shout"}), "invalid_mode"), (json!({"mode": "listen", "to": "a\nb"}), "invalid_to")]
+    {
+        let (status, problem) = cloud.post(&path, &body).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!(code)));
+    }
+    let on = topic::req_supervise(&fake.id.clone());
+    let wishes = [
+        (SuperviseWish::Listen, Some("phone:203")),
+        (SuperviseWish::Barge, None),
+        (SuperviseWish::Leave, None),
+    ];
+    for (n, (mode, to)) in (1..).zip(wishes) {
+        let (status, _) = cloud.post(&path, &json!({"mode": mode, "to": to})).await;
+        assert_eq!(status, StatusCode::ACCEPTED);
+        let told = loop {
+            let (wish, _) = fake.heard::<SuperviseCommand>(&on).await;
+            if wish.body.wish == n {
+                break wish.body;
+            }
+        };
+        assert_eq!((told.call, told.mode, told.to.as_deref()), (dial.call, mode, to));
+    }
+    fake.event(2, "call.ended", &record(&dial)).await;
+    cloud.call_when(&id, "ended", |call| call["status"] == "ended").await;
+    let (status, _) = cloud.post(&path, &json!({"mode": "listen"})).await;
+    assert_eq!(status, StatusCode::CONFLICT);
 }

@@ -11,7 +11,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use trunkline_keeper::{Clock, CloudConfig, Config, End, Identity, Running, UpdatesConfig};
+use trunkline_keeper::{
+    Carrier, Clock, CloudConfig, Config, End, Identity, OrdersConfig, PageConfig, Running, SelftestConfig,
+    UpdatesConfig,
+};
 use trunkline_trust::{
     Ceremony, Envelope, FileKey, Holders, Lives, Published, Release, Signer, sha256, target_of,
 };
@@ -26,7 +29,7 @@ fn key(n: u8) -> FileKey {
 }
 
 /// A site whose cloud signs boxes' certificates and has a repository.
-fn site() -> Site {
+pub(crate) fn site() -> Site {
     let site = Site::new();
     let server = site.ca.young_server();
     site.write("server.pem", &server.cert);
@@ -139,41 +142,52 @@ impl Repo {
 }
 
 /// A box with its folder, and the keeper that runs in it.
-struct TestBox {
-    config: Config,
+pub(crate) struct TestBox {
+    pub(crate) config: Config,
+    pub(crate) carrier: Option<Carrier>,
     clock: Clock,
 }
 
 impl TestBox {
-    fn new(site: &Site, cloud: &Cloud, name: &str) -> Self {
+    pub(crate) fn new(site: &Site, cloud: &Cloud, name: &str) -> Self {
         let home = site.dir.path().join(name);
         let ca = site.dir.path().join("ca.pem");
         let root = site.dir.path().join("repo/metadata/1.root.json");
         let updates = UpdatesConfig { root, slots: home.join("slots"), platform: "x86-64".into() };
         let cloud = CloudConfig { mqtt: cloud.mqtt.to_string(), api: format!("https://{}", cloud.api), ca };
-        let config = Config { data_dir: home.join("data"), cloud, updates: Some(updates), calls: None };
-        Self { config, clock: Clock::of_the_machine() }
+        let (orders, selftest) = (OrdersConfig::default(), SelftestConfig::default());
+        let config = Config {
+            data_dir: home.join("data"),
+            cloud,
+            updates: Some(updates),
+            calls: None,
+            orders,
+            selftest,
+            metrics: None,
+            page: None,
+        };
+        Self { config, carrier: None, clock: Clock::of_the_machine() }
     }
 
     fn identity(&self) -> Identity {
         Identity::open(&self.config.identity_dir()).unwrap()
     }
 
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.identity().id().to_string()
     }
 
-    fn start(&self, running: Option<Running>) -> Keeping {
+    pub(crate) fn start(&self, running: Option<Running>) -> Keeping {
         let (stopper, stop) = watch::channel(false);
-        let (config, clock) = (self.config.clone(), self.clock.clone());
+        let (config, clock, carrier) = (self.config.clone(), self.clock.clone(), self.carrier.clone());
         let task = tokio::spawn(async move {
-            trunkline_keeper::keep(&config, &clock, running, None, stop, |_| Vec::new()).await.unwrap()
+            trunkline_keeper::keep(&config, &clock, running, carrier, stop, |_| Vec::new()).await.unwrap()
         });
         Keeping { stopper, task }
     }
 
     /// Lets two people bring the box in while its keeper runs.
-    async fn join(&self, cloud: &Cloud) {
+    pub(crate) async fn join(&self, cloud: &Cloud) {
         let path = format!("/v1/boxes/{}", self.id());
         seen(cloud, &path, "waiting", |shown| shown["enrolment"]["state"] == "waiting").await;
         let code = self.identity().claim_code().unwrap().reveal();
@@ -187,26 +201,26 @@ impl TestBox {
         assert_eq!(status, 200, "{issued}");
     }
 
-    fn pair(&self) -> Pair {
+    pub(crate) fn pair(&self) -> Pair {
         let dir = self.config.identity_dir();
         let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
         Pair { cert: read("box.pem"), key: read("key.pem") }
     }
 }
 
-struct Keeping {
+pub(crate) struct Keeping {
     stopper: watch::Sender<bool>,
-    task: JoinHandle<End>,
+    pub(crate) task: JoinHandle<End>,
 }
 
 impl Keeping {
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stopper.send(true).unwrap();
         assert_eq!(self.task.await.unwrap(), End::Stopped);
     }
 }
 
-async fn seen(cloud: &Cloud, path: &str, what: &str, ready: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn seen(cloud: &Cloud, path: &str, what: &str, ready: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + WITHIN;
     let mut last = Value::Null;
     while Instant::now() < deadline {
@@ -297,6 +311,36 @@ async fn what_is_wanted_reaches_the_box_and_what_it_cannot_do_comes_back() {
     keeping.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_boxs_own_page_follows_it_from_the_label_to_the_link() {
+    let site = site();
+    let cloud = site.start();
+    let mut new = TestBox::new(&site, &cloud, "box");
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    new.config.page = Some(PageConfig { listen, always: true });
+    let code = new.identity().claim_code().unwrap().reveal();
+    let browser =
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let see = async || {
+        let login = browser.post(format!("http://{listen}/login")).body(format!("code={code}"));
+        let cookie = login.send().await.unwrap().headers()["set-cookie"].to_str().unwrap().to_owned();
+        let page =
+            browser.get(format!("http://{listen}/")).header("cookie", cookie.split(';').next().unwrap());
+        page.send().await.unwrap().text().await.unwrap()
+    };
+    let keeping = new.start(None);
+    new.join(&cloud).await;
+    let shown = see().await;
+    assert!(shown.contains("has not joined") && shown.contains(&code), "{shown}");
+    keeping.stop().await;
+    let keeping = new.start(None);
+    seen(&cloud, &format!("/v1/boxes/{}", new.id()), "linked", |shown| shown["seen"].is_string()).await;
+    let shown = see().await;
+    assert!(shown.contains("joined, certificate until") && !shown.contains("not linked"), "{shown}");
+    assert!(!shown.contains(&code), "the code is spent");
+    keeping.stop().await;
+}
+
 /// Starts whatever is due, as the launcher does, until `done` says so.
 async fn live(new: &TestBox, cloud: &Cloud, path: &str, done: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + WITHIN;
@@ -376,4 +420,61 @@ async fn a_good_version_is_committed_and_a_bad_one_falls_back_and_pauses_its_rol
         let response = http.get(cloud.url(&format!("/box/v1/repo/{outside}"))).send().await.unwrap();
         assert_eq!(response.status(), 404, "{outside}");
     }
+}
+
+/// A program for calls that makes test calls: they hear nothing while a file `deaf` is there.
+const ECHOES: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+say() { echo "{\"ready\":true,\"calls\":0,\"draining\":$1,\"echo\":$2}"; }
+say false null
+while read word; do
+    id=$(echo "$word" | sed 's/.*"id":\([0-9]*\).*/\1/')
+    case $word in
+    *echo*) if [ -e deaf ]; then say false "{\"id\":$id,\"failed\":\"it was answered, and no sound came\"}"
+            else say false "{\"id\":$id,\"round_trip_ms\":40}"; fi ;;
+    *true*) say true null ;;
+    *false*) say false null ;;
+    esac
+done
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_test_call_hears_nothing_gives_way_to_the_one_before() {
+    let site = site();
+    let cloud = site.start();
+    let repo = Repo::new(site.dir.path());
+    let mut new = TestBox::new(&site, &cloud, "box");
+    let home = site.dir.path().join("box");
+    let (first, pack) = repo.release("1.0.1", 2, "exit 0");
+    let slots = new.config.updates.as_ref().unwrap().slots.clone();
+    FileSlots::install(RealDisk::new(&slots).unwrap(), &first, &pack).unwrap();
+    let program = home.join("program");
+    fs::write(&program, ECHOES).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    new.carrier = Some(Carrier { program, args: Vec::new() });
+    new.config.selftest.echo = Some("4443".to_owned());
+    let keeping = new.start(None);
+    new.join(&cloud).await;
+    keeping.stop().await;
+
+    let rollout = async |version: &str| {
+        let profile = json!({ "percents": [100], "soak": "PT0S" });
+        let body = json!({ "release": format!("app-{version}.json"), "profile": profile });
+        let (status, rollout) = cloud.ask("li", Method::POST, "/v1/rollouts", &body).await;
+        assert_eq!(status, 201, "{rollout}");
+        format!("/v1/rollouts/{}", rollout["id"].as_str().unwrap())
+    };
+    repo.release("1.1.0", 3, "exit 0");
+    let good = rollout("1.1.0").await;
+    live(&new, &cloud, &good, |shown| shown["state"]["phase"] == "finished").await;
+
+    site.write("box/deaf", "");
+    repo.release("1.2.0", 4, "exit 0");
+    let bad = rollout("1.2.0").await;
+    let back = |shown: &Value| shown["boxes"][0]["standing"] == "rolled_back";
+    let shown = live(&new, &cloud, &bad, back).await;
+    let why = shown["boxes"][0]["why"].as_str().unwrap();
+    assert!(why.contains("echo (it was answered, and no sound came)"), "{why}");
+    let start = launch(&mut RealDisk::new(&slots).unwrap()).unwrap();
+    assert_eq!(start.sealed.release.version, "1.1.0");
 }

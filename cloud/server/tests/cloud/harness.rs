@@ -485,6 +485,12 @@ impl FakeBox {
         self.publish(&topic::res_suppress(&self.id), 0, "suppress.reply", body, QoS::AtLeastOnce, None).await;
     }
 
+    /// Says what it is, as its keeper does.
+    pub(crate) async fn reported(&self, body: &impl Serialize) {
+        let topic = topic::cfg_reported(&self.id);
+        self.publish(&topic, 0, "cfg.reported", body, QoS::AtLeastOnce, None).await;
+    }
+
     /// Says which table of numbers it has.
     pub(crate) async fn has_numbers(&self, body: &impl Serialize) {
         self.publish(&topic::res_numbers(&self.id), 0, "numbers.reply", body, QoS::AtLeastOnce, None).await;

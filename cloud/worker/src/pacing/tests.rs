@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use trunkline_db::{Effect, Event, NewCall, NewContact};
+use trunkline_db::{ContactFate, Effect, Event, JudgedContact, NewCall, NewContact};
 use trunkline_model::{BoxId, CallId};
-use trunkline_policy::Packs;
+use trunkline_policy::receipt::{Body, Inputs, Stage};
+use trunkline_policy::{Decision, Packs, Verdict};
 use trunkline_wire::{CallProgress, CallRecord, HANDING_OVER, ProgressStage, ScriptRef, TransferRecord};
 use uuid::Uuid;
 
@@ -44,6 +45,19 @@ fn rates_come_from_the_last_calls_and_a_guess_weighs_as_a_few() {
     let seen = scene(&people, &hour, &hour);
     assert!((seen.p_answer - 0.2).abs() < 0.01 && (seen.p_transfer - 0.1).abs() < 0.02, "{seen:?}");
     assert!((60.0..90.0).contains(&seen.handle_s) && (29.0..35.0).contains(&seen.until_s), "{seen:?}");
+}
+
+fn receipt(call: CallId, at: Timestamp) -> Body {
+    let inputs = Inputs {
+        script: String::new(),
+        purpose: String::new(),
+        line: None,
+        attempts: 0,
+        caller_id: None,
+        shown: String::new(),
+    };
+    let decision = Decision { at, verdict: Verdict::Allow, packs: Vec::new(), checks: Vec::new() };
+    Body { call, stage: Stage::Request, inputs, decision, anchor: None }
 }
 
 const CAMPAIGN: &str = "cmp_1";
@@ -128,9 +142,15 @@ impl Desk {
                 trace: String::new(),
                 idempotency: None,
             };
-            assert!(self.db.start_contact(CAMPAIGN, contact.n, &call, now).await.unwrap());
-            assert!(self.db.assign(call.id, &the_box(), now).await.unwrap());
-            begun.push(call.id);
+            let id = call.id;
+            let judged = JudgedContact {
+                n: contact.n,
+                receipt: receipt(id, now),
+                fate: ContactFate::Starts(Box::new(call)),
+            };
+            assert_eq!(self.db.file_contacts(CAMPAIGN, &[judged], now).await.unwrap(), [true]);
+            assert!(self.db.assign(id, &the_box(), now).await.unwrap());
+            begun.push(id);
         }
         assert_eq!(begun.len(), calls);
         begun

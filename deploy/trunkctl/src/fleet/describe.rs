@@ -75,6 +75,10 @@ fn health(reported: &Value) -> String {
         let why = calls["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
         page += &format!("  calls: {state}{why}, {} under way{draining}\n", calls["calls"]);
     }
+    if reported["drained"].is_object() {
+        let until = reported["drained"]["until"].as_str().map(|until| format!(" until {until}"));
+        page += &format!("  drained by order{}\n", until.unwrap_or_default());
+    }
     for trunk in calls["trunks"].as_array().into_iter().flatten() {
         let up = if trunk["up"] == true { "up" } else { "down" };
         let trouble = trunk["trouble"].as_str().map(|trouble| format!(": {trouble}")).unwrap_or_default();
@@ -98,6 +102,41 @@ pub fn alert(alert: &Value) -> String {
         text(&alert["detail"]),
         over.or(silent).unwrap_or_default()
     )
+}
+
+/// Returns an order in one line.
+pub fn order(order: &Value) -> String {
+    let why = [&order["reason"], &order["detail"]];
+    let why: Vec<&str> = why.iter().filter_map(|one| one.as_str()).filter(|one| !one.is_empty()).collect();
+    let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
+    let until = order["until"].as_str().map(|until| format!(" until {until}")).unwrap_or_default();
+    format!(
+        "{}  {:<20} {}{until} by {}: {}{why}  {}",
+        text(&order["at"]),
+        text(&order["box"]),
+        text(&order["kind"]),
+        text(&order["by"]),
+        text(&order["state"]),
+        text(&order["id"]),
+    )
+}
+
+/// Returns what an order waits for.
+pub fn order_waits(order: &Value) -> String {
+    match (text(&order["state"]), text(&order["reason"])) {
+        ("queued", _) => "the box is not linked; it is told when it comes back",
+        ("sent", _) => "the box was told",
+        ("running", "calls_under_way") => {
+            "the box takes no new calls and waits for the end of those under way"
+        }
+        ("running", "confirmation") => "the box waits for its program for calls",
+        ("running", "starting") => "the program for calls is starting",
+        ("running", "its_turn") => "the box is busy with an order before",
+        ("running", _) => "the box has begun",
+        ("expired", _) => "its time is over; perhaps the box has begun it",
+        _ => "waiting",
+    }
+    .to_owned()
 }
 
 /// Returns one change of what a box should be.
@@ -189,6 +228,17 @@ mod tests {
             alert(&shown),
             "     7  2026-11-23T10:00:00Z  tl-a                 trunk_down carrier-b: 408"
         );
+    }
+
+    #[test]
+    fn an_order_says_what_came_of_it() {
+        let shown = json!({"id": "019a", "box": "tl-a", "kind": "drain", "by": "li", "at": "2026-11-23T10:00:00Z",
+            "until": "2026-11-23T12:00:00Z", "state": "failed", "reason": "no_calls", "detail": "it has none"});
+        assert_eq!(
+            order(&shown),
+            "2026-11-23T10:00:00Z  tl-a                 drain until 2026-11-23T12:00:00Z by li: failed: no_calls, it has none  019a"
+        );
+        assert!(order_waits(&json!({"state": "running", "reason": "calls_under_way"})).contains("under way"));
     }
 
     #[test]

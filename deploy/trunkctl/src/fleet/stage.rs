@@ -50,6 +50,8 @@ pub struct Account {
     pub call: Value,
     /// What was said of the box that carried it meanwhile.
     pub waited: Option<String>,
+    /// What that box knew of itself.
+    pub bundle: PathBuf,
 }
 
 /// One box: its folder and its launcher.
@@ -146,6 +148,24 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
     let call = line.over(&crm, &call).await?;
     told(&format!("  the call of meanwhile ended as it should: outcome {}", call["outcome"]["code"]));
 
+    told(
+        "headquarters lets the box take no calls, asks what it knows of itself, and starts its program for calls anew",
+    );
+    let bundle = plan.dir.join("diag.tar.gz");
+    let li_gives = |words: &[&str]| order(plan, &base, words);
+    for (words, said) in [
+        (vec!["drain", &boxes[0].id, "--for", "1h"], "it takes no new calls"),
+        (
+            vec!["diag", &boxes[0].id, "--out", &bundle.display().to_string()],
+            "its bundle is here, its hash checked",
+        ),
+        (vec!["restart", &boxes[0].id], "its program for calls is up again, and still takes none"),
+        (vec!["undrain", &boxes[0].id], "it takes calls again"),
+    ] {
+        li_gives(&words)?;
+        told(&format!("  trunkctl box {}: {said}", words[0]));
+    }
+
     told("version 1.2.0 is released; nobody knows yet that it is bad");
     releases.publish("1.2.0", FAILS)?;
     let bad = begin(&li, "1.2.0", plan.boxes).await?;
@@ -174,7 +194,22 @@ pub async fn demonstrate(plan: &FleetPlan, mut told: impl FnMut(&str)) -> Result
             bail!("{} would start {version}", one.id);
         }
     }
-    Ok(Account { boxes: all, good, bad, canary, call, waited })
+    Ok(Account { boxes: all, good, bad, canary, call, waited, bundle })
+}
+
+/// Gives an order to a box by the command that people use; its status says whether it was done.
+fn order(plan: &FleetPlan, api: &str, words: &[&str]) -> Result<()> {
+    let output = Command::new(plan.programs.join("trunkctl"))
+        .current_dir(&plan.dir)
+        .args(["box"])
+        .args(words)
+        .args(["--dir", ".", "--token", "token.li", "--api", api])
+        .output()
+        .context("cannot start trunkctl; build it first: cargo build --workspace")?;
+    if !output.status.success() {
+        bail!("trunkctl box {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
 }
 
 /// Empties a folder that an earlier demonstration has filled, and no other.

@@ -542,8 +542,8 @@ fn keys(call: &CallMeasured, wanted: &Wanted) -> Vec<Row> {
             Verdict::Warn,
             both("no telephone events were agreed on", "未协商电话事件（RFC 4733）"),
             both(
-                "Keys that the box presses do not arrive: ask the carrier for RFC 4733",
-                "盒子发出的按键对方收不到：请运营商开通 RFC 4733",
+                "Keys go as sound then: --find-profile finds whether INFO is better (`keys`)",
+                "按键将以带内音发送；可用 --find-profile 检查是否应改用 INFO（keys）",
             ),
         )
     } else if call.events_back {

@@ -12,18 +12,18 @@ use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsConnector;
 use trunkline_audio::probe;
-use trunkline_line::trunks::TrunkSetup;
+use trunkline_line::sound::{Sound, keys};
+use trunkline_line::trunks::{Encryption, TrunkSetup};
 use trunkline_line::{
     Command as Order, MediaHandle, MediaTerms, PeerTls, RtpPorts, RtpSockets, SipCommand, SipHandle,
     SipTransports, TraceName, start_sip_with,
 };
 use trunkline_sip::message::{Hop, Message, Method, Transport, Uri};
 use trunkline_sip::sdp::{Codec, MediaParams};
-use trunkline_sip::{DialogKey, Failure, FailureCause, HangupReason, SipEvent, UaConfig};
+use trunkline_sip::{CallNews, DialogKey, Failure, FailureCause, HangupReason, SipEvent, UaConfig};
 use trunkline_trace::{Limits, MediaReport, SdpSummary, Trace, Tracer, Way, list};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::sound::{Sound, keys};
 use super::{Lang, words};
 
 /// What a request may take at most (Timer F, RFC 3261 §17.1.2.2) and a little.
@@ -39,6 +39,9 @@ const TRACED_AS: &str = "line-test";
 /// Keys that are sent as telephone events, and as sound.
 pub(super) const EVENT_KEYS: &str = "123";
 pub(super) const SOUND_KEYS: &str = "456";
+/// The key that is pressed by INFO.
+const INFO_KEY: char = '7';
+const INFO_WITHIN: Duration = Duration::from_secs(4);
 
 /// What is to be tested.
 pub(super) struct Wanted {
@@ -48,6 +51,8 @@ pub(super) struct Wanted {
     pub(super) lasts: Duration,
     pub(super) ring: Duration,
     pub(super) lang: Lang,
+    /// Each way to press keys is tried, too.
+    pub(super) profile: bool,
 }
 
 /// A step that may have no result.
@@ -102,6 +107,8 @@ pub(super) struct CallMeasured {
     /// How many of the keys that we pressed came back in either form, and how many others were pressed there.
     pub(super) events_back: bool,
     pub(super) sound_keys_back: bool,
+    /// Whether a key by INFO was taken; `None` when none was pressed.
+    pub(super) info_taken: Option<bool>,
     /// What the person pressed when asked, by the way it came: `event`, `info`, `sound`.
     pub(super) pressed_as: Option<&'static str>,
     /// Whether the person heard us.
@@ -168,9 +175,10 @@ impl Line {
         Ok(Self { setup, agent, events, hop, lookup, registered: false, ports, media, tracer, traces })
     }
 
-    /// Offers one codec only from now on.
-    pub(super) fn offer_only(&mut self, codec: Codec) {
+    /// Offers one codec only from now on, encrypted or in the clear.
+    pub(super) fn offer_only(&mut self, codec: Codec, encrypted: bool) {
         self.setup.codecs = vec![codec];
+        self.setup.encryption = if encrypted { Encryption::Required } else { Encryption::Off };
     }
 
     /// Looks the trunk up, looks at its certificate, asks it and registers.
@@ -179,11 +187,11 @@ impl Line {
         let certificate_days = self.certificate().await;
         if let Some(hop) = self.hop {
             let tls = self.setup.tls.clone();
-            self.agent.send(SipCommand::Peer { addr: hop.addr, may_call: false, tls });
+            self.agent.send(SipCommand::Peer { addr: hop.addr, may_call: false, may_replace: false, tls });
         }
         let options = self.options().await;
         let registered = self.register().await;
-        let encrypts = self.setup.encryption != trunkline_line::trunks::Encryption::Off;
+        let encrypts = self.setup.encryption != Encryption::Off;
         Measured {
             trunk: self.setup.name.clone(),
             place: format!("{}:{}", self.setup.proxy.host, self.setup.proxy.port),
@@ -318,10 +326,13 @@ impl Line {
         let key = key.await.context("the SIP task has ended")??;
         let trace = TraceName { call: TRACED_AS.to_owned(), leg: "call" };
         self.agent.send(SipCommand::Name { key, trace, trunk: self.setup.name.clone() });
+        let (watcher, news) = mpsc::unbounded_channel();
+        self.agent.send(SipCommand::Watch(key, watcher));
         Ok(TestCall {
             line: self,
             key,
             events,
+            news,
             begun,
             sockets: Some(sockets),
             sound: None,
@@ -371,6 +382,7 @@ struct TestCall<'a> {
     line: &'a Line,
     key: DialogKey,
     events: mpsc::UnboundedReceiver<SipEvent>,
+    news: mpsc::UnboundedReceiver<CallNews>,
     begun: Instant,
     sockets: Option<RtpSockets>,
     sound: Option<Sound>,
@@ -438,10 +450,13 @@ impl TestCall<'_> {
         let length = Duration::from_millis(pressed.len() as u64 / 8);
         self.with_sound(|sound| sound.play(pressed));
         self.listen(length + ECHO_WITHIN / 2).await;
-        let ours: String = self.sound.iter().flat_map(|sound| &sound.events).collect();
+        let ours: String = self.sound.iter().flat_map(Sound::events).collect();
         measured.events_back = ours == EVENT_KEYS;
         measured.sound_keys_back =
             self.sound.as_ref().is_some_and(|sound| sound.keys_in_band().contains(SOUND_KEYS));
+        if wanted.profile && !self.over {
+            measured.info_taken = Some(self.press_by_info().await);
+        }
         if wanted.ask {
             self.ask(measured, wanted.lang).await;
         }
@@ -456,9 +471,24 @@ impl TestCall<'_> {
         }
     }
 
+    /// Presses a key by INFO and returns whether that was taken.
+    async fn press_by_info(&mut self) -> bool {
+        self.line.agent.send(SipCommand::Digit(self.key, INFO_KEY));
+        let limit = Instant::now() + INFO_WITHIN;
+        while !self.over && Instant::now() < limit {
+            while let Ok(news) = self.news.try_recv() {
+                if let CallNews::DigitAnswered { code, .. } = news {
+                    return code.is_some_and(|code| (200..300).contains(&code));
+                }
+            }
+            self.listen(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
     /// Asks the person who took the call.
     async fn ask(&mut self, measured: &mut CallMeasured, lang: Lang) {
-        let events = |sound: &Sound| sound.events.iter().collect::<String>();
+        let events = |sound: &Sound| sound.events().iter().collect::<String>();
         let before = self.sound.as_ref().map_or(0, |sound| events(sound).len());
         let from_sound = self.sound.as_ref().map_or(0, |sound| sound.keys_in_band().len());
         eprintln!("{}", words::press(lang));

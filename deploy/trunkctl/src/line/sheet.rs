@@ -114,7 +114,22 @@ pub(super) fn json(sheets: &[Sheet], profiles: &[Profile]) -> String {
         .iter()
         .map(|profile| {
             let works: Vec<_> = profile.working().collect();
-            serde_json::json!({ "trunk": profile.trunk, "codecs": works, "telephone_events": profile.events })
+            let keys = serde_json::json!({
+                "events_agreed": profile.events, "info_taken": profile.info, "sound_came_back": profile.sound,
+            });
+            let tried: Vec<_> = profile
+                .tried
+                .iter()
+                .map(|tried| {
+                    serde_json::json!({
+                        "codec": tried.codec.name(), "encrypted": tried.encrypted, "works": tried.works,
+                    })
+                })
+                .collect();
+            serde_json::json!({
+                "trunk": profile.trunk, "codecs": works, "encryption": profile.encryption(), "keys": profile.keys(),
+                "keys_seen": keys, "tried": tried, "telephone_events": profile.events,
+            })
         })
         .collect();
     format!("{:#}", serde_json::json!({ "sheets": sheets, "profiles": profiles }))

@@ -57,13 +57,16 @@ pub(super) fn heard_us(lang: Lang) -> String {
 pub(super) fn profile(profile: &Profile, lang: Lang) -> String {
     let mut out = String::new();
     let title = both(
-        format!("Codecs of trunk {}, one call each", profile.trunk),
-        format!("线路 {} 的编码，每种试呼一次", profile.trunk),
+        format!("Codecs of trunk {}, in the clear and encrypted, one call each", profile.trunk),
+        format!("线路 {} 的编码，明文和加密各试呼一次", profile.trunk),
     );
     let _ = writeln!(out, "\n{}", title.of(lang));
     for tried in &profile.tried {
-        let _ =
-            writeln!(out, "  {} {}  {}", if tried.works { "✓" } else { "✗" }, tried.codec.name(), tried.told);
+        let (mark, name) = (if tried.works { "✓" } else { "✗" }, tried.codec.name());
+        let sealed = if tried.encrypted { both("encrypted", "加密") } else { Text::default() };
+        let sealed = sealed.of(lang);
+        let gap = if sealed.is_empty() { "" } else { " " };
+        let _ = writeln!(out, "  {mark} {name}{gap}{sealed}  {}", tried.told);
     }
     let working: Vec<String> = profile.working().map(|name| format!("\"{name}\"")).collect();
     if working.is_empty() {
@@ -73,13 +76,21 @@ pub(super) fn profile(profile: &Profile, lang: Lang) -> String {
     }
     let put = both("Put into [[trunk]] of edge.toml:", "请写入 edge.toml 的 [[trunk]]：");
     let _ = writeln!(out, "{}\n  codecs = [{}]", put.of(lang), working.join(", "));
-    let keys = if profile.events {
-        both("Keys go as telephone events (RFC 4733).", "按键以电话事件（RFC 4733）传送。")
-    } else {
-        both(
-            "The trunk takes no telephone events: keys that the box presses do not arrive.",
-            "该线路不支持电话事件（RFC 4733），盒子发出的按键对方收不到。",
-        )
+    let _ = writeln!(out, "  encryption = \"{}\"\n  keys = \"{}\"", profile.encryption(), profile.keys());
+    let keys = match (profile.keys(), profile.sound) {
+        ("events", _) => both("Keys go as telephone events (RFC 4733).", "按键以电话事件（RFC 4733）传送。"),
+        ("info", _) => both(
+            "The trunk takes no telephone events; it answers keys by INFO. Press one in a real call to see that it arrives.",
+            "该线路不支持电话事件，但接受 INFO 按键。请在真实通话中按键确认对方能收到。",
+        ),
+        (_, true) => both(
+            "The trunk takes neither telephone events nor INFO; keys as sound came back.",
+            "该线路不支持电话事件和 INFO；带内按键音已返回。",
+        ),
+        (_, false) => both(
+            "The trunk takes neither telephone events nor INFO; keys go as sound, which was not seen to arrive.",
+            "该线路不支持电话事件和 INFO；按键以带内音发送，未确认对方能收到。",
+        ),
     };
     let _ = writeln!(out, "{}", keys.of(lang));
     out

@@ -27,17 +27,7 @@ impl Desks {
         let users: BTreeSet<&str> = users.collect();
         for (desk_name, desk) in &mut self.0 {
             for named in &mut desk.persons {
-                match &named.person {
-                    Person::Phone(user) if !users.contains(user.as_str()) => {
-                        return Err(format!(
-                            "[transfer] {desk_name}: there is no [[phone]] with the user `{user}`"
-                        ));
-                    }
-                    Person::Number(number) if users.contains(number.as_str()) => {
-                        named.person = Person::Phone(number.clone());
-                    }
-                    Person::Number(_) | Person::Address(_) | Person::Phone(_) => {}
-                }
+                named.settle(&users).map_err(|why| format!("[transfer] {desk_name}: {why}"))?;
             }
             // The trunk does not know our telephones.
             desk.refers &= !desk.persons.iter().any(|named| matches!(named.person, Person::Phone(_)));
@@ -60,6 +50,8 @@ pub(super) struct Desk {
     pub(super) confirm: bool,
     /// Whether the trunk is asked first to call the person.
     pub(super) refers: bool,
+    /// Whether the box stays in the call, also where the trunk would take it over.
+    stay: bool,
 }
 
 impl Desk {
@@ -79,6 +71,11 @@ impl Desk {
         } else {
             self.each.unwrap_or(EACH) * (self.persons.len() as u32 - 1)
         }
+    }
+
+    /// Whether the box stays in the call once the person is joined.
+    pub(super) fn stays(&self) -> bool {
+        self.stay
     }
 
     /// Whether the person hears who calls and why.
@@ -106,7 +103,21 @@ pub(super) enum Person {
 }
 
 impl Named {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Settles whether she is a telephone that registers here; `users` are those there are.
+    pub(super) fn settle(&mut self, users: &BTreeSet<&str>) -> Result<(), String> {
+        match &self.person {
+            Person::Phone(user) if !users.contains(user.as_str()) => {
+                return Err(format!("there is no [[phone]] with the user `{user}`"));
+            }
+            Person::Number(number) if users.contains(number.as_str()) => {
+                self.person = Person::Phone(number.clone());
+            }
+            Person::Number(_) | Person::Address(_) | Person::Phone(_) => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let name = text.to_owned();
         if text.starts_with("sip:") || text.starts_with("sips:") {
             let uri = Uri::parse(text).map_err(|error| format!("`{text}`: {error}"))?;
@@ -141,6 +152,9 @@ struct Table {
     /// Whether she must press 1 to take the call.
     #[serde(default)]
     confirm: bool,
+    /// Whether the box stays in the call, so that all of it is recorded, where the trunk would take it over.
+    #[serde(default)]
+    stay: bool,
 }
 
 fn yes() -> bool {
@@ -185,6 +199,7 @@ impl TryFrom<Table> for Desk {
             announce: table.announce,
             confirm: table.confirm,
             refers: false,
+            stay: table.stay,
         })
     }
 }
@@ -210,6 +225,7 @@ impl<'de> Deserialize<'de> for Desk {
                     announce: true,
                     confirm: false,
                     refers: true,
+                    stay: false,
                 })
             }
 
@@ -281,6 +297,7 @@ mod tests {
         assert_eq!((turn.steps, turn.each, turn.announce), (places(), EACH, false));
         let each = read("{ ring = \"in_turn\", to = [\"8001\", \"8002\"], each = \"7s\" }").unwrap();
         assert_eq!(each.plan(places(), timeout, true).each, Duration::from_secs(7));
+        assert!(!each.stays() && read("{ to = \"8001\", stay = true }").unwrap().stays());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use trunkline_audio::music::hold_music;
 use trunkline_audio::tone::{Country, ToneGenerator, ringback};
 use trunkline_call::{TransferFailure, TransferNews, TransferWay};
 use trunkline_dialogue::action::Waiting;
-use trunkline_line::trunks::{CallRequest, LineNews, LineOrder, PlacedCall, Target, Trunks};
+use trunkline_line::trunks::{CallRequest, LineNews, LineOrder, PlacedCall, Standing, Target, Trunks};
 use trunkline_line::{Clip, Command, HandOver, HandOverNews, HandOverRequest, TraceName};
 use trunkline_sip::hunt::{ACCEPT, DECLINE, HuntPlan};
 use trunkline_sip::message::Uri;
@@ -104,6 +104,9 @@ impl Driver {
 
     /// The network told how its call to the person goes.
     pub(super) async fn on_transfer(&mut self, now: Instant, step: TransferStep) {
+        if self.taking {
+            return self.on_taking(now, step);
+        }
         match step {
             TransferStep::Accepted | TransferStep::Progress(_) => {}
             TransferStep::Done(code) => {
@@ -117,6 +120,36 @@ impl Driver {
                 info!(code, "The network does not hand over; the box calls and joins");
                 self.call_persons(code).await;
             }
+        }
+    }
+
+    /// The network told whether it joins customer and person without us, who talk through us meanwhile.
+    fn on_taking(&mut self, now: Instant, step: TransferStep) {
+        match step {
+            TransferStep::Accepted | TransferStep::Progress(_) => {}
+            TransferStep::Done(code) => {
+                self.taking = false;
+                info!("The network joined customer and person; the box leaves");
+                self.core.handle_transfer(now, TransferNews::Done { sip_code: Some(code) });
+            }
+            TransferStep::Failed(code) | TransferStep::Refused(code) => {
+                self.taking = false;
+                info!(code, "The network does not take the call over; the box stays in it");
+                self.core.handle_transfer(now, TransferNews::NotTaken);
+            }
+        }
+    }
+
+    /// Asks the network to join the customer and this person by itself, where trunk and desk want that.
+    fn ask_to_take_over(&mut self, now: Instant, person: Option<Standing>) {
+        let trunk = self.shared.trunks.setup(&self.trunk).is_some_and(|setup| setup.takes_over);
+        let stays = self.handover.as_ref().is_none_or(|handover| handover.desk.stays());
+        // A supervisor would be left behind in a call that is not there any more.
+        let stays = stays || self.supervision.is_some();
+        let (Some(person), true, false) = (person, trunk, stays) else { return };
+        if self.line.as_ref().is_some_and(|line| line.order(LineOrder::TakeOver(person))) {
+            self.taking = true;
+            self.core.handle_transfer(now, TransferNews::Taking);
         }
     }
 
@@ -235,14 +268,19 @@ impl Driver {
                 let time = HuntPlan::longest_asking() + handover.desk.time_after_refusal() + SLACK;
                 self.core.handle_transfer(now, TransferNews::Within(time));
             }
-            Some(HandOverNews::Joined { who, bridge }) => {
+            Some(HandOverNews::Joined { who, bridge, standing }) => {
                 handover.joined = true;
                 let who = handover.names.get(who).cloned().unwrap_or_default();
                 self.order(Command::Bridge(bridge));
                 info!("The person is joined to the call");
                 self.core.handle_transfer(now, TransferNews::Joined { who });
+                self.ask_to_take_over(now, standing);
             }
-            Some(HandOverNews::Digit(digit)) => self.order(Command::Digit(digit)),
+            Some(HandOverNews::Digit(digit)) => {
+                if let Some(order) = self.line.as_ref().and_then(|line| line.press(digit)) {
+                    self.order(order);
+                }
+            }
             Some(HandOverNews::Failed(failure)) => {
                 let (reason, code) = (reason_of_failure(&failure), failure.sip_code);
                 self.not_handed_over(now, reason, code);
@@ -282,7 +320,7 @@ impl Driver {
 }
 
 /// Returns where a person is called: at all of these at the same time.
-async fn targets(trunks: &Trunks, person: &Person) -> Result<Vec<Target>, String> {
+pub(super) async fn targets(trunks: &Trunks, person: &Person) -> Result<Vec<Target>, String> {
     match person {
         Person::Number(number) => Ok(vec![Target::Number(number.clone())]),
         Person::Address(uri) => {

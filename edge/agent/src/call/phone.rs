@@ -183,7 +183,7 @@ impl Driver {
     }
 }
 
-pub(super) async fn resolve(host_port: &str) -> Result<SocketAddr, String> {
+pub(crate) async fn resolve(host_port: &str) -> Result<SocketAddr, String> {
     let with_port = if host_port.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
         host_port.to_owned()
     } else {

@@ -12,6 +12,8 @@ use super::{Call, Line, Output, Phase};
 
 /// Two people who talk are left alone; a line that nobody hung up is not.
 const LONGEST_BRIDGE: Duration = Duration::from_secs(2 * 3_600);
+/// A person whose call to us the network replaced hangs up before the network says that it did.
+const TAKEN_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why nobody took the call over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub enum TransferWay {
     Refer,
     /// We call the person and join the two calls.
     Bridge,
+    /// We called the person and joined the two calls, and the network joins them without us (REFER with Replaces).
+    TakenOver,
 }
 
 impl TransferWay {
@@ -55,6 +59,7 @@ impl TransferWay {
         match self {
             Self::Refer => "refer",
             Self::Bridge => "bridge",
+            Self::TakenOver => "taken_over",
         }
     }
 }
@@ -77,6 +82,10 @@ pub enum TransferNews {
         /// Who she is, as the box's configuration names her.
         who: String,
     },
+    /// The network is asked to join person and customer without us.
+    Taking,
+    /// It does not; they go on talking through us.
+    NotTaken,
     /// The person who was joined hung up.
     PersonHungUp,
     /// Nobody took over.
@@ -97,6 +106,10 @@ pub(super) struct Transfer {
     way: Option<TransferWay>,
     joined: bool,
     who: String,
+    /// Whether the network is asked to do without us.
+    taking: bool,
+    /// Whether the person hung up meanwhile.
+    gone: bool,
 }
 
 impl Call {
@@ -128,7 +141,19 @@ impl Call {
                 transfer.until = now + LONGEST_BRIDGE;
                 self.tell_transfer(HANDED_OVER);
             }
-            TransferNews::Done { sip_code } => self.handed_over(now, sip_code),
+            TransferNews::Taking => transfer.taking = true,
+            TransferNews::NotTaken if transfer.gone => self.handed_over(now, None),
+            TransferNews::NotTaken => transfer.taking = false,
+            TransferNews::Done { sip_code } => {
+                if transfer.taking {
+                    transfer.way = Some(TransferWay::TakenOver);
+                }
+                self.handed_over(now, sip_code);
+            }
+            TransferNews::PersonHungUp if transfer.taking => {
+                transfer.gone = true;
+                transfer.until = now + TAKEN_WITHIN;
+            }
             TransferNews::PersonHungUp => self.handed_over(now, None),
             TransferNews::Failed { reason, sip_code } => {
                 self.close_transfer(now, reason.as_str(), sip_code);
@@ -169,7 +194,16 @@ impl Call {
         // What the customer hears is held against the word lists, as all that the robot says to her.
         let waiting = Waiting { say: self.words.speakable(&waiting.say).text, ..waiting };
         let who = String::new();
-        self.transfer = Some(Transfer { to: to.clone(), begun: now, until, way: None, joined: false, who });
+        self.transfer = Some(Transfer {
+            to: to.clone(),
+            begun: now,
+            until,
+            way: None,
+            joined: false,
+            who,
+            taking: false,
+            gone: false,
+        });
         self.tell_transfer(HANDING_OVER);
         self.out.push_back(Output::Transfer { to, timeout, waiting, summary });
     }

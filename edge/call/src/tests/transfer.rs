@@ -154,6 +154,60 @@ fn two_who_are_joined_through_us_are_left_alone_until_one_hangs_up() {
     assert_eq!(world.record.unwrap().disposition, Disposition::Transferred);
 }
 
+/// Customer and person talk through us, and the network was asked to do without us.
+fn being_taken_over() -> World {
+    let mut world = handing_over();
+    world.transfer(TransferNews::Trying(TransferWay::Bridge));
+    world.transfer(TransferNews::Joined { who: "8001".to_owned() });
+    world.transfer(TransferNews::Taking);
+    assert!(world.record.is_none());
+    world
+}
+
+#[test]
+fn a_call_that_the_network_takes_over_goes_on_without_the_box() {
+    // The person's call to us ends before the network says that it took it.
+    for hangs_up_first in [false, true] {
+        let mut world = being_taken_over();
+        if hangs_up_first {
+            world.transfer(TransferNews::PersonHungUp);
+            assert!(world.record.is_none(), "the network's word is waited for");
+        }
+        world.transfer(TransferNews::Done { sip_code: Some(200) });
+        let record = world.record.unwrap();
+        assert_eq!(record.disposition, Disposition::Transferred);
+        let transfer = &record.transfers[0];
+        assert_eq!((transfer.how.as_str(), transfer.fate.as_str()), ("taken_over", "done"));
+        assert_eq!((transfer.who.as_str(), transfer.sip_code), ("8001", Some(200)));
+    }
+}
+
+#[test]
+fn where_the_network_does_not_take_it_over_they_go_on_talking_through_the_box() {
+    let mut world = being_taken_over();
+    world.transfer(TransferNews::NotTaken);
+    world.wait(Duration::from_secs(1_200));
+    assert!(world.record.is_none());
+    world.transfer(TransferNews::PersonHungUp);
+    assert_eq!(world.record.unwrap().transfers[0].how, "bridge");
+
+    // The person hung up of her own accord while the network thought about it.
+    for says_so in [true, false] {
+        let mut world = being_taken_over();
+        world.transfer(TransferNews::PersonHungUp);
+        if says_so {
+            world.transfer(TransferNews::NotTaken);
+        } else {
+            world.now = world.call.poll_timeout().unwrap().0;
+            world.call.handle_timeout(world.now);
+            world.settle();
+        }
+        let record = world.record.unwrap();
+        assert_eq!(record.disposition, Disposition::Transferred);
+        assert_eq!((record.transfers[0].how.as_str(), record.transfers[0].fate.as_str()), ("bridge", "done"));
+    }
+}
+
 #[test]
 fn a_call_that_is_cancelled_during_a_hand_over_says_goodbye() {
     let mut world = handing_over();

@@ -9,7 +9,7 @@ use trunkline_sip::Failure;
 use crate::bridge::Bridge;
 use crate::media::{Attached, MediaHandle, MediaNews, MediaTerms, RtpSockets};
 use crate::player::{Clip, Command};
-use crate::trunks::{LineNews, PlacedCall};
+use crate::trunks::{LineNews, Place, PlacedCall, Standing};
 
 /// The number of the summary among what is played to the person.
 const SUMMARY: u32 = 1;
@@ -37,6 +37,7 @@ pub(super) enum LegOrder {
 #[derive(Debug)]
 pub(super) struct Leg {
     orders: mpsc::UnboundedSender<LegOrder>,
+    place: Place,
 }
 
 impl Leg {
@@ -49,9 +50,15 @@ impl Leg {
         told: mpsc::UnboundedSender<(usize, LegNews)>,
     ) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
+        let place = call.place();
         let task = Task { who, call, media, lost_after, told, sound: None };
         tokio::spawn(task.run(inbox));
-        Self { orders }
+        Self { orders, place }
+    }
+
+    /// Returns where the call stands.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.place.get()
     }
 
     pub(super) fn order(&self, order: LegOrder) {
@@ -112,7 +119,11 @@ impl Task {
                 }
             }
             LegOrder::Join(bridge) => self.sound(Command::Bridge(bridge)),
-            LegOrder::Digit(digit) => self.sound(Command::Digit(digit)),
+            LegOrder::Digit(digit) => {
+                if let Some(order) = self.call.press(digit) {
+                    self.sound(order);
+                }
+            }
         }
         true
     }

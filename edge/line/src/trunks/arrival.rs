@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::debug;
+use tracing::{debug, info, warn};
 use trunkline_sip::identity::Parties;
 use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::MediaParams;
@@ -13,6 +13,7 @@ use trunkline_sip::trunk::TrunkId;
 use trunkline_sip::{CallNews, DialogKey, FailureCause, HangupReason, SipEvent, TransferStep};
 
 use super::call::here;
+use super::legs::{Leg, Place, Standing};
 use super::{LineNews, LineOrder, PlacedCall, Shared, Trunk, ids};
 use crate::media::RtpSockets;
 use crate::sip::{Command, SipHandle, TraceName};
@@ -29,8 +30,11 @@ pub struct IncomingCall {
     trunk: TrunkId,
     name: String,
     agent: SipHandle,
+    /// Which of the agents that is.
+    at: usize,
     key: DialogKey,
     parties: Box<Parties>,
+    trace: Option<TraceName>,
     events: Option<mpsc::UnboundedReceiver<SipEvent>>,
 }
 
@@ -56,8 +60,10 @@ impl IncomingCall {
     }
 
     /// Rings as with [`Self::take`], and is traced under this name.
-    pub fn take_as(self, trace: TraceName) -> PlacedCall {
-        self.agent.send(Command::Name { key: self.key, trace, trunk: self.name.clone() });
+    pub fn take_as(mut self, trace: TraceName) -> PlacedCall {
+        let name = Command::Name { key: self.key, trace: trace.clone(), trunk: self.name.clone() };
+        self.agent.send(name);
+        self.trace = Some(trace);
         self.take()
     }
 
@@ -65,7 +71,10 @@ impl IncomingCall {
     pub fn take(mut self) -> PlacedCall {
         let (told, news) = mpsc::unbounded_channel();
         let (orders, inbox) = mpsc::unbounded_channel();
+        let place = Place::default();
         if let Some(events) = self.events.take() {
+            let keys = self.shared.trunk(self.trunk).map(|trunk| trunk.setup.keys).unwrap_or_default();
+            let standing = Standing { agent: self.at, trunk: Some(self.trunk), key: self.key, keys };
             self.agent.send(Command::Ring(self.key));
             let (watcher, watched) = mpsc::unbounded_channel();
             self.agent.send(Command::Watch(self.key, watcher));
@@ -74,17 +83,20 @@ impl IncomingCall {
                 trunk: self.trunk,
                 agent: self.agent.clone(),
                 key: self.key,
+                leg: Leg::begin(&self.shared, standing, place.clone()),
+                trace: self.trace.take(),
                 events,
                 watched,
                 told,
                 orders: inbox,
                 answered: false,
                 sockets: None,
+                local: None,
                 media: None,
             };
             tokio::spawn(task.run());
         }
-        PlacedCall { news, orders }
+        PlacedCall { news, orders, place }
     }
 
     fn turn_away(&mut self, code: u16, retry_after: Option<Duration>) {
@@ -135,8 +147,10 @@ pub(super) fn offer(
         trunk: id,
         name: trunk.setup.name.clone(),
         agent: handle,
+        at: agent,
         key,
         parties,
+        trace: None,
         events: Some(events),
     };
     // One that finds no room, or nobody any more, is dropped, and so refused.
@@ -161,6 +175,8 @@ struct Task {
     trunk: TrunkId,
     agent: SipHandle,
     key: DialogKey,
+    leg: Leg,
+    trace: Option<TraceName>,
     events: mpsc::UnboundedReceiver<SipEvent>,
     watched: mpsc::UnboundedReceiver<CallNews>,
     told: mpsc::UnboundedSender<LineNews>,
@@ -168,6 +184,8 @@ struct Task {
     answered: bool,
     /// Until the media are agreed on.
     sockets: Option<RtpSockets>,
+    /// Where our sound is, once it is answered.
+    local: Option<SocketAddr>,
     media: Option<MediaParams>,
 }
 
@@ -179,7 +197,7 @@ impl Task {
     }
 
     async fn follow(&mut self) -> LineNews {
-        let (mut orders_open, mut news_open) = (true, true);
+        let (mut orders_open, mut news_open, mut leaving) = (true, true, false);
         loop {
             tokio::select! {
                 event = self.events.recv() => match event {
@@ -195,6 +213,10 @@ impl Task {
                     Some(CallNews::Transfer(step)) => {
                         let _ = self.told.send(LineNews::Transfer(step));
                     }
+                    Some(CallNews::DigitAnswered { code: Some(200..=299), .. }) => {}
+                    Some(CallNews::DigitAnswered { code, .. }) => {
+                        warn!(code, "The other side does not take keys by INFO: change `keys` of the trunk");
+                    }
                     Some(CallNews::MediaRefused { .. } | CallNews::TransferAsked { .. }) => {}
                     None => news_open = false,
                 },
@@ -205,14 +227,26 @@ impl Task {
                         self.agent.send(Command::RejectFor { key: self.key, code, retry_after });
                     }
                     Some(LineOrder::HangUp(reason)) => {
+                        leaving = true;
                         self.agent.send(Command::HangUp(self.key, Some(reason)));
                     }
-                    Some(LineOrder::Refer(target)) => self.refer(*target).await,
+                    Some(LineOrder::Refer(target)) => self.refer(*target, None).await,
+                    Some(LineOrder::TakeOver(other)) => self.take_over(other).await,
+                    Some(LineOrder::Digit(digit)) => {
+                        self.agent.send(Command::Digit(self.key, digit));
+                    }
                     None => {
-                        orders_open = false;
+                        (orders_open, leaving) = (false, true);
                         self.let_go();
                     }
                 },
+                key = self.leg.moved() => {
+                    if leaving {
+                        self.agent.send(Command::Reject(key, 603));
+                    } else {
+                        self.move_to(key).await;
+                    }
+                }
             }
         }
     }
@@ -232,7 +266,7 @@ impl Task {
         let (local, sockets) = match sockets.and_then(|sockets| Ok((sockets.local()?, sockets))) {
             Ok(ready) => ready,
             Err(error) => {
-                tracing::warn!(%error, "No sockets for the sound of a call");
+                warn!(%error, "No sockets for the sound of a call");
                 return self.let_go();
             }
         };
@@ -245,6 +279,7 @@ impl Task {
                 self.answered = true;
                 self.events = events;
                 self.sockets = Some(sockets);
+                self.local = Some(local);
                 if let Some(media) = media {
                     self.tell_answered(media);
                 }
@@ -260,11 +295,51 @@ impl Task {
         let _ = self.told.send(LineNews::Answered { media, sockets: self.sockets.take() });
     }
 
-    async fn refer(&self, target: Uri) {
+    async fn refer(&self, target: Uri, replaces: Option<DialogKey>) {
         let (answer, asked) = oneshot::channel();
-        self.agent.send(Command::Refer { key: self.key, target, replaces: None, answer });
+        self.agent.send(Command::Refer { key: self.key, target, replaces, answer });
         if !matches!(asked.await, Ok(Ok(()))) {
             let _ = self.told.send(LineNews::Transfer(TransferStep::Refused(None)));
+        }
+    }
+
+    async fn take_over(&self, other: Standing) {
+        if self.leg.standing().is_beside(other) {
+            // Whom the other call reaches stands in its own dialog.
+            self.refer(Uri::at("", self.agent.local()), Some(other.key)).await;
+        } else {
+            let _ = self.told.send(LineNews::Transfer(TransferStep::Refused(None)));
+        }
+    }
+
+    /// Goes on as the call `key`, which wants to take the place of this one; as before where that cannot be.
+    async fn move_to(&mut self, key: DialogKey) {
+        let shared = Arc::clone(&self.shared);
+        let (Some(trunk), Some(local)) = (shared.trunk(self.trunk), self.local) else {
+            self.agent.send(Command::Reject(key, 603));
+            return;
+        };
+        let (sender, events) = mpsc::unbounded_channel();
+        let (answer, agreed) = oneshot::channel();
+        // The sound stays where it is on our side, so that nothing of it is lost.
+        let media = trunk.setup.media(local);
+        self.agent.send(Command::Accept { key, media, events: sender, answer });
+        let agreed = match agreed.await {
+            Ok(Ok(agreed)) => agreed,
+            Ok(Err(error)) => return debug!(%error, "The call was not moved"),
+            Err(_) => return debug!("The SIP task has ended"),
+        };
+        info!("The network moved the call");
+        let (watcher, watched) = mpsc::unbounded_channel();
+        self.agent.send(Command::Watch(key, watcher));
+        if let Some(trace) = self.trace.clone() {
+            self.agent.send(Command::Name { key, trace, trunk: trunk.setup.name.clone() });
+        }
+        (self.key, self.events, self.watched) = (key, events, watched);
+        self.leg.goes_on_as(key);
+        if let Some(media) = agreed {
+            self.media = Some(media.clone());
+            let _ = self.told.send(LineNews::MediaChanged(media));
         }
     }
 

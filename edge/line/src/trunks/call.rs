@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use trunkline_sip::message::{Transport, Uri};
 use trunkline_sip::sdp::MediaParams;
 use trunkline_sip::trunk::{Next, NoTrunk, Route, TrunkId};
@@ -15,8 +15,11 @@ use trunkline_sip::{
     Binding, CallNews, DialogKey, Failure, FailureCause, HangupReason, SipEvent, TransferStep,
 };
 
-use super::{Shared, Trunk};
+use super::legs::{Leg, Place, Standing};
+use super::{Shared, Trunk, TrunkSetup};
+use crate::keys::KeysBy;
 use crate::media::RtpSockets;
+use crate::player::Command as SoundOrder;
 use crate::sip::{Command, SipHandle, TraceName};
 
 /// Whom to call.
@@ -93,6 +96,11 @@ pub enum LineOrder {
     HangUp(HangupReason),
     /// Ask the other side to call somebody else; [`LineNews::Transfer`] tells how it goes.
     Refer(Box<Uri>),
+    /// Ask the other side to take the place of our end of that other call (RFC 5589); [`LineNews::Transfer`] tells
+    /// how it goes. Refused where the two are not on the same trunk: nobody else knows that call.
+    TakeOver(Standing),
+    /// Press a key by INFO; see [`PlacedCall::press`].
+    Digit(char),
     /// Answer a call that came in and rings.
     Answer,
     /// Refuse a call that came in and rings, with this status.
@@ -105,6 +113,7 @@ pub struct PlacedCall {
     /// What is told.
     pub news: mpsc::UnboundedReceiver<LineNews>,
     pub(super) orders: mpsc::UnboundedSender<LineOrder>,
+    pub(super) place: Place,
 }
 
 impl PlacedCall {
@@ -112,14 +121,37 @@ impl PlacedCall {
     pub fn order(&self, order: LineOrder) -> bool {
         self.orders.send(order).is_ok()
     }
+
+    /// Presses a key as the trunk wants it: by INFO at once, or else as the order for the call's sound that is returned.
+    pub fn press(&self, digit: char) -> Option<SoundOrder> {
+        match self.place.get().map(|standing| standing.keys).unwrap_or_default() {
+            KeysBy::Events => Some(SoundOrder::Digit(digit)),
+            KeysBy::Sound => Some(SoundOrder::DigitAsSound(digit)),
+            KeysBy::Info => {
+                self.order(LineOrder::Digit(digit));
+                None
+            }
+        }
+    }
+
+    /// Returns where it stands, once it is dialled and until it is over.
+    pub fn standing(&self) -> Option<Standing> {
+        self.place.get()
+    }
+
+    /// Returns the way to ask where it stands, for somebody who has not the call itself.
+    pub(crate) fn place(&self) -> Place {
+        self.place.clone()
+    }
 }
 
 pub(super) fn place(shared: Arc<Shared>, request: CallRequest, trace: Option<TraceName>) -> PlacedCall {
     let (told, news) = mpsc::unbounded_channel();
     let (orders, inbox) = mpsc::unbounded_channel();
-    let task = Task { shared, request, trace, told, orders: inbox, last_failure: None };
+    let place = Place::default();
+    let task = Task { shared, request, trace, told, orders: inbox, place: place.clone(), last_failure: None };
     tokio::spawn(task.run());
-    PlacedCall { news, orders }
+    PlacedCall { news, orders, place }
 }
 
 struct Task {
@@ -128,16 +160,23 @@ struct Task {
     trace: Option<TraceName>,
     told: mpsc::UnboundedSender<LineNews>,
     orders: mpsc::UnboundedReceiver<LineOrder>,
+    place: Place,
     last_failure: Option<Failure>,
 }
 
 /// A call on one trunk.
-struct Ongoing {
+struct Ongoing<'a> {
+    setup: &'a TrunkSetup,
     agent: SipHandle,
     key: DialogKey,
+    leg: Leg,
     events: mpsc::UnboundedReceiver<SipEvent>,
     news: mpsc::UnboundedReceiver<CallNews>,
     sockets: Option<RtpSockets>,
+    /// Where our sound is, wherever the sockets have gone.
+    local: SocketAddr,
+    /// What is agreed, once it is answered.
+    agreed: Option<MediaParams>,
     trunk: Option<TrunkId>,
     /// Whether another trunk could take over.
     may_go_on: bool,
@@ -263,7 +302,13 @@ impl Task {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 order = self.orders.recv() => match order {
-                    Some(LineOrder::Refer(_) | LineOrder::Answer | LineOrder::Refuse(_)) => {}
+                    Some(
+                        LineOrder::Refer(_)
+                        | LineOrder::TakeOver(_)
+                        | LineOrder::Digit(_)
+                        | LineOrder::Answer
+                        | LineOrder::Refuse(_),
+                    ) => {}
                     Some(LineOrder::HangUp(_)) | None => {
                         return Err(LineNews::Failed(here(FailureCause::Cancelled, "withdrawn before it was dialled")));
                     }
@@ -272,14 +317,14 @@ impl Task {
         }
     }
 
-    async fn begin(
+    async fn begin<'a>(
         &mut self,
-        trunk: &Trunk,
+        trunk: &'a Trunk,
         id: Option<TrunkId>,
         to: Uri,
         (next_hop, transport): (SocketAddr, Option<Transport>),
         may_go_on: bool,
-    ) -> Result<Ongoing, Failure> {
+    ) -> Result<Ongoing<'a>, Failure> {
         let setup = &trunk.setup;
         let agent = self.shared.agent(trunk).clone();
         let sockets = self.shared.bind_rtp(setup.bind.ip());
@@ -299,12 +344,17 @@ impl Task {
         }
         let (watcher, news) = mpsc::unbounded_channel();
         agent.send(Command::Watch(key, watcher));
+        let standing = Standing { agent: trunk.agent, trunk: id, key, keys: setup.keys };
         Ok(Ongoing {
+            setup,
             agent,
             key,
+            leg: Leg::begin(&self.shared, standing, self.place.clone()),
             events,
             news,
             sockets: Some(sockets),
+            local,
+            agreed: None,
             trunk: id,
             may_go_on,
             heard: false,
@@ -314,7 +364,7 @@ impl Task {
         })
     }
 
-    async fn follow(&mut self, mut call: Ongoing) -> End {
+    async fn follow(&mut self, mut call: Ongoing<'_>) -> End {
         let mut orders_open = true;
         let mut news_open = true;
         let mut ours = false;
@@ -339,6 +389,10 @@ impl Task {
                     Some(CallNews::Transfer(step)) => {
                         let _ = self.told.send(LineNews::Transfer(step));
                     }
+                    Some(CallNews::DigitAnswered { code: Some(200..=299), .. }) => {}
+                    Some(CallNews::DigitAnswered { code, .. }) => {
+                        warn!(code, "The other side does not take keys by INFO: change `keys` of the trunk");
+                    }
                     Some(CallNews::MediaRefused { .. } | CallNews::TransferAsked { .. }) => {}
                     None => news_open = false,
                 },
@@ -347,7 +401,9 @@ impl Task {
                         ours = true;
                         call.agent.send(Command::HangUp(call.key, Some(reason)));
                     }
-                    Some(LineOrder::Refer(target)) => self.refer(&call, *target).await,
+                    Some(LineOrder::Refer(target)) => self.refer(&call, *target, None).await,
+                    Some(LineOrder::TakeOver(other)) => self.take_over(&call, other).await,
+                    Some(LineOrder::Digit(digit)) => drop(call.agent.send(Command::Digit(call.key, digit))),
                     Some(LineOrder::Answer | LineOrder::Refuse(_)) => {}
                     None => {
                         orders_open = false;
@@ -355,6 +411,13 @@ impl Task {
                         call.agent.send(Command::HangUp(call.key, Some(HangupReason::normal())));
                     }
                 },
+                key = call.leg.moved() => {
+                    if ours || call.given_up {
+                        call.agent.send(Command::Reject(key, 603));
+                    } else {
+                        self.move_to(&mut call, key).await;
+                    }
+                }
                 () = tokio::time::sleep_until(call.first_word_by.into()), if waits => {
                     debug!("No word from the trunk; the next one is tried");
                     call.given_up = true;
@@ -364,15 +427,51 @@ impl Task {
         }
     }
 
-    async fn refer(&self, call: &Ongoing, target: Uri) {
+    async fn refer(&self, call: &Ongoing<'_>, target: Uri, replaces: Option<DialogKey>) {
         let (answer, asked) = oneshot::channel();
-        call.agent.send(Command::Refer { key: call.key, target, replaces: None, answer });
+        call.agent.send(Command::Refer { key: call.key, target, replaces, answer });
         if !matches!(asked.await, Ok(Ok(()))) {
             let _ = self.told.send(LineNews::Transfer(TransferStep::Refused(None)));
         }
     }
 
-    fn take_in(&mut self, call: &mut Ongoing, event: SipEvent) -> Option<End> {
+    async fn take_over(&self, call: &Ongoing<'_>, other: Standing) {
+        if call.leg.standing().is_beside(other) {
+            // Whom the other call reaches stands in its own dialog.
+            let unused = Uri::at("", call.agent.local());
+            self.refer(call, unused, Some(other.key)).await;
+        } else {
+            let _ = self.told.send(LineNews::Transfer(TransferStep::Refused(None)));
+        }
+    }
+
+    /// Goes on as the call `key`, which wants to take the place of this one; as before where that cannot be.
+    async fn move_to(&mut self, call: &mut Ongoing<'_>, key: DialogKey) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let (answer, agreed) = oneshot::channel();
+        // The sound stays where it is on our side, so that nothing of it is lost.
+        let media = call.setup.media(call.local);
+        call.agent.send(Command::Accept { key, media, events: sender, answer });
+        let agreed = match agreed.await {
+            Ok(Ok(agreed)) => agreed,
+            Ok(Err(error)) => return debug!(%error, "The call was not moved"),
+            Err(_) => return debug!("The SIP task has ended"),
+        };
+        info!("The network moved the call");
+        let (watcher, news) = mpsc::unbounded_channel();
+        call.agent.send(Command::Watch(key, watcher));
+        if let Some(trace) = self.trace.clone() {
+            let trunk = call.trunk.map_or_else(String::new, |_| call.setup.name.clone());
+            call.agent.send(Command::Name { key, trace, trunk });
+        }
+        (call.key, call.events, call.news, call.heard) = (key, events, news, true);
+        call.leg.goes_on_as(key);
+        if let Some(media) = agreed {
+            let _ = self.told.send(answered(call, media));
+        }
+    }
+
+    fn take_in(&mut self, call: &mut Ongoing<'_>, event: SipEvent) -> Option<End> {
         if !call.heard
             && let Some(id) = call.trunk
             && matches!(event, SipEvent::Trying { .. } | SipEvent::Ringing { .. } | SipEvent::Answered { .. })
@@ -385,11 +484,9 @@ impl Task {
                 call.rang = true;
                 LineNews::Ringing { early: early.map(|media| (media, call.sockets.take())) }
             }
-            SipEvent::Answered { media, .. } => {
-                // Whatever breaks from here on, nobody is called a second time.
-                call.rang = true;
-                LineNews::Answered { media, sockets: call.sockets.take() }
-            }
+            // The ACK of a call that was moved says nothing new.
+            SipEvent::Answered { media, .. } if call.agreed.as_ref() == Some(&media) => return None,
+            SipEvent::Answered { media, .. } => answered(call, media),
             SipEvent::MediaChanged { media, .. } => LineNews::MediaChanged(media),
             SipEvent::Digit { digit, .. } => LineNews::Digit(digit),
             SipEvent::Failed { failure, .. } => {
@@ -412,6 +509,16 @@ impl Task {
         };
         let _ = self.told.send(news);
         None
+    }
+}
+
+/// Takes in what is agreed: the first time the call is answered, and later it goes on elsewhere.
+fn answered(call: &mut Ongoing<'_>, media: MediaParams) -> LineNews {
+    // Whatever breaks from here on, nobody is called a second time.
+    call.rang = true;
+    match call.agreed.replace(media.clone()) {
+        None => LineNews::Answered { media, sockets: call.sockets.take() },
+        Some(_) => LineNews::MediaChanged(media),
     }
 }
 

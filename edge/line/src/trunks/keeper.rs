@@ -71,7 +71,8 @@ async fn look_up(shared: Arc<Shared>, id: TrunkId) {
 fn reach(shared: &Shared, id: TrunkId, trunk: &Trunk, addr: SocketAddr) {
     let setup = &trunk.setup;
     let agent = shared.agent(trunk);
-    agent.send(Command::Peer { addr, may_call: setup.inbound, tls: setup.tls.clone() });
+    let tls = setup.tls.clone();
+    agent.send(Command::Peer { addr, may_call: setup.inbound, may_replace: setup.moves_calls, tls });
     shared.note(trunk, |state| {
         state.addr = Some(addr);
         state.trouble.clear();
@@ -147,9 +148,11 @@ fn take_in(shared: &Arc<Shared>, agent: usize, event: SipEvent) {
         SipEvent::Incoming { key, source, parties, replaces: None, .. } => {
             super::arrival::offer(shared, agent, key, source, parties);
         }
-        SipEvent::Incoming { key, replaces: Some(_), .. } => {
-            debug!("A call that wants to take the place of another");
-            shared.agents[agent].send(Command::Reject(key, 404));
+        SipEvent::Incoming { key, replaces: Some(old), .. } => {
+            if !shared.legs.tell(agent, old, key) {
+                debug!("A call is to take the place of one that nobody has any more");
+                shared.agents[agent].send(Command::Reject(key, 603));
+            }
         }
         SipEvent::Trying { .. }
         | SipEvent::Ringing { .. }

@@ -1,25 +1,30 @@
-//! G.711 as the jitter buffer holds it: octets by time.
+//! G.711 and G.722 as the jitter buffer holds them: octets by time, one a tick.
 
 use super::{CAPACITY, FRAME};
 use crate::RtpPacket;
+
+/// The payload type of G.722 (RFC 3551 §6).
+const G722: u8 = 9;
 
 /// Octets by time, with the payload type of each plus one, or 0 where there is none.
 #[derive(Debug)]
 pub(super) struct Ring {
     octets: [u8; CAPACITY],
     kinds: [u8; CAPACITY],
+    /// Whether the frame that was decoded last is quiet, for a codec whose octets do not say it.
+    pub(super) quiet: bool,
 }
 
 impl Default for Ring {
     fn default() -> Self {
-        Self { octets: [0; CAPACITY], kinds: [0; CAPACITY] }
+        Self { octets: [0; CAPACITY], kinds: [0; CAPACITY], quiet: false }
     }
 }
 
 impl Ring {
     pub(super) fn ticks_of(packet: &RtpPacket<'_>) -> Option<i64> {
         let fits = (1..=CAPACITY / 4).contains(&packet.payload.len());
-        (matches!(packet.payload_type, 0 | 8) && fits).then_some(packet.payload.len() as i64)
+        (matches!(packet.payload_type, 0 | 8 | G722) && fits).then_some(packet.payload.len() as i64)
     }
 
     /// Stores what of a packet that begins at `start` is due from `from` on.
@@ -36,8 +41,11 @@ impl Ring {
         first != 0 && (at..at + FRAME).all(|tick| self.kinds[slot(tick)] == first)
     }
 
-    /// Whether the frame's samples are all below about -31 dBFS, in either law.
+    /// Whether the frame's samples are all below about -31 dBFS, in either law; with G.722, whether those before were.
     pub(super) fn is_quiet(&self, at: i64) -> bool {
+        if self.kinds[slot(at)] == G722 + 1 {
+            return self.quiet;
+        }
         (at..at + FRAME).all(|tick| {
             let octet = self.octets[slot(tick)];
             let magnitude = if self.kinds[slot(tick)] == 1 { !octet } else { octet ^ 0x55 } & 0x7f;

@@ -1,5 +1,6 @@
 //! One call: what is remembered of it in each phase.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -126,6 +127,8 @@ pub(super) struct Up {
     pub(super) transferring: bool,
     /// The number of the REFER that they wait for news about.
     pub(super) asked_transfer: Option<u32>,
+    /// Keys to press by INFO with how long each is held, in milliseconds; the first is under way.
+    pub(super) digits: VecDeque<(char, u16)>,
 }
 
 impl Up {
@@ -141,6 +144,7 @@ impl Up {
             peer_updates,
             transferring: false,
             asked_transfer: None,
+            digits: VecDeque::new(),
         }
     }
 }

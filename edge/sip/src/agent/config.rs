@@ -48,6 +48,9 @@ pub struct UaConfig {
     /// Takes REFER within a call and tells it as [`super::CallNews::TransferAsked`]; otherwise it is declined,
     /// because whoever may send us elsewhere may make us pay for it.
     pub accept_refer: bool,
+    /// Whose INVITEs may take the place of a call (RFC 3891), and then only of one that goes through them. Nobody's
+    /// by default, because whoever may do that gets a call that somebody else began.
+    pub may_replace: Vec<IpAddr>,
 }
 
 /// Whether provisional answers are acknowledged (RFC 3262).
@@ -108,6 +111,7 @@ impl UaConfig {
             reliable: Reliability::Supported,
             session_timers: Some(SessionTimers::default()),
             accept_refer: false,
+            may_replace: Vec::new(),
         }
     }
 
@@ -209,6 +213,9 @@ pub enum CommandError {
     /// Neither a trunk nor a literal address says where to send it.
     #[error("nothing says where to send the request")]
     NoRoute,
+    /// No telephone has such a key.
+    #[error("there is no such key")]
+    NoSuchKey,
     /// No agreement on media; the call was turned away with 488.
     #[error("no agreement on media")]
     Sdp(#[from] SdpError),

@@ -45,6 +45,13 @@ pub enum CallNews {
         /// The code of the refusal, or of the 2xx that could not be read.
         code: u16,
     },
+    /// What the other side says to a key that we pressed by INFO.
+    DigitAnswered {
+        /// Which key.
+        digit: char,
+        /// The code: 2xx where it is taken; `None` when there was no answer.
+        code: Option<u16>,
+    },
     /// How a transfer goes that we asked for.
     Transfer(TransferStep),
     /// The other side asks us to call somebody else. Report with [`super::UserAgent::report_transfer`].

@@ -143,7 +143,8 @@ impl UserAgent {
             (Purpose::Exchange(key), Some(_)) => self.handle_exchange_lost(now, id, key),
             (Purpose::Refer(key), Some(_)) => self.handle_refer_response(now, id, key, None),
             (Purpose::Bye(_) | Purpose::Options | Purpose::Register(_), None) => {}
-            (Purpose::Exchange(_) | Purpose::Refer(_), None) => {}
+            (Purpose::Digit(key), Some(_)) => self.handle_digit_response(now, id, key, None),
+            (Purpose::Exchange(_) | Purpose::Refer(_) | Purpose::Digit(_), None) => {}
             (Purpose::Cancel | Purpose::StrayBye | Purpose::Prack(_) | Purpose::Notify, _) => {}
         }
     }

@@ -92,6 +92,11 @@ impl UserAgent {
             );
             return;
         }
+        if super::names_a_call_in_vain(&request) {
+            let answer = Answer { code: 400, phrase: super::REPLACES_IS_FOR_INVITE, headers: &[] };
+            self.answer(now, from, key, request, answer);
+            return;
+        }
         match &request.method {
             Method::Bye => self.handle_bye(now, from, key, call, request),
             Method::Invite => self.handle_reinvite(now, from, key, call, request),

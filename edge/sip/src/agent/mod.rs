@@ -3,6 +3,7 @@
 mod call;
 mod config;
 mod dialog;
+mod digit;
 mod event;
 mod exchange;
 mod in_dialog;
@@ -39,7 +40,7 @@ use exchange::note_source;
 use register::Registration;
 use registrar::Registrar;
 use strangers::Strangers;
-use tables::{Alarms, Clients, Owner, Purpose, ServerKey, Servers};
+use tables::{Alarms, Clients, Ended, Owner, Purpose, ServerKey, Servers};
 
 use crate::digest::{Attempts, Verifier};
 use crate::message::{
@@ -51,6 +52,7 @@ use crate::transaction::{OnAck, OnResponse};
 const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
 /// Extensions that a request may require of us.
 const SUPPORTED: &str = "100rel, replaces, timer";
+const REPLACES_IS_FOR_INVITE: &str = "Replaces is for an INVITE that begins a call";
 /// Requests of others under way at most; beyond it new ones are ignored.
 const MAX_SERVERS: usize = 8_192;
 /// A SIP endpoint: calls out and in, pings, registrations.
@@ -76,6 +78,8 @@ pub struct UserAgent {
     /// Where telephones are that register here; made when the first one does.
     registrar: Option<Registrar>,
     strangers: Strangers,
+    /// Dialogs that ended not long ago.
+    ended: Ended,
     next_id: u64,
     stats: Stats,
     /// Bytes of the datagram being taken in: a stranger gets no more back.
@@ -100,6 +104,7 @@ impl UserAgent {
             verifier: None,
             registrar: None,
             strangers: Strangers::new(),
+            ended: Ended::default(),
             next_id: 0,
             stats: Stats::default(),
             heard_bytes: 0,
@@ -176,6 +181,13 @@ impl UserAgent {
         let peers = self.config.allowed_peers.get_or_insert_default();
         if !peers.contains(&ip) {
             peers.push(ip);
+        }
+    }
+
+    /// Lets an address move the calls that go through it: its INVITEs may take their place (RFC 3891).
+    pub fn allow_replacing(&mut self, ip: std::net::IpAddr) {
+        if !self.config.may_replace.contains(&ip) {
+            self.config.may_replace.push(ip);
         }
     }
 
@@ -269,12 +281,16 @@ impl UserAgent {
             Purpose::Refer(key) if response.code >= 200 => {
                 self.handle_refer_response(now, id, key, Some(&response));
             }
+            Purpose::Digit(key) if response.code >= 200 => {
+                self.handle_digit_response(now, id, key, Some(&response));
+            }
             Purpose::Cancel
             | Purpose::StrayBye
             | Purpose::Options
             | Purpose::Bye(_)
             | Purpose::Register(_)
             | Purpose::Refer(_)
+            | Purpose::Digit(_)
             | Purpose::Notify => {}
         }
         if self.clients.get(id).is_some_and(|client| client.tx.is_terminated()) {
@@ -379,6 +395,10 @@ impl UserAgent {
             );
             return;
         }
+        if names_a_call_in_vain(&request) {
+            self.answer_without_state(&request.headers, from, 400, REPLACES_IS_FOR_INVITE, &[]);
+            return;
+        }
         match &request.method {
             Method::Invite => self.handle_invite(now, from, key, request),
             Method::Options => {
@@ -449,8 +469,13 @@ impl UserAgent {
         if matches!(call.phase, Phase::Lingering { .. }) {
             return;
         }
-        if let Phase::Offered(offered) = &call.phase {
-            self.forget_ringing(offered.server);
+        match &call.phase {
+            Phase::Offered(offered) => self.forget_ringing(offered.server),
+            Phase::Up(up) => self.ended.note(&call.call_id, &call.local_tag, &up.dialog.remote_tag()),
+            Phase::Leaving { dialog } => {
+                self.ended.note(&call.call_id, &call.local_tag, &dialog.remote_tag());
+            }
+            Phase::Calling(_) | Phase::Lingering { .. } => {}
         }
         call.phase = Phase::Lingering { until: None, cancel_on_progress: false };
         self.live_calls = self.live_calls.saturating_sub(1);
@@ -527,6 +552,14 @@ impl UserAgent {
         self.next_id += 1;
         self.next_id
     }
+}
+
+/// Tells whether a request says Replaces that may not: only an INVITE that begins a call takes one's place
+/// (RFC 3891 §3).
+fn names_a_call_in_vain(request: &Request) -> bool {
+    let begins =
+        request.method == Method::Invite && request.headers.to().is_some_and(|to| to.tag().is_none());
+    !begins && request.headers.get("Replaces").is_some()
 }
 
 /// Returns what a request requires and we do not speak, as Unsupported names it.

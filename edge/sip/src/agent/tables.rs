@@ -1,6 +1,6 @@
 //! The agent's tables: transactions with the bytes they resend, and one alarm for each thing that waits.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -53,6 +53,35 @@ impl Alarms {
     }
 }
 
+/// Dialogs that ended not long ago, the oldest first: who wants to take the place of one is told that it is over
+/// (RFC 3891 §3).
+#[derive(Debug, Default)]
+pub(super) struct Ended(VecDeque<[String; 3]>);
+
+impl Ended {
+    /// So many are remembered …
+    const MOST: usize = 64;
+    /// … each with names no longer than this, all three together.
+    const LONGEST: usize = 512;
+
+    /// Takes in that a dialog is over.
+    pub(super) fn note(&mut self, call_id: &str, local_tag: &str, remote_tag: &str) {
+        let names = [call_id, local_tag, remote_tag];
+        if names.iter().map(|name| name.len()).sum::<usize>() > Self::LONGEST {
+            return;
+        }
+        if self.0.len() == Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back(names.map(str::to_owned));
+    }
+
+    /// Tells whether this one is among them.
+    pub(super) fn has(&self, call_id: &str, local_tag: &str, remote_tag: &str) -> bool {
+        self.0.iter().any(|names| names == &[call_id, local_tag, remote_tag])
+    }
+}
+
 /// What a request of ours is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -67,6 +96,8 @@ pub(super) enum Purpose {
     Exchange(u64),
     Prack(u64),
     Refer(u64),
+    /// A key by INFO.
+    Digit(u64),
     Notify,
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::UserAgent;
 use super::call::{Call, Phase};
 use super::config::CommandError;
+use super::dialog::Dialog;
 use super::event::{CallNews, DialogKey, TransferStep};
 use super::exchange::Answer;
 use super::in_dialog::{NO_SUCH_CALL, OK};
@@ -89,7 +90,9 @@ impl UserAgent {
                 early_only: false,
             };
             refer_to = up.dialog.target.clone();
-            refer_to.headers = Some(format!("Replaces={}", escape(&replaces.to_wire())));
+            // Who does not know Replaces must not ring as for a new call (RFC 5589 §7.1).
+            let headers = format!("Replaces={}&Require=replaces", escape(&replaces.to_wire()));
+            refer_to.headers = Some(headers);
         }
         let Some(mut call) = self.calls.remove(&key.0) else { return Err(CommandError::UnknownCall) };
         let Phase::Up(up) = &mut call.phase else {
@@ -125,18 +128,19 @@ impl UserAgent {
                 let number = up.dialog.local_cseq + 1;
                 let retried =
                     self.retry_with_credentials(now, id, &call.credentials, &mut call.auth, response, number);
-                match (retried, &mut call.phase) {
-                    (Some(_), Phase::Up(up)) => up.dialog.local_cseq = number,
-                    _ => self.tell_news(
-                        dialog_key,
-                        CallNews::Transfer(TransferStep::Refused(Some(response.code))),
-                    ),
+                if retried.is_some() {
+                    up.dialog.local_cseq = number;
+                } else {
+                    up.transferring = false;
+                    let refused = TransferStep::Refused(Some(response.code));
+                    self.tell_news(dialog_key, CallNews::Transfer(refused));
                 }
             }
             (Some(200..=299), _, Phase::Up(_)) => {
                 self.tell_news(dialog_key, CallNews::Transfer(TransferStep::Accepted));
             }
-            (code, _, Phase::Up(_)) => {
+            (code, _, Phase::Up(up)) => {
+                up.transferring = false;
                 self.tell_news(dialog_key, CallNews::Transfer(TransferStep::Refused(code)));
             }
             (
@@ -269,33 +273,59 @@ impl UserAgent {
     // --- an INVITE that takes the place of a call ------------------------------------------------------------
 
     /// Looks up what an INVITE's Replaces names (RFC 3891 §3).
-    pub(super) fn find_replaced(&self, headers: &Headers) -> Replaced {
+    pub(super) fn find_replaced(&self, from: Hop, headers: &Headers) -> Replaced {
         let Some(text) = headers.get("Replaces") else { return Replaced::Nothing };
-        let replaces = Replaces::parse(text).filter(|_| headers.all("Replaces").count() == 1);
-        let Some(replaces) = replaces else { return Replaced::No(400, "Unreadable Replaces") };
-        let key = self.by_dialog.get(&(replaces.call_id.clone(), replaces.to_tag.clone()));
+        let alone = headers.all("Replaces").count() == 1 && headers.get("Join").is_none();
+        let Some(replaces) = Replaces::parse(text).filter(|_| alone) else {
+            return Replaced::No(400, "Unreadable Replaces");
+        };
+        // Looked at first: who may not do it does not learn which calls there are.
+        let forbidden = Replaced::No(403, "Forbidden");
+        if !self.config.may_replace.contains(&from.addr.ip()) {
+            return forbidden;
+        }
+        let unknown = Replaced::No(481, "Call/Transaction Does Not Exist");
+        let over = Replaced::No(603, "Decline");
+        let Replaces { call_id, to_tag, from_tag, early_only } = replaces;
+        let key = self.by_dialog.get(&(call_id.clone(), to_tag.clone()));
         let Some(call) = key.and_then(|key| self.calls.get(key)) else {
-            return Replaced::No(481, "Call/Transaction Does Not Exist");
+            return if self.ended.has(&call_id, &to_tag, &from_tag) { over } else { unknown };
+        };
+        if call.next_hop.addr.ip() != from.addr.ip() {
+            return forbidden;
+        }
+        // A peer from before RFC 3261 has no tag, and is named by a zero.
+        let is_peer = |dialog: &Dialog| {
+            let tag = dialog.remote_tag();
+            tag == from_tag || (tag.is_empty() && from_tag == "0")
         };
         match &call.phase {
-            Phase::Up(up) if up.dialog.remote_tag() == replaces.from_tag => {
-                if replaces.early_only {
-                    Replaced::No(486, "Busy Here")
-                } else {
-                    Replaced::Call(call.key)
+            Phase::Up(up) if is_peer(&up.dialog) => {
+                if early_only {
+                    return Replaced::No(486, "Busy Here");
                 }
+                // Two may want the same call: the first to come has it.
+                if self.is_being_replaced(call.key) { over } else { Replaced::Call(call.key) }
             }
             // An early dialog may be replaced at the end that began it.
             Phase::Calling(calling)
-                if calling.early.iter().any(|early| early.dialog.remote_tag() == replaces.from_tag) =>
+                if calling.withdrawn.is_none()
+                    && calling.early.iter().any(|early| is_peer(&early.dialog)) =>
             {
-                Replaced::Call(call.key)
+                if self.is_being_replaced(call.key) { over } else { Replaced::Call(call.key) }
             }
-            Phase::Leaving { .. } => Replaced::No(603, "Decline"),
-            Phase::Up(_) | Phase::Calling(_) | Phase::Offered(_) | Phase::Lingering { .. } => {
-                Replaced::No(481, "Call/Transaction Does Not Exist")
-            }
+            Phase::Leaving { dialog } if is_peer(dialog) => over,
+            Phase::Lingering { .. } if self.ended.has(&call_id, &to_tag, &from_tag) => over,
+            Phase::Up(_)
+            | Phase::Calling(_)
+            | Phase::Offered(_)
+            | Phase::Leaving { .. }
+            | Phase::Lingering { .. } => unknown,
         }
+    }
+
+    fn is_being_replaced(&self, key: u64) -> bool {
+        self.calls.values().any(|call| matches!(&call.phase, Phase::Offered(o) if o.replaces == Some(key)))
     }
 }
 

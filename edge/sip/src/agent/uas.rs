@@ -47,10 +47,11 @@ impl UserAgent {
             self.answer_without_state(&request.headers, from, 422, "Session Interval Too Small", &more);
             return;
         }
-        let replaces = match self.find_replaced(&request.headers) {
+        let replaces = match self.find_replaced(from, &request.headers) {
             Replaced::Nothing => None,
             Replaced::Call(key) => Some(key),
             Replaced::No(code, phrase) => {
+                self.stats.refused += u64::from(code == 403);
                 self.answer_without_state(&request.headers, from, code, phrase, &[]);
                 return;
             }

@@ -143,6 +143,14 @@ impl Scenario {
         self.step(&format!("<recv response=\"{code}\" optional=\"true\"/>"))
     }
 
+    /// Is hung up in the end; a request may come before, and is answered with `code`.
+    pub(crate) fn hung_up_perhaps_after(self, method: &str, code: u16) -> Self {
+        let asked = self.step(&format!("<recv request=\"{method}\" optional=\"true\" next=\"1\"/>"));
+        let asked = asked.step("<recv request=\"BYE\" next=\"2\"/>\n<label id=\"1\"/>");
+        let asked = asked.reply(code, "", Body::None).recv("BYE").step("<label id=\"2\"/>");
+        asked.reply(200, "", Body::None)
+    }
+
     pub(crate) fn pause(self, ms: u32) -> Self {
         self.step(&format!("<pause milliseconds=\"{ms}\"/>"))
     }

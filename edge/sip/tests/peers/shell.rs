@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use trunkline_sip::digest::Credentials;
-use trunkline_sip::message::Uri;
+use trunkline_sip::message::{Message, Method, NameAddr, Response, Uri};
 use trunkline_sip::sdp::{LocalMedia, Secure};
 use trunkline_sip::{CallNews, DialogKey, InviteRequest, Output, SipEvent, UaConfig, UserAgent};
 
@@ -17,6 +17,8 @@ pub(crate) struct Shell {
     pub(crate) agent: UserAgent,
     pub(crate) unread: Vec<SipEvent>,
     pub(crate) news: Vec<CallNews>,
+    /// The last 200 of ours to an INVITE.
+    answer: Option<Response>,
     pub(crate) sound: Option<Sound>,
     /// Our key, if calls are encrypted.
     pub(crate) encrypted: Option<[u8; 30]>,
@@ -36,6 +38,7 @@ impl Shell {
             socket,
             unread: Vec::new(),
             news: Vec::new(),
+            answer: None,
             sound: None,
             encrypted: None,
         }
@@ -61,10 +64,23 @@ impl Shell {
         self.agent.invite(Instant::now(), request).unwrap()
     }
 
+    /// Returns how the call that we accepted last is named: its Call-ID, our tag, and theirs.
+    pub(crate) fn dialog(&self) -> (String, String, String) {
+        let headers = &self.answer.as_ref().unwrap().headers;
+        let tag = |end: Option<NameAddr>| end.unwrap().tag().unwrap();
+        (headers.call_id().unwrap().to_owned(), tag(headers.to()), tag(headers.from()))
+    }
+
     fn flush(&mut self) {
         while let Some(output) = self.agent.poll_output() {
             match output {
                 Output::Send { to, bytes, .. } => {
+                    if let Ok(Message::Response(response)) = Message::parse(&bytes)
+                        && response.code == 200
+                        && response.headers.cseq().is_some_and(|cseq| cseq.method == Method::Invite)
+                    {
+                        self.answer = Some(response);
+                    }
                     if let Err(error) = self.socket.send_to(&bytes, to) {
                         self.agent.handle_send_error(Instant::now(), to, error.kind());
                     }

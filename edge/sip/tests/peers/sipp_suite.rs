@@ -60,6 +60,10 @@ fn shell_with(peer: Option<SocketAddr>, set: impl FnOnce(&mut UaConfig)) -> Shel
 
 fn as_is(_: &mut UaConfig) {}
 
+fn may_replace(config: &mut UaConfig) {
+    config.may_replace = vec!["127.0.0.1".parse().unwrap()];
+}
+
 fn direction(event: &SipEvent) -> Option<Direction> {
     if let SipEvent::MediaChanged { media, .. } = event { Some(media.direction) } else { None }
 }
@@ -558,8 +562,51 @@ fn an_invite_that_replaces_a_call_nobody_knows_gets_481() {
         return;
     }
     let scenario = Scenario::calling("Replaces: 1@nowhere;to-tag=a;from-tag=b", Body::Sdp).recv_code(481);
-    let (mut shell, mut played) = called(&scenario.ack_refusal(1), as_is);
+    let (mut shell, mut played) = called(&scenario.ack_refusal(1), may_replace);
     shell.serve_until_done(&mut played.peer);
+}
+
+#[test]
+fn a_caller_moves_its_call_once_and_only_where_it_may() {
+    if !has_sipp() {
+        return;
+    }
+    for (may, set) in [(true, may_replace as fn(&mut UaConfig)), (false, as_is)] {
+        let scenario = Scenario::calling("", Body::Sdp).maybe_code(100).recv_code(200);
+        let scenario = scenario.then_request("ACK", 1, "", Body::None);
+        let scenario = scenario.recv("BYE").reply(200, "", Body::None);
+        let (mut shell, mut first) = called(&scenario, set);
+        let call = accept(&mut shell);
+        shell.until(answered);
+        let (call_id, to, from) = shell.dialog();
+        let replaces = format!("Replaces: {call_id};to-tag={to};from-tag={from}");
+        let target = shell.local().to_string();
+        if !may {
+            let refused = Scenario::calling(&replaces, Body::Sdp).recv_code(403).ack_refusal(1);
+            let mut second = play(&refused, &[&target, "-m", "1"]);
+            shell.serve_until_done(&mut second.peer);
+            bye(&mut shell, call);
+            shell.serve_until_done(&mut first.peer);
+            continue;
+        }
+        let mut second = play(&they_hang_up(Scenario::calling(&replaces, Body::Sdp)), &[&target, "-m", "1"]);
+        let new = shell.until(|event| {
+            if let SipEvent::Incoming { key, replaces, .. } = event {
+                (*replaces == Some(call)).then_some(*key)
+            } else {
+                None
+            }
+        });
+        let media = shell.media();
+        shell.agent.accept(Instant::now(), new, media).unwrap();
+        shell.until(|event| (*event == SipEvent::Ended { key: call }).then_some(()));
+        shell.until(hung_up);
+        shell.serve_until_done(&mut first.peer);
+        shell.serve_until_done(&mut second.peer);
+        let late = Scenario::calling(&replaces, Body::Sdp).recv_code(603).ack_refusal(1);
+        let mut third = play(&late, &[&target, "-m", "1"]);
+        shell.serve_until_done(&mut third.peer);
+    }
 }
 
 #[test]
@@ -611,6 +658,27 @@ fn digits_as_info_are_told() {
     });
     assert_eq!(told, ('4', 120));
     shell.until(hung_up);
+    shell.serve_until_done(&mut played.peer);
+}
+
+#[test]
+fn keys_that_we_press_go_by_info_one_after_another_and_a_refusal_is_told() {
+    if !has_sipp() {
+        return;
+    }
+    let scenario = Scenario::called().answer(200, "", Body::Sdp).recv("ACK");
+    let scenario = scenario.recv_with("INFO", "", "Signal=5.*Duration=160").reply(200, "", Body::None);
+    let scenario = scenario.recv_with("INFO", "Content-Type", "application/dtmf-relay");
+    let scenario = we_hang_up(scenario.reply(415, "", Body::None));
+    let (mut shell, mut played, call) = calling(&scenario, as_is);
+    shell.until(answered);
+    for digit in ['5', '#'] {
+        shell.agent.send_digit(Instant::now(), call, digit, 160).unwrap();
+    }
+    for (digit, code) in [('5', Some(200)), ('#', Some(415))] {
+        shell.until_news(|news| *news == CallNews::DigitAnswered { digit, code });
+    }
+    bye(&mut shell, call);
     shell.serve_until_done(&mut played.peer);
 }
 

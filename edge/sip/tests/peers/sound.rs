@@ -141,7 +141,7 @@ fn law(codec: Negotiated) -> Codec {
     match codec {
         Negotiated::Pcmu => Codec::Pcmu,
         Negotiated::Pcma => Codec::Pcma,
-        Negotiated::Opus => panic!("nobody offered it"),
+        Negotiated::G722 | Negotiated::Opus => panic!("nobody offered it"),
     }
 }
 

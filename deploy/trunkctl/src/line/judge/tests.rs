@@ -7,7 +7,8 @@ use crate::line::Lang;
 
 fn wanted(echo: bool, ask: bool) -> Wanted {
     let number = Some("1001".to_owned());
-    Wanted { number, echo, ask, lasts: Duration::ZERO, ring: Duration::ZERO, lang: Lang::En }
+    let (lasts, ring) = (Duration::ZERO, Duration::ZERO);
+    Wanted { number, echo, ask, lasts, ring, lang: Lang::En, profile: false }
 }
 
 fn measured(call: CallMeasured) -> Measured {

@@ -2,11 +2,13 @@
 
 mod calls;
 mod chaos;
+mod digits;
 mod lossy;
 mod peer;
 mod registrar;
 mod registration;
 mod reliable;
+mod replaces;
 mod session;
 mod transfer;
 
