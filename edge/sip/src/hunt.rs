@@ -162,26 +162,15 @@ impl Hunt {
         self.won(now, who);
     }
 
-    /// The call to this person did not come about.
+    /// The call to this person did not come about, or broke off.
     pub fn handle_failed(&mut self, now: Instant, who: usize, failure: Failure) {
-        if self.forget(who) {
-            self.note(failure);
-            self.lost(now, who);
-        }
+        self.gone(now, who, failure);
     }
 
     /// This person hung up.
     pub fn handle_hung_up(&mut self, now: Instant, who: usize) {
-        if !self.forget(who) {
-            return;
-        }
-        if self.stage == (Stage::Joined { who }) {
-            self.stage = Stage::Over;
-            self.out.push_back(HuntOrder::HungUp);
-            return;
-        }
-        self.note(Failure::here(FailureCause::Declined, "the person hung up before the calls were joined"));
-        self.lost(now, who);
+        let early = Failure::here(FailureCause::Declined, "the person hung up before the calls were joined");
+        self.gone(now, who, early);
     }
 
     /// This person pressed a key.
@@ -308,6 +297,20 @@ impl Hunt {
         } else {
             self.join(who);
         }
+    }
+
+    /// Once they are joined, however the person's call ended is the end of it: nobody else is called.
+    fn gone(&mut self, now: Instant, who: usize, early: Failure) {
+        if !self.forget(who) {
+            return;
+        }
+        if self.stage == (Stage::Joined { who }) {
+            self.stage = Stage::Over;
+            self.out.push_back(HuntOrder::HungUp);
+            return;
+        }
+        self.note(early);
+        self.lost(now, who);
     }
 
     fn join(&mut self, who: usize) {
@@ -487,6 +490,17 @@ mod tests {
     fn with_nobody_to_call_it_fails_at_once() {
         let mut world = World::new(&[&[], &[99]], true, true);
         assert!(ends_with(&world.orders(), FailureCause::NoAnswer));
+        assert_eq!(world.hunt.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_joined_person_whose_call_breaks_off_is_not_replaced() {
+        let mut world = World::new(&[&[0], &[1]], false, false);
+        world.orders();
+        world.hunt.handle_answered(world.now, 0);
+        assert_eq!(world.orders(), [Won(0), Join(0)]);
+        world.hunt.handle_failed(world.now, 0, failure(FailureCause::Unreachable));
+        assert_eq!(world.orders(), [HungUp]);
         assert_eq!(world.hunt.poll_timeout(), None);
     }
 
