@@ -148,6 +148,10 @@ fn understand(
     text: &str,
     now: DateTime,
 ) -> Result<UnderstandingV1, String> {
+    // A voice without words means nothing, whatever a model makes of an empty text.
+    if text.trim().is_empty() {
+        return Ok(UnderstandingV1::default());
+    }
     let expected = expects(script, state);
     let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
     let understood = engine

@@ -246,7 +246,9 @@ impl Driver {
                 self.ear.configure(NodeEar { endpoint, max_turn_ms: MAX_TURN_MS });
             }
             Output::ForgetTurn => self.ear.reset_turn(),
-            Output::Recognize { pause, phrases, numbers } => self.recognize(pause, phrases, numbers),
+            Output::Recognize { pause, phrases, numbers, asides } => {
+                self.recognize(pause, phrases, numbers, asides)
+            }
             Output::DropRecognition { .. } => self.dictation.went_on(),
             Output::Matched { pause, matched } => {
                 self.ear.set_hypothesis_matched(pause, matched);
@@ -413,12 +415,19 @@ impl Driver {
         }
     }
 
-    fn recognize(&mut self, pause: u32, phrases: Arc<[String]>, numbers: Option<Numbers>) {
+    fn recognize(
+        &mut self,
+        pause: u32,
+        phrases: Arc<[String]>,
+        numbers: Option<Numbers>,
+        asides: Arc<[String]>,
+    ) {
         let Some(utterance) = self.ear.utterance() else {
             return self.core.handle_transcript(Instant::now(), pause, Transcript::default());
         };
         let mut options = RecognizeOptions::new(self.language());
         options.phrases = phrases;
+        options.asides = asides;
         options.lexicon = numbers.map(|numbers| match numbers {
             Numbers::Digits => Lexicon::Digits,
             Numbers::Amount => Lexicon::Amount,

@@ -1,5 +1,6 @@
 //! Does this take the floor? What people say while they listen (嗯, 对对, uh-huh) is no turn.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use trunkline_wire::UnderstandingV1;
@@ -60,8 +61,73 @@ const AGREEMENT: &[&str] = &[
     "fine",
 ];
 
+const SIGNS_ZH: &[&str] = &[
+    "嗯",
+    "嗯嗯",
+    "嗯哼",
+    "哦",
+    "噢",
+    "呃",
+    "啊",
+    "哎",
+    "对",
+    "对对",
+    "对对对",
+    "对啊",
+    "是",
+    "是的",
+    "是啊",
+    "好",
+    "好的",
+    "好好好",
+    "嗯好",
+    "嗯好的",
+    "嗯对",
+    "行",
+    "知道了",
+    "明白",
+    "没错",
+];
+const SIGNS_EN: &[&str] = &[
+    "uh-huh",
+    "mm-hmm",
+    "mm",
+    "hmm",
+    "oh",
+    "um",
+    "uh",
+    "ah",
+    "aha",
+    "yeah",
+    "yes",
+    "yep",
+    "okay",
+    "right",
+    "I see",
+    "sure",
+    "got it",
+    "all right",
+    "oh okay",
+    "oh yeah",
+    "uh right",
+];
+
 /// Speech over a prompt that is shorter than this takes the floor only when it means something here.
 pub(crate) const SHORT: Duration = Duration::from_millis(900);
+
+/// Who speaks over a prompt for so long wants the floor, whether the words were understood or not.
+pub(crate) const LONG: Duration = Duration::from_millis(1_200);
+
+/// Lists the signs of listening as a recogniser shall weigh them: one wording for each sound.
+pub(crate) fn signs(is_zh: bool) -> Arc<[String]> {
+    static ZH: LazyLock<Arc<[String]>> = LazyLock::new(|| listed(SIGNS_ZH));
+    static EN: LazyLock<Arc<[String]>> = LazyLock::new(|| listed(SIGNS_EN));
+    Arc::clone(if is_zh { &ZH } else { &EN })
+}
+
+fn listed(signs: &[&str]) -> Arc<[String]> {
+    signs.iter().map(|sign| (*sign).to_owned()).collect()
+}
 
 /// Tells whether an intent or a value was found in the words. There is none in a sign of listening that was written
 /// as other words, in a cough, and in a word from the next room.
@@ -87,11 +153,16 @@ pub(crate) fn classify(text: &str) -> Over {
     }
 }
 
+/// Tells whether so little of a prompt was `heard`, 0 to 1, that agreement is a sign of listening.
+pub(crate) fn is_early(heard: f32) -> bool {
+    heard < ANSWERED_AT
+}
+
 /// Tells whether the words end a prompt of which `heard`, 0 to 1, was spoken.
 pub(crate) fn is_taken(text: &str, heard: f32) -> bool {
     match classify(text) {
         Over::Filler => false,
-        Over::Agreement => heard >= ANSWERED_AT,
+        Over::Agreement => !is_early(heard),
         Over::Turn => true,
     }
 }

@@ -56,6 +56,10 @@ struct World {
     summary: Option<String>,
     playing: Option<u32>,
     pauses: u32,
+    /// How much of a prompt is heard before it is held.
+    heard: f32,
+    /// The signs of listening that were to be weighed last.
+    asides: Arc<[String]>,
     /// How the cloud understands; `None` when it is gone.
     cloud: Option<fn(&str) -> Option<&'static str>>,
     /// How the box understands.
@@ -81,6 +85,8 @@ impl World {
             summary: None,
             playing: None,
             pauses: 0,
+            heard: 0.4,
+            asides: Arc::default(),
             cloud: Some(understand),
             own: Some(understand),
             taken: Vec::new(),
@@ -136,7 +142,7 @@ impl World {
                 Output::Pause => {
                     self.orders.push("pause");
                     if let Some(say) = self.playing {
-                        self.call.handle_media(self.now, Media::Held { say, heard: 0.4 });
+                        self.call.handle_media(self.now, Media::Held { say, heard: self.heard });
                     }
                 }
                 Output::Resume => self.orders.push("resume"),
@@ -149,10 +155,10 @@ impl World {
                     self.orders.push("transfer");
                 }
                 Output::TransferOver => self.orders.push("let go"),
+                Output::Recognize { asides, .. } => self.asides = asides,
                 Output::Prepare
                 | Output::Warm { .. }
                 | Output::Expect { .. }
-                | Output::Recognize { .. }
                 | Output::DropRecognition { .. }
                 | Output::Matched { .. }
                 | Output::Progress(..)
@@ -391,6 +397,48 @@ fn short_words_over_a_prompt_that_mean_nothing_do_not_take_the_floor_and_longer_
         world.says_for(text, Duration::from_millis(ms));
         assert_eq!(world.played.len() > played, is_taken, "{text}: {:?}", world.orders);
         assert_eq!(world.orders[orders..].contains(&"resume"), !is_taken, "{text}: {:?}", world.orders);
+    }
+}
+
+#[test]
+fn a_voice_of_some_length_over_a_prompt_takes_the_floor_though_no_word_of_it_was_understood() {
+    for (ms, is_taken) in [(1_000, false), (1_600, true)] {
+        let mut world = World::answered();
+        world.hear_out();
+        world.says("yes");
+        world.now += Duration::from_secs(1);
+        let (asked, orders) = (world.asked.len(), world.orders.len());
+        world.says_for("", Duration::from_millis(ms));
+        let asked: Vec<_> = world.asked[asked..].iter().map(|request| &request.event).collect();
+        assert_eq!(
+            matches!(asked[..], [TurnEvent::Heard { text, .. }] if text.is_empty()),
+            is_taken,
+            "{asked:?}"
+        );
+        assert_eq!(world.orders[orders..].contains(&"resume"), !is_taken, "{:?}", world.orders);
+    }
+    // Where nothing was broken into, what cannot be understood is no turn.
+    let mut world = World::answered();
+    world.hear_out();
+    world.says_for("", Duration::from_millis(1_600));
+    assert!(world.asked.is_empty());
+}
+
+#[test]
+fn signs_of_listening_are_weighed_for_short_sounds_early_in_a_prompt() {
+    for (ms, heard, are_weighed) in [(500, 0.4, true), (1_000, 0.4, false), (500, 0.8, false)] {
+        let mut world = World::answered();
+        world.hear_out();
+        world.says("yes");
+        world.now += Duration::from_secs(1);
+        world.heard = heard;
+        world.says_for("", Duration::from_millis(ms));
+        assert_eq!(
+            world.asides.contains(&"嗯".to_owned()),
+            are_weighed,
+            "{ms} ms, {heard}: {:?}",
+            world.asides
+        );
     }
 }
 

@@ -49,6 +49,15 @@ pub struct EarConfig {
     pub on_during_prompt: f32,
     /// Speech that must be heard while a prompt plays, in ms.
     pub start_during_prompt_ms: u32,
+    /// While a prompt plays, a sound of this length that may be a voice is told at once …
+    pub early_ms: u32,
+    /// … if the detector gives it at least this probability …
+    pub early_on: f32,
+    /// … and is taken back when it was not certain within this time.
+    pub early_within_ms: u32,
+    /// So many sounds taken back in a row show that the line is noisy or echoes: only what is certain is told from
+    /// then on, until a voice was.
+    pub early_mistakes: u32,
     /// Voice a turn must hold to be one, in ms; less is a click or a cough.
     pub min_voiced_ms: u32,
     /// Quiet, in ms, after which an eager ear calls a pause before the detector is certain of it
@@ -62,6 +71,10 @@ impl Default for EarConfig {
             detector: DetectorConfig::default(),
             on_during_prompt: 0.6,
             start_during_prompt_ms: 60,
+            early_ms: 40,
+            early_on: 0.2,
+            early_within_ms: 240,
+            early_mistakes: 2,
             min_voiced_ms: 80,
             eager_ms: 60,
         }
@@ -153,8 +166,17 @@ struct Turn {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Idle,
+    /// Told as the beginning of speech, of which the detector is not certain yet.
+    Suspected {
+        since: u64,
+    },
     Speaking(Turn),
-    Paused { turn: Turn, pause: u32, verdict: Verdict, certain: bool },
+    Paused {
+        turn: Turn,
+        pause: u32,
+        verdict: Verdict,
+        certain: bool,
+    },
 }
 
 /// Listens to one call.
@@ -176,6 +198,11 @@ pub struct Ear {
     /// Moving average of this caller's pauses within turns, in ms; 0 until there was one.
     own_pause_ms: u32,
     eager: bool,
+    prompt_playing: bool,
+    /// Consecutive samples of sound above the noise.
+    loud: u64,
+    /// Suspected beginnings that were taken back since the last voice.
+    mistakes: u32,
     prosody: Option<Box<Prosody>>,
     /// Up to where turns are part of the caller's usual way.
     learnt: u64,
@@ -199,6 +226,9 @@ impl Ear {
             pauses: 0,
             own_pause_ms: 0,
             eager: false,
+            prompt_playing: false,
+            loud: 0,
+            mistakes: 0,
             prosody: None,
             learnt: 0,
         }
@@ -210,8 +240,11 @@ impl Ear {
         self.node = NodeEar { max_turn_ms, ..node };
     }
 
-    /// Tells whether the robot speaks: then it takes a little more to be heard as the caller.
+    /// Tells whether the robot speaks: then it takes a little more to be heard as the caller. But the first sound
+    /// that may be a voice is told at once, so that the robot can fall silent, and taken back by
+    /// [`EarEvent::FalseStart`] when it was none.
     pub fn set_prompt_playing(&mut self, playing: bool) {
+        self.prompt_playing = playing;
         let mut detector = self.config.detector;
         if playing {
             detector.on = self.config.on_during_prompt;
@@ -239,7 +272,7 @@ impl Ear {
         let (turn, end) = match &self.state {
             State::Speaking(turn) => (*turn, self.position()),
             State::Paused { turn, .. } => (*turn, turn.end),
-            State::Idle => self.last_turn.map(|turn| (turn, turn.end))?,
+            State::Idle | State::Suspected { .. } => self.last_turn.map(|turn| (turn, turn.end))?,
         };
         self.prosody.as_mut()?.measure(turn.start / PER_MS, end / PER_MS)
     }
@@ -265,6 +298,7 @@ impl Ear {
             for change in changes.into_iter().flatten() {
                 self.on_change(change);
             }
+            self.suspect();
             self.on_time();
             self.forget();
         }
@@ -294,7 +328,7 @@ impl Ear {
         let (turn, open) = match &self.state {
             State::Speaking(turn) => (*turn, true),
             State::Paused { turn, .. } => (*turn, false),
-            State::Idle => (self.last_turn?, false),
+            State::Idle | State::Suspected { .. } => (self.last_turn?, false),
         };
         let end = if open { self.position() } else { (turn.end + TAIL).min(self.position()) };
         let from = turn.start.saturating_sub(PRE_ROLL).max(self.sound_at);
@@ -316,7 +350,7 @@ impl Ear {
         let (turn, end) = match &self.state {
             State::Speaking(turn) => (turn, self.position()),
             State::Paused { turn, .. } => (turn, end(turn)),
-            State::Idle => return None,
+            State::Idle | State::Suspected { .. } => return None,
         };
         Some(to_ms(end.saturating_sub(turn.start.saturating_sub(PRE_ROLL))))
     }
@@ -338,7 +372,7 @@ impl Ear {
 
     /// Tells whether a turn runs, be it in a pause.
     pub fn is_in_turn(&self) -> bool {
-        !matches!(self.state, State::Idle)
+        !matches!(self.state, State::Idle | State::Suspected { .. })
     }
 
     /// Returns the level of the last 20 ms in dB to full scale.
@@ -369,11 +403,13 @@ impl Ear {
 
     fn on_change(&mut self, change: SpeechEvent) {
         match (change, self.state) {
-            (SpeechEvent::Started { at }, State::Idle) => {
+            (SpeechEvent::Started { at }, before @ (State::Idle | State::Suspected { .. })) => {
                 self.learn_the_last_turn();
                 let turn = Turn { start: at, end: at, voiced_before: self.voiced_when_started(), voiced: 0 };
                 self.state = State::Speaking(turn);
-                self.tell(EarEvent::SpeechStarted { at_ms: at / PER_MS, decided_ms: self.position_ms() });
+                if matches!(before, State::Idle) {
+                    self.tell(EarEvent::SpeechStarted { at_ms: at / PER_MS, decided_ms: self.position_ms() });
+                }
             }
             (SpeechEvent::Started { at }, State::Paused { turn, pause, .. }) => {
                 let gap = u32::try_from(at.saturating_sub(turn.end) / PER_MS).unwrap_or(u32::MAX);
@@ -387,7 +423,7 @@ impl Ear {
                 self.state = State::Paused { turn, pause, verdict, certain: true };
             }
             (SpeechEvent::Started { .. }, State::Speaking(_))
-            | (SpeechEvent::Stopped { .. }, State::Idle) => {}
+            | (SpeechEvent::Stopped { .. }, State::Idle | State::Suspected { .. }) => {}
         }
     }
 
@@ -395,6 +431,7 @@ impl Ear {
         let voiced = self.detector.voiced() - turn.voiced_before;
         if voiced < u64::from(self.config.min_voiced_ms) * PER_MS {
             self.state = State::Idle;
+            self.mistakes += 1;
             self.tell(EarEvent::FalseStart { at_ms: turn.start / PER_MS });
             return;
         }
@@ -403,6 +440,7 @@ impl Ear {
 
     fn pause(&mut self, turn: Turn, certain: bool) {
         self.pauses += 1;
+        self.mistakes = 0;
         let pause = self.pauses;
         self.state = State::Paused { turn, pause, verdict: Verdict::default(), certain };
         self.tell(EarEvent::PauseDetected {
@@ -433,7 +471,35 @@ impl Ear {
                 self.state = State::Speaking(turn);
                 self.tell(EarEvent::SpeechResumed { pause, at_ms });
             }
-            State::Idle | State::Paused { .. } => {}
+            State::Idle | State::Suspected { .. } | State::Paused { .. } => {}
+        }
+    }
+
+    /// Tells what may be the beginning of speech before the detector is certain, or takes it back.
+    fn suspect(&mut self) {
+        let frame = self.piece.len() as u64;
+        self.loud = if self.detector.energy().active { self.loud + frame } else { 0 };
+        let config = &self.config;
+        match self.state {
+            State::Idle
+                if self.prompt_playing
+                    && self.mistakes < config.early_mistakes
+                    && self.loud >= u64::from(config.early_ms) * PER_MS
+                    && self.detector.probability() >= config.early_on =>
+            {
+                let since = self.position();
+                self.state = State::Suspected { since };
+                let at_ms = since.saturating_sub(self.loud) / PER_MS;
+                self.tell(EarEvent::SpeechStarted { at_ms, decided_ms: since / PER_MS });
+            }
+            State::Suspected { since }
+                if self.position() - since >= u64::from(config.early_within_ms) * PER_MS =>
+            {
+                self.mistakes += 1;
+                self.state = State::Idle;
+                self.tell(EarEvent::FalseStart { at_ms: since / PER_MS });
+            }
+            State::Idle | State::Suspected { .. } | State::Speaking(_) | State::Paused { .. } => {}
         }
     }
 
@@ -447,6 +513,7 @@ impl Ear {
                     self.on_change(SpeechEvent::Started { at: self.position() });
                 }
             }
+            State::Suspected { .. } => {}
             State::Speaking(turn) => self.end_if_too_long(turn, 0),
             State::Paused { turn, pause, verdict, certain } => {
                 let needed = silence_needed(self.node.endpoint, verdict, self.own_pause_ms);
@@ -520,7 +587,7 @@ impl Ear {
     fn forget(&mut self) {
         let keep_from = match self.state {
             State::Speaking(turn) | State::Paused { turn, .. } => turn.start.saturating_sub(PRE_ROLL),
-            State::Idle => {
+            State::Idle | State::Suspected { .. } => {
                 let recent = self.position().saturating_sub(IDLE_MEMORY);
                 // The last turn may still be asked for; it goes when it is older than its own length.
                 match self.last_turn {
@@ -540,8 +607,7 @@ impl Ear {
             self.sound.drain(..excess);
             self.sound_at += excess as u64;
         }
-        if matches!(self.state, State::Idle) && self.last_turn.is_some_and(|turn| turn.start < self.sound_at)
-        {
+        if !self.is_in_turn() && self.last_turn.is_some_and(|turn| turn.start < self.sound_at) {
             self.last_turn = None;
         }
         let small = (IDLE_MEMORY * 2) as usize;

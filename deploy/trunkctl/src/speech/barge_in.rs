@@ -39,28 +39,64 @@ const NOISE: usize = 5 * RATE as usize / 2;
 /// When the calls are: what is said of days counts from here.
 const NOON: DateTime = jiff::civil::date(2026, 11, 23).at(12, 0, 0, 0);
 /// Quiet after the sound, in which everything is decided.
-const AFTER: Duration = Duration::from_millis(2_500);
+const AFTER: Duration = Duration::from_millis(4_000);
 /// What people say while they listen, in voices that the robot does not use.
-const LISTENING: [(Locale, &[&str], &[&str]); 2] = [
+const LISTENING: [(Locale, &str, &[&str], &[&str]); 2] = [
     (
         Locale::ZhCn,
+        "signs of listening, zh",
         &["嗯", "嗯嗯", "哦", "对", "对对", "是的", "好的", "呃", "啊", "嗯，好"],
-        &["zm_yunjian", "zf_xiaoni", "zm_yunyang", "zf_xiaobei"],
+        &["zm_yunjian", "zf_xiaoni", "zm_yunyang", "zf_xiaobei", "zm_yunxia"],
     ),
     (
         Locale::EnUs,
+        "signs of listening, en",
         &["uh-huh", "mm-hmm", "yeah", "okay", "right", "oh", "um", "I see"],
-        &["am_eric", "af_nova", "am_liam", "af_sarah"],
+        &["am_eric", "af_nova", "am_liam", "af_sarah", "am_echo", "af_sky"],
     ),
 ];
+
+/// What people break in with, in other voices that the robot does not use.
+const SHORT: [(Locale, &str, &[&str], &[&str]); 2] = [
+    (
+        Locale::ZhCn,
+        "short words, zh",
+        &["不", "不是", "不用", "不要", "没有", "等一下", "什么", "你是谁", "别说了", "没空"],
+        &["zm_yunxi", "zf_xiaoyi", "zm_yunxia"],
+    ),
+    (
+        Locale::EnUs,
+        "short words, en",
+        &[
+            "no",
+            "stop",
+            "wait",
+            "hold on",
+            "what",
+            "sorry",
+            "not now",
+            "who is this",
+            "no thanks",
+            "I'm busy",
+        ],
+        &["am_michael", "af_bella", "am_onyx"],
+    ),
+];
+
+/// Whether a sound may stop the robot for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    NoTurn,
+    Speech,
+    SyntheticSpeech,
+}
 
 /// A sound that comes while the prompt plays.
 pub(crate) struct Sound {
     /// Row of the table.
     kind: &'static str,
     name: String,
-    /// Whether it may stop the robot for good.
-    speech: bool,
+    class: Class,
     pcm: Vec<i16>,
     language: Language,
 }
@@ -92,15 +128,8 @@ pub(crate) struct Bench<'a> {
 /// loud as a voice and 10 dB softer.
 pub(crate) fn no_turns(clips: &[Clip], prompts: &PromptStore, count: usize) -> Result<Vec<Sound>> {
     let mut sounds = Vec::new();
-    for (locale, words, voices) in LISTENING {
-        let language = if locale == Locale::ZhCn { Language::ZH } else { Language::EN };
-        let kind = if locale == Locale::ZhCn { "signs of listening, zh" } else { "signs of listening, en" };
-        for word in words {
-            for voice in voices {
-                let pcm = sound::synthetic(prompts, locale, voice, word)?;
-                sounds.push(Sound { kind, name: format!("{word} ({voice})"), speech: false, pcm, language });
-            }
-        }
+    for (locale, kind, words, voices) in LISTENING {
+        sounds.extend(spoken(prompts, locale, kind, Class::NoTurn, words, voices)?);
     }
     let step = (sounds.len() / (count * 2 / 5).max(1)).max(1);
     let mut sounds: Vec<Sound> = sounds.into_iter().step_by(step).collect();
@@ -118,12 +147,39 @@ pub(crate) fn no_turns(clips: &[Clip], prompts: &PromptStore, count: usize) -> R
                 "other noises"
             },
             name: format!("{} {place}", clip.path),
-            speech: false,
+            class: Class::NoTurn,
             pcm: telephone_channel(&piece, Codec::Pcma),
             language: if n % 2 == 0 { Language::ZH } else { Language::EN },
         });
     }
     Ok(sounds)
+}
+
+/// Refusals and questions of a word or two, which are as short as signs of listening. Synthetic, and therefore not
+/// among the totals.
+pub(crate) fn short_words(prompts: &PromptStore) -> Result<Vec<Sound>> {
+    let mut sounds = Vec::new();
+    for (locale, kind, words, voices) in SHORT {
+        sounds.extend(spoken(prompts, locale, kind, Class::SyntheticSpeech, words, voices)?);
+    }
+    Ok(sounds)
+}
+
+fn spoken(
+    prompts: &PromptStore,
+    locale: Locale,
+    kind: &'static str,
+    class: Class,
+    words: &[&str],
+    voices: &[&str],
+) -> Result<Vec<Sound>> {
+    let language = if locale == Locale::ZhCn { Language::ZH } else { Language::EN };
+    let all = words.iter().flat_map(|word| voices.iter().map(move |voice| (word, voice)));
+    all.map(|(word, voice)| {
+        let pcm = sound::synthetic(prompts, locale, voice, word)?;
+        Ok(Sound { kind, name: format!("{word} ({voice})"), class, pcm, language })
+    })
+    .collect()
 }
 
 /// Real speech: sentences and orders, at most six seconds of each, and single words one for eight of them.
@@ -149,7 +205,7 @@ pub(crate) fn turns(clips: &[Clip], count: usize) -> Result<Vec<Sound>> {
                     _ => "real speech, en",
                 },
                 name: clip.path.clone(),
-                speech: true,
+                class: Class::Speech,
                 pcm,
                 language: if zh { Language::ZH } else { Language::EN },
             })
@@ -168,16 +224,16 @@ pub(crate) fn run(
         prepared(bench.engine, include_str!("closed.zh.yaml"))?,
         prepared(bench.engine, include_str!("closed.en.yaml"))?,
     ];
-    let mut rows: BTreeMap<(bool, &str), Vec<Outcome>> = BTreeMap::new();
+    let mut rows: BTreeMap<(Class, &str), Vec<Outcome>> = BTreeMap::new();
     for (n, sound) in sounds.iter().enumerate() {
         progress(&format!("barge-in: {n} of {}", sounds.len()));
         let script = &scripts[usize::from(sound.language == Language::EN)];
         let begins = BEGINS + Duration::from_millis(((n * 37) % 500) as u64);
         let (outcome, text) = World::new(bench, script, sound.language)?.play(&sound.pcm, begins)?;
-        if std::env::var_os("SHOW").is_some() && outcome.taken != sound.speech {
+        if std::env::var_os("SHOW").is_some() && outcome.taken == (sound.class == Class::NoTurn) {
             println!("  {} {}: {outcome:?} [{text}]", sound.kind, sound.name);
         }
-        rows.entry((sound.speech, sound.kind)).or_default().push(outcome);
+        rows.entry((sound.class, sound.kind)).or_default().push(outcome);
     }
     progress("");
     tell(&format!(
@@ -189,27 +245,31 @@ pub(crate) fn run(
          | --- | ---: | ---: | ---: | ---: |",
         bench.jitter.as_millis()
     ));
-    let mut totals: BTreeMap<bool, Vec<Outcome>> = BTreeMap::new();
-    for ((speech, kind), outcomes) in &rows {
+    let mut totals: BTreeMap<Class, Vec<Outcome>> = BTreeMap::new();
+    for ((class, kind), outcomes) in &rows {
         tell(&row(kind, outcomes, bench.jitter));
-        totals.entry(*speech).or_default().extend(outcomes);
+        totals.entry(*class).or_default().extend(outcomes);
     }
-    for (speech, outcomes) in &totals {
-        let name = if *speech { "**all speech**" } else { "**all that is no turn**" };
+    for (class, outcomes) in &totals {
+        let name = match class {
+            Class::NoTurn => "**all that is no turn**",
+            Class::Speech => "**all speech**",
+            Class::SyntheticSpeech => continue,
+        };
         tell(&row(name, outcomes, bench.jitter));
     }
-    let share = |speech: bool| {
-        let outcomes = totals.get(&speech).map_or(&[][..], Vec::as_slice);
+    let share = |class: Class| {
+        let outcomes = totals.get(&class).map_or(&[][..], Vec::as_slice);
         let taken = outcomes.iter().filter(|outcome| outcome.taken).count();
         100.0 * taken as f64 / outcomes.len().max(1) as f64
     };
-    let speech = totals.get(&true).map_or(&[][..], Vec::as_slice);
+    let speech = totals.get(&Class::Speech).map_or(&[][..], Vec::as_slice);
     let held: Vec<f64> = speech.iter().filter_map(|o| o.held_ms).collect();
     Ok(format!(
         "Barge-in: {:.1} % of interruptions take the floor, {:.1} % of noises and signs of listening; the prompt \
          stops {} ms after the first voice (95th percentile).",
-        share(true),
-        share(false),
+        share(Class::Speech),
+        share(Class::NoTurn),
         percentile(&held, 95)
             .map_or("-".to_owned(), |ms| format!("{:.0}", ms + bench.jitter.as_secs_f64() * 1e3))
     ))
@@ -415,7 +475,9 @@ impl<'a> World<'a> {
                     self.ear.configure(NodeEar { endpoint, max_turn_ms: 20_000 });
                 }
                 Output::ForgetTurn => self.ear.reset_turn(),
-                Output::Recognize { pause, phrases, numbers } => self.recognise(pause, phrases, numbers)?,
+                Output::Recognize { pause, phrases, numbers, asides } => {
+                    self.recognise(pause, phrases, numbers, asides)?
+                }
                 Output::DropRecognition { pause } => {
                     self.due
                         .retain(|(_, news)| !matches!(news, News::Text { pause: of, .. } if *of == pause));
@@ -464,7 +526,13 @@ impl<'a> World<'a> {
         }
     }
 
-    fn recognise(&mut self, pause: u32, phrases: Arc<[String]>, numbers: Option<Numbers>) -> Result<()> {
+    fn recognise(
+        &mut self,
+        pause: u32,
+        phrases: Arc<[String]>,
+        numbers: Option<Numbers>,
+        asides: Arc<[String]>,
+    ) -> Result<()> {
         let Some(audio) = self.ear.utterance() else {
             self.call.handle_transcript(self.now, pause, Transcript::default());
             return Ok(());
@@ -474,7 +542,7 @@ impl<'a> World<'a> {
             Numbers::Amount => Lexicon::Amount,
         });
         let options =
-            RecognizeOptions { threads: 1, phrases, lexicon, ..RecognizeOptions::new(self.language) };
+            RecognizeOptions { threads: 1, phrases, asides, lexicon, ..RecognizeOptions::new(self.language) };
         let found = self.bench.recognizer.recognize(&audio, &options)?;
         self.text.clone_from(&found.raw);
         let transcript = Transcript { text: found.text, logprob: found.avg_logprob, voice: None };

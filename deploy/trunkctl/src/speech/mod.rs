@@ -316,7 +316,9 @@ fn run_part(
         Part::BargeIn => {
             let count = options.count.unwrap_or(200);
             let engine = Engine::load(of.dir)?;
-            let mut sounds = barge_in::no_turns(clips, &prompts(of)?, count)?;
+            let prompts = prompts(of)?;
+            let mut sounds = barge_in::no_turns(clips, &prompts, count)?;
+            sounds.extend(barge_in::short_words(&prompts)?);
             sounds.extend(barge_in::turns(clips, count)?);
             let bench = barge_in::Bench {
                 recognizer: whisper,

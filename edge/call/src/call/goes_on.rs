@@ -68,11 +68,14 @@ impl Call {
             return Transcript { text: before.text.clone(), logprob: before.logprob, voice: before.voice };
         }
         let first = before.text.trim_end_matches(['。', '.', '，', ',', '…', ' ']);
-        let chinese = self.script.as_ref().is_some_and(|script| script.locale().starts_with("zh"));
-        let text = format!("{first}{}{}", if chinese { "，" } else { ", " }, transcript.text);
+        let text = format!("{first}{}{}", if self.speaks_chinese() { "，" } else { ", " }, transcript.text);
         // How the last words were spoken counts.
         let voice = transcript.voice.or(before.voice);
         Transcript { text, logprob: before.logprob.min(transcript.logprob), voice }
+    }
+
+    pub(super) fn speaks_chinese(&self) -> bool {
+        self.script.as_ref().is_some_and(|script| script.locale().starts_with("zh"))
     }
 
     /// The customer went on with nothing after all: the first part is the turn.

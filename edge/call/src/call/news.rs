@@ -189,6 +189,8 @@ pub enum Output {
         phrases: Arc<[String]>,
         /// What kind of number is asked for, if any.
         numbers: Option<Numbers>,
+        /// What people say while they listen, if the robot was speaking and this was short.
+        asides: Arc<[String]>,
     },
     /// The recognition of this pause is of no use any more.
     DropRecognition {

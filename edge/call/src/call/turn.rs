@@ -87,7 +87,30 @@ impl Call {
             None => (&self.listen, &self.phrases),
         };
         let numbers = listen.as_ref().and_then(expected::numbers);
-        self.out.push_back(Output::Recognize { pause, phrases: Arc::clone(phrases), numbers });
+        let phrases = Arc::clone(phrases);
+        let listens = self.is_over_a_prompt() && floor::is_early(self.heard()) && self.is_short(speech_end);
+        let asides = if listens { floor::signs(self.speaks_chinese()) } else { Arc::default() };
+        self.out.push_back(Output::Recognize { pause, phrases, numbers, asides });
+    }
+
+    /// Says whether the customer speaks while a prompt is held.
+    fn is_over_a_prompt(&self) -> bool {
+        self.playing.as_ref().is_some_and(|playing| playing.paused)
+    }
+
+    /// How much of the prompt was heard, 0 to 1.
+    fn heard(&self) -> f32 {
+        self.turn.robot.last().map_or(0.0, |robot| robot.heard)
+    }
+
+    fn spoken_until(&self, speech_end: Instant) -> Duration {
+        self.speech_began.map_or(Duration::ZERO, |began| speech_end.saturating_duration_since(began))
+    }
+
+    /// Says whether this may be no more than a sign of listening. Who goes on with what was answered too early says
+    /// something, however short.
+    fn is_short(&self, speech_end: Instant) -> bool {
+        !self.goes_on && self.speech_began.is_some() && self.spoken_until(speech_end) < floor::SHORT
     }
 
     pub(super) fn drop_utterance(&mut self) {
@@ -121,19 +144,20 @@ impl Call {
         let Some(utterance) = &self.utterance else { return };
         let Some(transcript) = &utterance.transcript else { return };
         let has_ended = utterance.ended.is_some();
-        if transcript.text.is_empty() && (self.before.is_none() || !has_ended) {
+        // Nobody waits for half a sentence to be said again: who was not understood is asked.
+        let insists = utterance.ended.is_some_and(|ended| {
+            let spoken = utterance.speech_end.saturating_duration_since(ended.speech_start);
+            transcript.text.is_empty() && self.is_over_a_prompt() && spoken >= floor::LONG
+        });
+        if transcript.text.is_empty() && (self.before.is_none() || !has_ended) && !insists {
             if has_ended {
                 self.not_heard(now);
             }
             return;
         }
-        if self.playing.as_ref().is_some_and(|playing| playing.paused) {
-            let heard = self.turn.robot.last().map_or(0.0, |robot| robot.heard);
-            // Who goes on with what was answered too early says something, however short.
-            let short = !self.goes_on
-                && self.speech_began.is_some_and(|began| {
-                    utterance.speech_end.saturating_duration_since(began) < floor::SHORT
-                });
+        if self.is_over_a_prompt() && !insists {
+            let heard = self.heard();
+            let short = self.is_short(utterance.speech_end);
             let meaning = utterance.reply.as_ref().map(|answer| floor::is_meant(&answer.reply.understanding));
             if !floor::is_taken(&transcript.text, heard) || (short && meaning == Some(false)) {
                 debug!("A sign of listening; the prompt goes on");

@@ -153,6 +153,51 @@ fn a_click_is_a_false_start_or_nothing() {
 }
 
 #[test]
+fn a_sound_over_a_prompt_is_told_at_once_and_taken_back_and_not_told_again_where_that_was_wrong_twice() {
+    // A detector that takes a fifth of a second to be certain.
+    let mut ear = Ear::new(None, EarConfig { start_during_prompt_ms: 400, ..EarConfig::default() });
+    ear.set_prompt_playing(true);
+    let knock = [hush(600), voice(100), hush(600)].concat();
+    for _ in 0..2 {
+        let events = play(&mut ear, &knock);
+        let [EarEvent::SpeechStarted { at_ms, decided_ms }, EarEvent::FalseStart { at_ms: back }] =
+            events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert!((20..=60).contains(&(decided_ms - at_ms)) && back == decided_ms, "{events:?}");
+        assert!(!ear.is_in_turn());
+    }
+    assert_eq!(play(&mut ear, &knock), []);
+    // A voice is still heard, once it is certain, and makes up for the mistakes.
+    let events = play(&mut ear, &[voice(1_200), hush(1_500)].concat());
+    assert!(
+        matches!(
+            events[..],
+            [EarEvent::SpeechStarted { .. }, EarEvent::PauseDetected { .. }, EarEvent::TurnEnded { .. }]
+        ),
+        "{events:?}"
+    );
+    assert_eq!(play(&mut ear, &knock).len(), 2);
+}
+
+#[test]
+fn a_suspected_voice_that_becomes_certain_is_told_once() {
+    let mut ear = Ear::new(None, EarConfig { start_during_prompt_ms: 200, ..EarConfig::default() });
+    ear.set_prompt_playing(true);
+    let events = play(&mut ear, &[hush(600), voice(1_000), hush(1_500)].concat());
+    let [
+        EarEvent::SpeechStarted { decided_ms, .. },
+        EarEvent::PauseDetected { .. },
+        EarEvent::TurnEnded { .. },
+    ] = events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert!((640..=680).contains(&decided_ms), "{events:?}");
+}
+
+#[test]
 fn a_turn_without_end_is_cut_and_the_voice_goes_on_as_a_new_one() {
     let mut ear = ear();
     ear.configure(NodeEar { max_turn_ms: 2_000, ..NodeEar::default() });

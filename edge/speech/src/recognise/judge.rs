@@ -16,6 +16,8 @@ pub(super) struct Written {
     pub(super) avg_logprob: f32,
     pub(super) no_speech_prob: f32,
     pub(super) choice: Option<Choice>,
+    /// The likeliest of [`RecognizeOptions::asides`].
+    pub(super) aside: Option<Choice>,
     pub(super) end_logprob: f32,
     pub(super) draft: Option<Draft>,
 }
@@ -82,6 +84,8 @@ impl Judge {
         if rejected.is_none() && !text::is_in_script(&said, language) {
             rejected = Some(Rejection::WrongScript);
         }
+        let tokens = written.tokens.len().min(text::spoken_units(&said) + 1);
+        let believed = rejected.is_none().then_some(written.avg_logprob * tokens as f32);
         let is_sound = rejected.is_none() && !unlooped && written.avg_logprob > WORTH_KEEPING;
         let mut transcript = Transcript {
             compression_ratio: compression_ratio(&said),
@@ -97,6 +101,9 @@ impl Judge {
             ..self.silence(audio, language)
         };
         self.prefer_choice(&mut transcript, audio.voiced, options.lexicon.is_some());
+        if let Some(aside) = written.aside {
+            self.prefer_aside(&mut transcript, aside, believed);
+        }
         rewrite(&mut transcript, options);
         transcript
     }
@@ -110,6 +117,10 @@ impl Judge {
         options: &RecognizeOptions,
     ) -> bool {
         let text = text::clean(&written.raw, language);
+        if !options.asides.is_empty() {
+            let said = text::bare(&text);
+            return options.asides.iter().any(|aside| text::bare(aside) == said);
+        }
         let is_number = options.lexicon.map(|lexicon| lexicon.covers(&text, language));
         let is_sure = written.avg_logprob > self.choice.settled && is_number != Some(false);
         // A row of figures is no misheard word, however faint it was.
@@ -135,6 +146,17 @@ impl Judge {
             transcript.avg_logprob =
                 choice.logprob / (text::spoken_units(&choice.phrase).max(1) as f32 + 1.0);
         }
+    }
+
+    /// Takes a short sound under the robot's own words for a sign of listening, unless an answer is far likelier.
+    /// `words` is the logarithm of the free text's probability if a guard did not reject it.
+    fn prefer_aside(&self, transcript: &mut Transcript, aside: Choice, words: Option<f32>) {
+        if self.choice.stands(&aside, transcript.choice.as_ref(), words) {
+            return;
+        }
+        transcript.rejected = None;
+        transcript.avg_logprob = aside.logprob / (text::spoken_units(&aside.phrase).max(1) as f32 + 1.0);
+        transcript.text = aside.phrase;
     }
 
     fn has_voice(&self, voiced: Option<Duration>) -> bool {
@@ -177,6 +199,7 @@ mod tests {
             avg_logprob: logprob,
             no_speech_prob: 0.0,
             choice: None,
+            aside: None,
             end_logprob: 0.0,
             draft: None,
         }

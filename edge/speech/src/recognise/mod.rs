@@ -176,6 +176,9 @@ pub struct RecognizeOptions {
     /// Whole answers that the node expects, for closed questions: each is weighed against the sound,
     /// and the likeliest takes the place of free text that is worse. At most some sixty.
     pub phrases: Arc<[String]>,
+    /// What people say while they listen, if the robot was speaking: weighed like `phrases`, and then likelier than
+    /// any of them.
+    pub asides: Arc<[String]>,
     /// The node asks for a number: doubtful text is decoded again with the words of numbers alone.
     pub lexicon: Option<Lexicon>,
     /// What was written of the turn when there was less of it; its firm part is not decoded again.
@@ -194,6 +197,7 @@ impl RecognizeOptions {
             beam: 1,
             hints: Vec::new(),
             phrases: Arc::default(),
+            asides: Arc::default(),
             lexicon: None,
             draft: None,
         }

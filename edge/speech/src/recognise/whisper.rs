@@ -187,6 +187,8 @@ impl Steps for Stepper<'_> {
 
 /// Steps of the decoder that a choice may cost.
 const CHOICE_STEPS: usize = 16;
+/// The same where signs of listening are weighed as well.
+const ASIDE_STEPS: usize = 24;
 /// Phrases that are so much less likely than the best are of no interest, in nats.
 const CHOICE_WINDOW: f32 = 4.0;
 
@@ -278,7 +280,7 @@ impl Whisper {
             }
         }
         if !self.judge.is_settled(&decoded, found, options) {
-            decoded.choice = self.choose(state, samples.len(), found, options)?;
+            (decoded.choice, decoded.aside) = self.choose(state, samples.len(), found, options)?;
         }
         Ok((found, foreign, decoded))
     }
@@ -390,23 +392,34 @@ impl Whisper {
         let sum: f32 = greedy.text().iter().map(|chosen| chosen.logprob.max(-13.8)).sum();
         let avg_logprob = if tokens.is_empty() { -10.0 } else { sum / tokens.len() as f32 };
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Written { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None, end_logprob: 0.0, draft: None }
+        Written {
+            raw,
+            tokens,
+            avg_logprob,
+            no_speech_prob: 0.0,
+            choice: None,
+            aside: None,
+            end_logprob: 0.0,
+            draft: None,
+        }
     }
 
-    /// Finds which of the expected phrases the encoded sound is most likely to be.
+    /// Finds which of the expected phrases the encoded sound is most likely to be, and which of the signs of
+    /// listening.
     fn choose(
         &self,
         state: &mut WhisperState,
         samples: usize,
         language: Language,
         options: &RecognizeOptions,
-    ) -> Result<Option<Choice>, RecognizeError> {
+    ) -> Result<(Option<Choice>, Option<Choice>), RecognizeError> {
         let longest = (self.judge.choice.longest_s * MODEL_RATE as f32) as usize;
-        if options.phrases.is_empty() || samples > longest {
-            return Ok(None);
+        let all: Vec<&String> = options.phrases.iter().chain(&*options.asides).collect();
+        if all.is_empty() || samples > longest {
+            return Ok((None, None));
         }
         let mut trie = Trie::default();
-        for (number, phrase) in options.phrases.iter().enumerate() {
+        for (number, phrase) in all.iter().enumerate() {
             for wording in text::wordings(phrase, language) {
                 // A phrase that the vocabulary cannot write is not among the choices.
                 if let Ok(tokens) = self.context.tokenize(&wording.replace('\0', ""), 32) {
@@ -418,13 +431,18 @@ impl Whisper {
         prompt.push(self.context.token_not());
         let threads = options.threads.max(1);
         advance(state, &prompt, 0, threads)?;
+        let steps = if options.asides.is_empty() { CHOICE_STEPS } else { ASIDE_STEPS };
         let mut decoder = Decoder { whisper: self, state, past: prompt.len(), known: Vec::new(), threads };
-        let found = phrases::search(&trie, &mut decoder, CHOICE_STEPS, CHOICE_WINDOW)?;
-        let Some((number, logprob)) = found.first().copied() else { return Ok(None) };
-        let phrase = options.phrases[number].clone();
-        let second = found.iter().find(|(other, _)| options.phrases[*other] != phrase);
-        let margin = second.map_or(f32::INFINITY, |(_, second)| logprob - second);
-        Ok(Some(Choice { phrase, logprob, margin }))
+        let found = phrases::search(&trie, &mut decoder, steps, CHOICE_WINDOW)?;
+        let is_aside = |number: usize| number >= options.phrases.len();
+        let best = |aside: bool| {
+            let (number, logprob) = found.iter().copied().find(|(number, _)| is_aside(*number) == aside)?;
+            let phrase = all[number].clone();
+            let second = found.iter().find(|(other, _)| *all[*other] != phrase);
+            let margin = second.map_or(f32::INFINITY, |(_, second)| logprob - second);
+            Some(Choice { phrase, logprob, margin })
+        };
+        Ok((best(false), best(true)))
     }
 
     /// Asks the decoder for its very first token. The encoder's work is still in the state, so this
@@ -549,7 +567,16 @@ impl Whisper {
         let avg_logprob = if count == 0 { -10.0 } else { (sum / f64::from(count)) as f32 };
         // A character may lie in two tokens, so the whole is decoded, not the pieces.
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Written { raw, tokens, avg_logprob, no_speech_prob: 0.0, choice: None, end_logprob: 0.0, draft: None }
+        Written {
+            raw,
+            tokens,
+            avg_logprob,
+            no_speech_prob: 0.0,
+            choice: None,
+            aside: None,
+            end_logprob: 0.0,
+            draft: None,
+        }
     }
 }
 

@@ -323,6 +323,7 @@ impl OnnxRecognizer {
             tokens,
             no_speech_prob: posterior.no_speech,
             choice: None,
+            aside: None,
             end_logprob: posterior.end_logprob(),
             draft: None,
         }
