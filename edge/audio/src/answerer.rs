@@ -5,11 +5,13 @@
 //! difference: a long greeting alone must be very long before it makes a machine of a person, while a beep, or the
 //! words of an announcement, prove it at any time. So a first verdict comes early and a later one may correct it.
 //!
-//! Words come from a recogniser and are handed in; without one, sound alone decides.
+//! Words come from a recogniser and are handed in; without one, sound alone decides. They also tell machines apart: a
+//! voicemail takes a message, a menu wants keys, and an assistant that screens calls wants to know why one calls.
 
 use std::fmt;
 
 use crate::FRAME;
+use crate::announcement::{announcement_after_answer, bare, found};
 use crate::tone::Goertzel;
 
 /// Who answered.
@@ -17,8 +19,14 @@ use crate::tone::Goertzel;
 pub enum Answerer {
     /// A person.
     Human,
-    /// Voicemail, or an announcement.
+    /// A machine, of which kind is not known, or an announcement of the network.
     Machine,
+    /// A machine that takes a message.
+    Voicemail,
+    /// A menu that is worked by keys or words (interactive voice response).
+    Menu,
+    /// An assistant that asks who calls and why before it puts anybody through.
+    Screener,
     /// A fax machine or a modem.
     Fax,
     /// Nobody said anything so far.
@@ -32,8 +40,20 @@ impl Answerer {
         match self {
             Self::Human => "human",
             Self::Machine => "machine",
+            Self::Voicemail => "voicemail",
+            Self::Menu => "menu",
+            Self::Screener => "screener",
             Self::Fax => "fax",
             Self::Silence => "silence",
+        }
+    }
+
+    /// Says whether it is neither a person nor nobody.
+    #[must_use]
+    pub fn is_machine(self) -> bool {
+        match self {
+            Self::Machine | Self::Voicemail | Self::Menu | Self::Screener | Self::Fax => true,
+            Self::Human | Self::Silence => false,
         }
     }
 }
@@ -47,6 +67,8 @@ pub struct AnswererVerdict {
     pub at_ms: u64,
     /// What it rests on, for people.
     pub evidence: String,
+    /// A beep has just ended a greeting: what is said now is recorded.
+    pub beep: bool,
 }
 
 /// Time limits, in milliseconds.
@@ -97,32 +119,122 @@ const QUIETEST_DB: f32 = -45.0;
 /// How far speech stands above the line's own noise.
 const OVER_NOISE_DB: f32 = 9.0;
 
-/// Words that only machines say, in what a recogniser may make of them.
-const MACHINE_WORDS: [&str; 24] = [
-    "请留言",
-    "语音信箱",
-    "录音留言",
-    "嘀声后",
-    "滴声后",
-    "提示音后",
-    "您拨打的",
-    "您所拨打",
-    "无人接听",
-    "暂时无法接通",
-    "已关机",
-    "正在通话中",
-    "稍后再拨",
-    "leave a message",
-    "leave your message",
-    "leave me a message",
-    "after the tone",
-    "after the beep",
-    "at the tone",
-    "voicemail",
-    "voice mail",
-    "not available to take your call",
-    "the person you are calling",
-    "the number you have dialed",
+/// Words prove a machine so soon after the answer; later they are part of a conversation.
+const WORDS_WITHIN_MS: u64 = 25_000;
+
+/// What only machines say, by kind, as [`bare`] leaves it. Whoever offers to take a message is asked for nothing else.
+const SAID_BY: &[(Answerer, &[&str])] = &[
+    (
+        Answerer::Screener,
+        &[
+            "stateyourname",
+            "sayyourname",
+            "recordyourname",
+            "yournameandwhy",
+            "yournameandreason",
+            "reasonforyourcall",
+            "reasonforcalling",
+            "whyyou'recalling",
+            "whyyouarecalling",
+            "callscreening",
+            "screeningservice",
+            "beforeitrytoconnect",
+            "seeifthispersonisavailable",
+            "virtualassistant",
+            "智能助理",
+            "智能助手",
+            "智能秘书",
+            "电话助理",
+            "电话秘书",
+            "来电助理",
+            "来电秘书",
+            "语音助手",
+            "机主",
+            "说明来意",
+            "您的来意",
+            "来电意图",
+            "代为转达",
+            "帮您转达",
+            "为您转达",
+        ],
+    ),
+    (
+        Answerer::Voicemail,
+        &[
+            "请留言",
+            "请您留言",
+            "语音信箱",
+            "语音邮箱",
+            "留言信箱",
+            "录音留言",
+            "嘀声后",
+            "滴声后",
+            "提示音后",
+            "哔声后",
+            "留下您的姓名",
+            "leaveamessage",
+            "leaveyourmessage",
+            "leavemeamessage",
+            "leaveusamessage",
+            "leaveyourname",
+            "recordyourmessage",
+            "afterthetone",
+            "afterthebeep",
+            "atthetone",
+            "atthebeep",
+            "voicemail",
+            "voicemailbox",
+            "i'llcallyouback",
+            "getbacktoyou",
+            "can'ttakeyourcall",
+            "cannottakeyourcall",
+            "can'tcometothephone",
+            "notavailabletotakeyourcall",
+            "reachedthevoice",
+        ],
+    ),
+    (
+        Answerer::Menu,
+        &[
+            "请按",
+            "按一",
+            "按1",
+            "按零",
+            "按0",
+            "直拨分机号",
+            "拨分机号",
+            "查号请",
+            "人工服务请",
+            "欢迎致电",
+            "欢迎拨打",
+            "感谢致电",
+            "pressone",
+            "press1",
+            "presszero",
+            "press0",
+            "presstwo",
+            "press2",
+            "pressthe",
+            "pressorsay",
+            "dialone",
+            "dial1",
+            "dialzero",
+            "dial0",
+            "dialbyname",
+            "enterthe",
+            "enteryour",
+            "mainmenu",
+            "menuoptions",
+            "followingoptions",
+            "yourcallisimportant",
+            "willbeansweredin",
+            "nextavailable",
+            "maybemonitored",
+            "mayberecorded",
+            "extensionnumber",
+            "thankyouforcalling",
+        ],
+    ),
 ];
 
 impl AnswererDetector {
@@ -146,10 +258,18 @@ impl AnswererDetector {
         self.frames += 1;
         let power = frame.iter().map(|s| f32::from(*s).powi(2)).sum::<f32>() / FRAME as f32;
         if let Some(hz) = self.beep.push(frame, power) {
-            let who = if matches!(hz, 1_100 | 2_100) { Answerer::Fax } else { Answerer::Machine };
             // Tones below 700 Hz are the network's: ringback and busy are no voicemail.
-            if hz >= 700 {
-                return self.settle(who, format!("a beep of {hz} Hz"));
+            if matches!(hz, 1_100 | 2_100) {
+                return self.settle(Answerer::Fax, format!("a tone of {hz} Hz"));
+            } else if hz >= 700 && self.verdict != Some(Answerer::Fax) {
+                self.verdict = Some(Answerer::Voicemail);
+                let evidence = format!("a beep of {hz} Hz");
+                return Some(AnswererVerdict {
+                    who: Answerer::Voicemail,
+                    at_ms: self.at_ms(),
+                    evidence,
+                    beep: true,
+                });
             }
         }
         let db = 10.0 * (power / (32_768.0 * 32_768.0)).max(1e-9).log10();
@@ -171,9 +291,15 @@ impl AnswererDetector {
 
     /// Takes in what was recognised of the far end's words.
     pub fn handle_words(&mut self, text: &str) -> Option<AnswererVerdict> {
-        let lower = text.to_lowercase();
-        let found = MACHINE_WORDS.iter().find(|words| lower.contains(**words))?;
-        self.settle(Answerer::Machine, format!("the words `{found}`"))
+        if self.at_ms() > WORDS_WITHIN_MS {
+            return None;
+        }
+        if let Some((what, part)) = announcement_after_answer(text) {
+            return self.settle(Answerer::Machine, format!("the words `{part}`: {}", what.as_str()));
+        }
+        let bare = bare(text);
+        let (who, part) = SAID_BY.iter().find_map(|(who, parts)| Some((*who, found(&bare, parts)?)))?;
+        self.settle(who, format!("the words `{part}`"))
     }
 
     /// Returns the verdict so far.
@@ -202,7 +328,7 @@ impl AnswererDetector {
                         format!("{spoken} ms of greeting, then {quiet} ms of silence"),
                     )
                 }
-                Some(Answerer::Human | Answerer::Machine | Answerer::Fax) => None,
+                Some(_) => None,
             };
         }
         // Later on, people talk as long as they like.
@@ -214,11 +340,14 @@ impl AnswererDetector {
     }
 
     fn settle(&mut self, who: Answerer, evidence: String) -> Option<AnswererVerdict> {
-        if self.verdict == Some(who) || self.verdict == Some(Answerer::Fax) {
+        let is_known = self.verdict.is_some_and(|before| {
+            before == who || before == Answerer::Fax || (who == Answerer::Machine && before.is_machine())
+        });
+        if is_known {
             return None;
         }
         self.verdict = Some(who);
-        Some(AnswererVerdict { who, at_ms: self.at_ms(), evidence })
+        Some(AnswererVerdict { who, at_ms: self.at_ms(), evidence, beep: false })
     }
 
     /// Follows the line's noise: down at once, up slowly, so that speech does not count as noise.
@@ -359,7 +488,10 @@ mod tests {
     fn a_beep_makes_a_machine_even_of_what_seemed_a_person() {
         for hz in [850.0, 1_000.0, 1_400.0, 2_000.0] {
             let parts = [silence(300), speech(1_200), silence(900), speech(800), tone(hz, 260), silence(500)];
-            assert_eq!(who(&parts), [Answerer::Human, Answerer::Machine], "{hz} Hz");
+            let found = verdicts(&parts);
+            let [first, last] = &found[..] else { panic!("{found:?}") };
+            assert_eq!((first.who, last.who), (Answerer::Human, Answerer::Voicemail), "{hz} Hz");
+            assert!(last.beep && !first.beep);
         }
     }
 
@@ -376,14 +508,40 @@ mod tests {
     }
 
     #[test]
-    fn what_only_machines_say_is_known_by_its_words() {
+    fn what_only_machines_say_tells_which_machine_it_is() {
+        for (text, who) in [
+            ("您拨打的用户暂时无法接通，请稍后再拨", Answerer::Machine),
+            ("您好，我现在不方便接电话，请在嘀声后留言", Answerer::Voicemail),
+            ("Please Leave a Message after the tone", Answerer::Voicemail),
+            ("欢迎致电某某银行，个人业务请按1", Answerer::Menu),
+            ("For sales, press 1. For support, press 2.", Answerer::Menu),
+            ("您好，我是机主的智能助理，请问您找他有什么事", Answerer::Screener),
+            ("Please state your name and why you're calling.", Answerer::Screener),
+        ] {
+            let mut detector = AnswererDetector::new(AnswererRules::default());
+            assert_eq!(detector.handle_words("喂，你好"), None);
+            assert_eq!(detector.handle_words(text).map(|verdict| verdict.who), Some(who), "{text}");
+            assert_eq!(detector.handle_words(text), None, "that is known already");
+        }
+    }
+
+    #[test]
+    fn the_kind_of_a_machine_is_found_out_later_and_not_forgotten() {
         let mut detector = AnswererDetector::new(AnswererRules::default());
-        assert_eq!(detector.handle_words("喂，你好"), None);
-        let verdict = detector.handle_words("您拨打的用户暂时无法接通，请稍后再拨").unwrap();
-        assert_eq!(verdict.who, Answerer::Machine);
-        assert_eq!(detector.handle_words("请留言"), None, "that is known already");
-        let mut detector = AnswererDetector::new(AnswererRules::default());
-        assert!(detector.handle_words("Please Leave a Message after the tone").is_some());
+        let sound = [silence(400), speech(4_000)].concat();
+        let frames = |sound: &[i16]| -> Vec<[i16; FRAME]> {
+            sound.chunks_exact(FRAME).map(|frame| frame.try_into().unwrap()).collect()
+        };
+        let found: Vec<_> = frames(&sound).iter().filter_map(|frame| detector.push(frame)).collect();
+        assert_eq!(found[0].who, Answerer::Machine);
+        assert_eq!(detector.handle_words("press one").unwrap().who, Answerer::Menu);
+        let more = [silence(700), speech(9_000)].concat();
+        assert!(frames(&more).iter().all(|frame| detector.push(frame).is_none()));
+        assert_eq!(detector.handle_words("您拨打的电话已关机"), None, "no less is known than before");
+        // After half a minute, people talk about such things.
+        let mut late = AnswererDetector::new(AnswererRules::default());
+        frames(&silence(26_000)).iter().for_each(|frame| drop(late.push(frame)));
+        assert_eq!(late.handle_words("he asked me to leave a message"), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
 //!   and heard. [`noise`]: comfort noise. [`channel`], [`music`]: what a telephone line does to speech, and
 //!   music on hold, for tests.
+//! - [`announcement`]: what the network says in words before an answer.
 //! - [`AnswererDetector`]: who or what answered a call, by its sound.
 //! - [`record`]: the two-channel recording. [`wav`]: reading and writing of whole files.
 //! - [`probe`]: a signal whose echo tells delay and loss.
@@ -19,6 +20,7 @@
 //! Absent on purpose: devices (`edge/soundcard`), threads and rings (the shell feeds
 //! [`record::RecordingWriter`] from its own), and anything that understands speech (`edge/speech`).
 
+mod announcement;
 mod answerer;
 pub mod channel;
 mod g711;
@@ -36,6 +38,7 @@ pub mod tone;
 mod vad;
 pub mod wav;
 
+pub use announcement::{Announcement, announcement, announcement_after_answer};
 pub use answerer::{Answerer, AnswererDetector, AnswererRules, AnswererVerdict};
 pub use g711::Codec;
 

@@ -70,7 +70,7 @@ fn beeps_that_others_made_are_machines() {
         };
         let mut detector = AnswererDetector::new(AnswererRules::default());
         let last = frames(&sound).filter_map(|frame| detector.push(frame)).last();
-        assert_eq!(last.map(|verdict| verdict.who), Some(Answerer::Machine), "{file}");
+        assert_eq!(last.map(|verdict| verdict.who), Some(Answerer::Voicemail), "{file}");
     }
 }
 

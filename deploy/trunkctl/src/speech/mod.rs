@@ -1,6 +1,7 @@
 //! `trunkctl speech bench`: what this machine hears, how soon it answers, and how much it carries; and
 //! `trunkctl speech bundle`: other models for it.
 
+mod answered;
 mod barge_in;
 mod bundle;
 mod carry;
@@ -128,6 +129,8 @@ enum Part {
     Nothing,
     /// Noises, signs of listening and real interruptions while the robot speaks.
     BargeIn,
+    /// People, voicemails, menus, screening assistants, faxes and nobody, told apart.
+    Answered,
     /// Turns that are cut off, against the time that one waits at their end.
     Turns,
     /// How well the tone of voice is measured.
@@ -143,12 +146,13 @@ enum Part {
 }
 
 /// In which order they run: what takes no notice of time first, so that it warms the machine up.
-const ORDER: [Part; 11] = [
+const ORDER: [Part; 12] = [
     Part::Words,
     Part::Peer,
     Part::Closed,
     Part::Nothing,
     Part::BargeIn,
+    Part::Answered,
     Part::Turns,
     Part::Prosody,
     Part::Voices,
@@ -329,6 +333,10 @@ fn run_part(
                 jitter: Duration::from_millis(options.jitter),
             };
             barge_in::run(&bench, &sounds, &mut progress, &mut tell)?
+        }
+        Part::Answered => {
+            let models = (whisper, &models.silero);
+            answered::run(models, clips, noises, &prompts(of)?, &mut progress, &mut tell)?
         }
         Part::Turns => {
             let language = match options.lang {

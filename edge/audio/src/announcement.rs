@@ -1,0 +1,268 @@
+//! What the network says in words where it says nothing in SIP: the number does not exist, the telephone is off.
+//!
+//! An announcement comes before the answer, on early media, or instead of a voicemail. Its words are known; which of
+//! them a recogniser gets right is not, so that each announcement has several parts, in Mandarin and English, of which
+//! one is enough. They are looked for without spaces and punctuation.
+
+/// What an announcement says of the called telephone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Announcement {
+    /// There is no such number.
+    InvalidNumber,
+    /// The telephone is switched off.
+    PowerOff,
+    /// The line is suspended, for unpaid bills or on request.
+    Suspended,
+    /// The person is in another call.
+    InCall,
+    /// Nobody answers.
+    NoAnswer,
+    /// The telephone cannot be reached, or takes no calls.
+    Unreachable,
+    /// The network has no way through at the moment.
+    Congestion,
+    /// A message may be left.
+    LeaveMessage,
+}
+
+impl Announcement {
+    /// Returns the word that stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidNumber => "invalid_number",
+            Self::PowerOff => "power_off",
+            Self::Suspended => "suspended",
+            Self::InCall => "in_call",
+            Self::NoAnswer => "no_answer",
+            Self::Unreachable => "unreachable",
+            Self::Congestion => "congestion",
+            Self::LeaveMessage => "leave_message",
+        }
+    }
+}
+
+/// Parts of announcements. What is said in several of them at once stands earlier: who is in another call may leave a
+/// message as well.
+const PARTS: &[(Announcement, &[&str])] = &[
+    (
+        Announcement::InvalidNumber,
+        &[
+            "空号",
+            "号码不存在",
+            "号码有误",
+            "号码是空",
+            "核对后再拨",
+            "查证后再拨",
+            "查正后再拨",
+            "notinservice",
+            "beendisconnected",
+            "doesnotexist",
+            "numberisinvalid",
+            "invalidnumber",
+            "checkthenumber",
+            "notavalidnumber",
+            "unallocated",
+            "notbeenrecognised",
+            "notbeenrecognized",
+        ],
+    ),
+    (
+        Announcement::PowerOff,
+        &[
+            "已关机",
+            "已經關機",
+            "已经关机",
+            "关机了",
+            "以关机",
+            "手机关机",
+            "switchedoff",
+            "poweredoff",
+            "turnedoff",
+        ],
+    ),
+    (
+        Announcement::Suspended,
+        &[
+            "已停机",
+            "已经停机",
+            "欠费",
+            "停机保号",
+            "暂停服务",
+            "suspended",
+            "barredfromreceiving",
+            "outofservice",
+        ],
+    ),
+    (
+        Announcement::InCall,
+        &[
+            "正在通话",
+            "通话中",
+            "正忙",
+            "占线",
+            "linebusy",
+            "lineisbusy",
+            "isbusy",
+            "onanothercall",
+            "anotherline",
+            "lineisengaged",
+        ],
+    ),
+    (
+        Announcement::NoAnswer,
+        &[
+            "无人接听",
+            "没有人接听",
+            "暂时没有应答",
+            "没有应答",
+            "无应答",
+            "noanswer",
+            "notanswering",
+            "isnotansweringthe",
+            "doesnotanswer",
+        ],
+    ),
+    (
+        Announcement::Unreachable,
+        &[
+            "无法接通",
+            "不在服务区",
+            "不方便接听",
+            "不便接听",
+            "无法接听",
+            "呼入限制",
+            "来电提醒",
+            "短信通知",
+            "cannotbereached",
+            "cannotbeconnected",
+            "cannotbecompleted",
+            "cantbereached",
+            "notavailableatthemoment",
+            "outofthecoverage",
+            "outofcoverage",
+            "isnotreachable",
+            "unavailable",
+        ],
+    ),
+    (
+        Announcement::Congestion,
+        &[
+            "网络忙",
+            "网络繁忙",
+            "线路忙",
+            "线路繁忙",
+            "circuitsarebusy",
+            "circuitsarenowbusy",
+            "networkisbusy",
+        ],
+    ),
+    (
+        Announcement::LeaveMessage,
+        &[
+            "请留言",
+            "留言信箱",
+            "语音信箱",
+            "语音邮箱",
+            "录音留言",
+            "嘀声后",
+            "滴声后",
+            "提示音后",
+            "leaveamessage",
+            "leaveyourmessage",
+            "leavemeamessage",
+            "recordyourmessage",
+            "afterthetone",
+            "afterthebeep",
+            "atthetone",
+            "voicemail",
+            "voicemessage",
+        ],
+    ),
+];
+
+/// Words that only the network says of a call, whatever follows.
+const NETWORK: &[&str] = &[
+    "您拨打的",
+    "您所拨打",
+    "您拨的",
+    "你拨打的",
+    "拨打的用户",
+    "拨打的电话",
+    "稍后再拨",
+    "thenumberyou",
+    "personyouarecalling",
+    "personyou'retryingtoreach",
+    "subscriberyou",
+    "customeryou",
+    "youhavedialed",
+    "youhavedialled",
+    "pleasetryagainlater",
+    "trylater",
+];
+
+/// Returns what an announcement with these words says, and the part that says so; `None` when it is none that is known.
+/// Meant for what is heard before the answer, where people say nothing.
+#[must_use]
+pub fn announcement(text: &str) -> Option<(Announcement, &'static str)> {
+    let bare = bare(text);
+    PARTS.iter().find_map(|(what, parts)| Some((*what, found(&bare, parts)?)))
+}
+
+/// The same for what is heard after the answer, where people speak too, who also say that a line is busy: the network
+/// must have named itself.
+#[must_use]
+pub fn announcement_after_answer(text: &str) -> Option<(Announcement, &'static str)> {
+    let names_itself = found(&bare(text), NETWORK).is_some();
+    announcement(text).filter(|(what, _)| names_itself && *what != Announcement::LeaveMessage)
+}
+
+/// Returns the first of `parts` in a text of which [`bare`] is left.
+pub(crate) fn found(bare: &str, parts: &[&'static str]) -> Option<&'static str> {
+    parts.iter().copied().find(|part| bare.contains(part))
+}
+
+/// A text in lower case without spaces and punctuation; apostrophes stay.
+pub(crate) fn bare(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric() || *c == '\'').flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_of_two_networks_are_told_apart() {
+        for (text, what) in [
+            ("您好，您拨打的号码是空号，请核对后再拨。", Announcement::InvalidNumber),
+            ("对不起，您拨打的用户已关机，请稍后再拨。", Announcement::PowerOff),
+            ("您好，您拨打的电话已停机。", Announcement::Suspended),
+            ("您好，您所拨打的用户正在通话中，请稍后再拨", Announcement::InCall),
+            ("您拨打的电话暂时无人接听，请稍后再拨", Announcement::NoAnswer),
+            ("您好,您拨打的用户暂时无法接通,请稍后再拨", Announcement::Unreachable),
+            ("Sorry, the number you have dialed is not in service.", Announcement::InvalidNumber),
+            ("The subscriber you dialed is switched off.", Announcement::PowerOff),
+            (
+                "Sorry! The subscriber you dialed cannot be connected for the moment.",
+                Announcement::Unreachable,
+            ),
+            ("The person you're trying to reach is on another call.", Announcement::InCall),
+            ("All circuits are busy now. Please try your call again later.", Announcement::Congestion),
+            ("Please leave a message after the tone.", Announcement::LeaveMessage),
+        ] {
+            assert_eq!(announcement(text).map(|(what, _)| what), Some(what), "{text}");
+        }
+        assert_eq!(announcement("春天里的那个百花香"), None, "a colour ring");
+    }
+
+    #[test]
+    fn a_person_who_says_that_the_line_was_busy_is_no_announcement() {
+        for text in
+            ["我刚才正在通话中，你说吧", "Sorry, my phone was switched off.", "喂，你好", "He is busy"]
+        {
+            assert_eq!(announcement_after_answer(text), None, "{text}");
+        }
+        let text = "您拨打的用户正在通话中";
+        assert_eq!(announcement_after_answer(text).map(|(what, _)| what), Some(Announcement::InCall));
+    }
+}
