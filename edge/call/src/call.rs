@@ -24,6 +24,8 @@ use trunkline_words::Filter;
 
 use crate::hearing::{Ended, Utterance};
 use crate::timeline::Timeline;
+use answerer::WithMachine;
+pub use answerer::{Machine, MachineKind};
 use goes_on::{Said, Undo};
 pub use news::{CallConfig, Hearing, Line, Media, Output, Transcript};
 use transfer::Transfer;
@@ -81,6 +83,7 @@ pub struct Call {
     /// What the node expects to hear, for the recogniser.
     phrases: Arc<[String]>,
     no_input_at: Option<Instant>,
+    with_machine: Option<WithMachine>,
     transfer: Option<Transfer>,
     transfers: Vec<TransferRecord>,
     /// The wishes for a hand-over from outside that came so far.
@@ -133,6 +136,7 @@ impl Call {
             listen: None,
             phrases: Arc::default(),
             no_input_at: None,
+            with_machine: None,
             transfer: None,
             transfers: Vec::new(),
             wishes: 0,
@@ -310,7 +314,7 @@ impl Call {
 
     /// The ear noticed something.
     pub fn handle_hearing(&mut self, now: Instant, news: Hearing) {
-        if self.phase != Phase::Talking || self.transfer.is_some() {
+        if self.phase != Phase::Talking || self.transfer.is_some() || self.awaits_beep(now, news) {
             return;
         }
         match news {
@@ -445,6 +449,9 @@ impl Call {
         if self.answered.is_some_and(|at| at + self.config.longest <= now) {
             return self.say_goodbye(now, Disposition::Completed);
         }
+        if self.machine_due().is_some_and(|at| at <= now) {
+            return self.machine_timed_out(now);
+        }
         if self.open_at().is_some_and(|at| at <= now) {
             self.try_barge_in(now);
         }
@@ -484,6 +491,7 @@ impl Call {
             (handing_over, "hand-over takes too long"),
             (self.hangup_by.filter(|_| self.phase == Phase::HangingUp), "hang-up takes too long"),
             (self.answered.map(|at| at + self.config.longest).filter(|_| talking), "longest call"),
+            (self.machine_due().filter(|_| talking), "a machine was waited for"),
             (self.open_at().filter(|_| talking), "protected words are over"),
             (self.take_over_at().filter(|_| talking), "the cloud is late"),
             (asked.map(|asked| asked.resend_at).filter(|_| talking), "ask the cloud again"),
@@ -500,7 +508,7 @@ impl Call {
         let (Some(script), Some(state)) = (self.script.clone(), self.state.clone()) else { return };
         let step = trunkline_dialogue::step(&script, &state, event, self.elapsed_s(now));
         self.close_turn();
-        if !matches!(event, Event::Answered) {
+        if !matches!(event, Event::Answered) || !self.turns.is_empty() {
             self.turn.turn = self.turns.last().map_or(0, |turn| turn.turn + 1);
         }
         self.turn.decision = DecisionRecord {
@@ -536,32 +544,40 @@ impl Call {
     }
 
     fn say_goodbye(&mut self, now: Instant, disposition: Disposition) {
-        self.give_up_transfer(now);
         let Some(script) = self.script.clone() else { return self.hang_up(now) };
+        let text = trunkline_dialogue::goodbye(&script, &self.command.variables);
+        self.say_last(now, disposition, "goodbye", text);
+    }
+
+    /// Says a text that nobody may break into, and hangs up.
+    fn say_last(&mut self, now: Instant, disposition: Disposition, node: &str, text: String) {
+        self.give_up_transfer(now);
+        self.with_machine = None;
         self.drop_utterance();
         self.speaking = false;
         self.end_as(disposition);
-        let outcome = match &self.state {
-            Some(state) => trunkline_dialogue::outcome_now(&script, state, self.elapsed_s(now)),
-            None => return self.hang_up(now),
+        let outcome = match (&self.script, &self.state) {
+            (Some(script), Some(state)) => {
+                trunkline_dialogue::outcome_now(script, state, self.elapsed_s(now))
+            }
+            _ => return self.hang_up(now),
         };
-        let text = trunkline_dialogue::goodbye(&script, &self.command.variables);
+        self.say_alone(now, node, disposition.as_str(), text, Some(Action::End { outcome }));
+    }
+
+    /// Says a text of the box's own in a turn of its own, which nobody may break into.
+    fn say_alone(&mut self, now: Instant, node: &str, because: &str, text: String, then: Option<Action>) {
         let turn = self.turn.turn + 1;
         self.close_turn();
         self.turn.turn = turn;
         self.turn.decision = DecisionRecord {
-            node: "goodbye".to_owned(),
-            because: disposition.as_str().to_owned(),
+            node: node.to_owned(),
+            because: because.to_owned(),
             local: true,
             ..DecisionRecord::default()
         };
-        self.perform(
-            now,
-            vec![
-                Action::Say(Say { node: "goodbye".to_owned(), text, barge_in: BargeIn::Off, generate: None }),
-                Action::End { outcome },
-            ],
-        );
+        let say = Say { node: node.to_owned(), text, barge_in: BargeIn::Off, generate: None };
+        self.perform(now, [Some(Action::Say(say)), then].into_iter().flatten().collect());
     }
 
     fn fail(&mut self, now: Instant, disposition: Disposition, cause: String) {

@@ -24,7 +24,8 @@ mod timeline;
 
 pub use arrival::{Arrival, arrive};
 pub use call::{
-    Call, CallConfig, Hearing, Line, Media, Output, Transcript, TransferFailure, TransferNews, TransferWay,
+    Call, CallConfig, Hearing, Line, Machine, MachineKind, Media, Output, Transcript, TransferFailure,
+    TransferNews, TransferWay,
 };
 pub use expected::{Numbers, numbers as expected_numbers, phrases as expected_phrases};
 

@@ -70,7 +70,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let script = script();
+        Self::of(script())
+    }
+
+    fn of(script: Arc<Script>) -> Self {
         let command = command(&script);
         let now = Instant::now();
         let wall: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();

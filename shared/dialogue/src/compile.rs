@@ -125,14 +125,16 @@ impl<'d> Compiler<'d> {
         );
         let rules = self.rules();
         let lost = match &doc.goodbye_when_lost {
-            Some(text) => self.text(text, text.pos()),
+            Some(text) => self.text_of_the_box(text, "goodbye_when_lost"),
             None => self.own(|b| b.lost, Pos::default(), "goodbye_when_lost"),
         };
-        if let Some(slot) = lost.slots().next() {
-            let pos = doc.goodbye_when_lost.as_ref().map(At::pos).unwrap_or_default();
-            let message = format!("goodbye_when_lost uses the slot `{slot}`, which the box does not know");
-            self.error(Code::UnknownSlot, pos, message, "use variables only");
-        }
+        let to_machines = doc.answered_by.as_ref();
+        let voicemail = to_machines
+            .and_then(|rules| rules.voicemail.as_ref())
+            .map(|text| self.text_of_the_box(text, "answered_by.voicemail"));
+        let screener = to_machines
+            .and_then(|rules| rules.screener.as_ref())
+            .map(|text| self.text_of_the_box(text, "answered_by.screener"));
         let or_lost = |own: Option<&'static str>| own.map_or_else(|| lost.clone(), Template::plain);
         let (goodbye, silence) =
             (or_lost(self.builtin.map(|b| b.goodbye)), or_lost(self.builtin.map(|b| b.silence)));
@@ -166,10 +168,22 @@ impl<'d> Compiler<'d> {
             goodbye,
             silence,
             lost,
+            voicemail,
+            screener,
             max_turns: doc.limits.turns,
             remember_heard: heard,
             remember_visited: visited,
         })
+    }
+
+    /// A text that the box says by itself, where nothing is known but the variables.
+    fn text_of_the_box(&mut self, text: &At<String>, name: &str) -> Template {
+        let template = self.text(text, text.pos());
+        if let Some(slot) = template.slots().next() {
+            let message = format!("{name} uses the slot `{slot}`, which the box does not know");
+            self.error(Code::UnknownSlot, text.pos(), message, "use variables only");
+        }
+        template
     }
 
     fn text(&mut self, text: &At<String>, fallback: Pos) -> Template {

@@ -80,6 +80,9 @@ pub struct Document {
     /// a wording of their own when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodbye_when_lost: Option<At<String>>,
+    /// What is done when a machine answers the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<AnsweredBy>,
     /// What bounds a call.
     #[serde(default, skip_serializing_if = "Limits::is_default")]
     pub limits: Limits,
@@ -466,6 +469,33 @@ pub struct TransferSpec {
     /// The outcome when somebody does; `transferred` when no one says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<At<String>>,
+}
+
+/// What is done when a machine answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnsweredBy {
+    /// What is done with a machine that nothing below is for; the box's own setting when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<OnMachine>,
+    /// Said to a voicemail after its beep; then the box hangs up. Who hears it is not known: name nothing private.
+    /// Policy packs permit texts without variables sooner than others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voicemail: Option<At<String>>,
+    /// Said once to an assistant that asks who calls and why; then the box waits for the person and begins anew. One
+    /// clear sentence is best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub screener: Option<At<String>>,
+}
+
+/// What is done with a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMachine {
+    /// Hang up.
+    HangUp,
+    /// Talk on as to a person.
+    GoOn,
 }
 
 /// How a person takes over, from any node.

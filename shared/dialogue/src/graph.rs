@@ -51,6 +51,10 @@ pub(crate) struct Graph {
     pub(crate) silence: Template,
     /// Said by the box when the cloud is lost.
     pub(crate) lost: Template,
+    /// Said to a voicemail after its beep.
+    pub(crate) voicemail: Option<Template>,
+    /// Said to an assistant that screens calls.
+    pub(crate) screener: Option<Template>,
     pub(crate) max_turns: u16,
     /// The intents and nodes that a guard asks about later.
     pub(crate) remember_heard: BTreeSet<String>,

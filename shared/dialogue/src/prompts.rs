@@ -46,6 +46,7 @@ pub fn prompts(script: &Script, variables: &Variables) -> Vec<String> {
         .chain(from_anywhere)
         .chain(asked_again)
         .chain([&graph.silence, &graph.goodbye, &graph.lost])
+        .chain(graph.voicemail.iter().chain(&graph.screener))
         .filter(|template| template.slots().next().is_none())
         .map(|template| template.fill(&vars, &BTreeMap::new()))
         .chain(lead_ins)
@@ -156,6 +157,18 @@ const MAX_FEW_NUMBERS: f64 = 20.0;
 pub fn goodbye(script: &Script, variables: &Variables) -> String {
     let lost: &Template = &script.graph().lost;
     lost.fill(&script.with_defaults(variables), &BTreeMap::new())
+}
+
+/// Returns what is said to a voicemail after its beep, if anything is.
+pub fn to_voicemail(script: &Script, variables: &Variables) -> Option<String> {
+    let text = script.graph().voicemail.as_ref()?;
+    Some(text.fill(&script.with_defaults(variables), &BTreeMap::new()))
+}
+
+/// Returns what is said to an assistant that screens calls, if anything is.
+pub fn to_screener(script: &Script, variables: &Variables) -> Option<String> {
+    let text = script.graph().screener.as_ref()?;
+    Some(text.fill(&script.with_defaults(variables), &BTreeMap::new()))
 }
 
 /// Lists the nodes by the number of steps from the opening; those that only a digression or a failed

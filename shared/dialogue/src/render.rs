@@ -92,6 +92,12 @@ pub fn spoken(script: &Script) -> Vec<Spoken> {
     out.push(anywhere("when the call has gone on too long", &graph.goodbye));
     out.push(anywhere("when nobody speaks", &graph.silence));
     out.push(anywhere("when the connection to the cloud is lost", &graph.lost));
+    for (when, text) in [
+        ("to a voicemail, after its beep", &graph.voicemail),
+        ("to an assistant that screens calls", &graph.screener),
+    ] {
+        out.extend(text.as_ref().map(|text| anywhere(when, text)));
+    }
     out
 }
 

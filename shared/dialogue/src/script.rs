@@ -9,7 +9,7 @@ use trunkline_model::{ScriptId, ScriptVersion};
 use crate::action::Variables;
 use crate::code::Code;
 use crate::compile::compile;
-use crate::document::{Document, SCHEMA, Voice};
+use crate::document::{Document, OnMachine, SCHEMA, Voice};
 use crate::expr::type_name;
 use crate::graph::Graph;
 use crate::lint::{self, Finding, did_you_mean};
@@ -27,6 +27,15 @@ pub struct Script {
     id: ScriptId,
     version: ScriptVersion,
     canonical: String,
+}
+
+/// What a message on a voicemail tells whoever hears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The same for every customer.
+    Neutral,
+    /// It holds variables: a name, an amount.
+    Personal,
 }
 
 /// Why a script could not be loaded.
@@ -165,6 +174,18 @@ impl Script {
     /// Returns the robot's voice.
     pub fn voice(&self) -> &Voice {
         &self.document.voice
+    }
+
+    /// Says what is done with a machine that answers, if the script says so: `true` is to hang up.
+    pub fn hangs_up_on_machines(&self) -> Option<bool> {
+        let rules = self.document().answered_by.as_ref()?;
+        rules.machine.map(|rule| rule == OnMachine::HangUp)
+    }
+
+    /// Returns what kind of message is left on a voicemail, if any is.
+    pub fn leaves_message(&self) -> Option<Message> {
+        let text = self.graph().voicemail.as_ref()?;
+        Some(if text.vars().next().is_some() { Message::Personal } else { Message::Neutral })
     }
 
     /// Says whether the script wants to know how the customer speaks.

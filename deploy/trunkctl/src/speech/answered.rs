@@ -136,6 +136,8 @@ const SAID: [(&str, Answerer, Locale, usize, &[&str]); 9] = [
 /// One call that was answered.
 struct Case {
     row: String,
+    /// What is said or recorded, for who looks at mistakes.
+    name: String,
     who: Answerer,
     language: Language,
     sound: Vec<i16>,
@@ -147,6 +149,8 @@ struct Found {
     last: Option<Answerer>,
     /// From the first word to the first verdict, in ms.
     after_first_word: Option<f64>,
+    /// The words that were recognised.
+    words: Vec<String>,
 }
 
 /// Builds the labelled set and tells the table.
@@ -165,7 +169,10 @@ pub(crate) fn run(
         progress(&format!("who answered: {n} of {}", cases.len()));
         let found = listen(recognizer, silero, case)?;
         if std::env::var_os("SHOW").is_some() && found.last != Some(case.who) {
-            println!("  {}: {:?}, then {:?}", case.row, found.first, found.last);
+            println!(
+                "  {} {}: {:?}, then {:?} {:?}",
+                case.row, case.name, found.first, found.last, found.words
+            );
         }
         rows.entry(case.row.clone()).or_default().push((case.who, found));
     }
@@ -251,7 +258,13 @@ fn synthetic(
                 if m % 2 == 1 && !noises.is_empty() {
                     sound = sound::in_noise(sound, &noises[(n * 7 + m) % noises.len()], 15.0, n + m);
                 }
-                cases.push(Case { row: row.to_owned(), who, language, sound });
+                cases.push(Case {
+                    row: row.to_owned(),
+                    name: format!("{text} ({voice})"),
+                    who,
+                    language,
+                    sound,
+                });
             }
         }
     }
@@ -263,7 +276,9 @@ fn recorded(clips: &[Clip]) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for clip in clips {
         let language = if clip.language == "zh" { Language::ZH } else { Language::EN };
-        let mut take = |row: &str, who, sound| cases.push(Case { row: row.to_owned(), who, language, sound });
+        let mut take = |row: &str, who, sound| {
+            cases.push(Case { row: row.to_owned(), name: clip.path.clone(), who, language, sound })
+        };
         match clip.kind.as_str() {
             "asr" | "commands" | "digits" | "turn" if !clip.path.contains("incomplete") => {
                 let sound = clip.telephone()?;
@@ -283,7 +298,8 @@ fn recorded(clips: &[Clip]) -> Result<Vec<Case>> {
     }
     for n in 0..10 {
         let sound = telephone_channel(&white_noise(3 * RATE as usize, LINE_DBFS, n), Codec::Pcma);
-        cases.push(Case { row: "nobody".to_owned(), who: Answerer::Silence, language: Language::ZH, sound });
+        let (row, name) = ("nobody".to_owned(), n.to_string());
+        cases.push(Case { row, name, who: Answerer::Silence, language: Language::ZH, sound });
     }
     Ok(cases)
 }
@@ -297,7 +313,7 @@ fn listen(recognizer: &dyn Recognizer, silero: &SileroModel, case: &Case) -> Res
     let mut ear = Ear::new(Some(silero), EarConfig::default());
     let mut detector = AnswererDetector::new(AnswererRules::default());
     let mut due: Option<(u64, u32, String)> = None;
-    let mut found = Found { first: None, last: None, after_first_word: None };
+    let mut found = Found { first: None, last: None, after_first_word: None, words: Vec::new() };
     let mut now = 0;
     for frame in line.chunks_exact(FRAME) {
         now += FRAME_MS;
@@ -309,6 +325,7 @@ fn listen(recognizer: &dyn Recognizer, silero: &SileroModel, case: &Case) -> Res
             && let Some((_, _, text)) = due.take()
         {
             verdicts.extend(detector.handle_words(&text));
+            found.words.push(text);
         }
         ear.push(frame);
         while let Some(event) = ear.poll_event() {

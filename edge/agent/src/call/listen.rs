@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tracing::info;
 use trunkline_audio::tone::{HeardTone, ProgressDetector, ProgressTone};
 use trunkline_audio::{Answerer, AnswererDetector, AnswererRules, AnswererVerdict, FRAME};
-use trunkline_call::Line;
+use trunkline_call::{Line, Machine, MachineKind};
 use trunkline_dialogue::Script;
 use trunkline_model::Disposition;
 use trunkline_wire::{AnswererRecord, CallRecord, ToneRecord, VoiceV1};
@@ -18,7 +18,8 @@ use crate::config::CountryName;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AnswerPolicy {
-    /// What is done when a machine or a fax answers: `go_on` with the script, or `hang_up`.
+    /// What is done when a machine or a fax answers of which the script says nothing: `go_on` with the script, or
+    /// `hang_up`.
     #[serde(default)]
     machine: OnMachine,
 }
@@ -149,9 +150,18 @@ impl Driver {
 
     fn judge(&mut self, now: Instant, verdict: &AnswererVerdict) {
         self.listener.note(verdict);
-        let machine = matches!(verdict.who, Answerer::Machine | Answerer::Fax);
-        if machine && self.shared.config.answer.machine == OnMachine::HangUp {
-            self.core.handle_machine(now, format!("{}: {}", verdict.who.as_str(), verdict.evidence));
-        }
+        let kind = match verdict.who {
+            Answerer::Human | Answerer::Silence => return,
+            Answerer::Voicemail => MachineKind::Voicemail,
+            Answerer::Screener => MachineKind::Screener,
+            Answerer::Machine | Answerer::Menu | Answerer::Fax => MachineKind::Other,
+        };
+        let machine = Machine {
+            kind,
+            beep: verdict.beep,
+            evidence: format!("{}: {}", verdict.who.as_str(), verdict.evidence),
+            hang_up: self.shared.config.answer.machine == OnMachine::HangUp,
+        };
+        self.core.handle_machine(now, machine);
     }
 }

@@ -59,6 +59,9 @@ impl Call {
                 }
             }
         }
+        if self.with_machine.is_some() {
+            return;
+        }
         // A reply that neither listens nor ends would leave the customer in silence for ever.
         self.no_input_at = Some(now + Duration::from_secs(5));
     }

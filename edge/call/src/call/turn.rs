@@ -141,6 +141,9 @@ impl Call {
 
     /// Does the next thing that is possible for the utterance.
     pub(super) fn advance(&mut self, now: Instant) {
+        if self.awaits_person(now) {
+            return;
+        }
         let Some(utterance) = &self.utterance else { return };
         let Some(transcript) = &utterance.transcript else { return };
         let has_ended = utterance.ended.is_some();

@@ -70,6 +70,7 @@ impl Linter<'_> {
         guards.chain(rules).chain(handoff).for_each(|expr: &Expr| expr.mentions(&mut used));
         let mut spoken: Vec<&Template> =
             vec![&graph.opt_out.say, &graph.handoff_say, &graph.lost, &graph.goodbye, &graph.silence];
+        spoken.extend(graph.voicemail.iter().chain(&graph.screener));
         spoken.extend(graph.digressions.values().filter_map(|d| d.say.as_ref()));
         let transfers = graph.nodes.iter().filter_map(Node::transfer).chain([&graph.handoff]);
         spoken.extend(transfers.flat_map(|transfer| transfer.wait.iter().chain(&transfer.whisper)));
