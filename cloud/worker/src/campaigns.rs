@@ -315,6 +315,7 @@ pub fn cause_of(disposition: Disposition) -> Option<Cause> {
         Disposition::NoAnswer => Some(Cause::NoAnswer),
         Disposition::Declined => Some(Cause::Rejected),
         Disposition::InvalidNumber => Some(Cause::InvalidNumber),
+        Disposition::PowerOff => Some(Cause::PowerOff),
         Disposition::Unreachable => Some(Cause::Unreachable),
         Disposition::TrunkRefused
         | Disposition::CodecMismatch
@@ -365,6 +366,7 @@ pub fn settle(rules: &Rules, contact: &Settling, zone: &TimeZone, now: Timestamp
         | Disposition::NoAnswer
         | Disposition::Declined
         | Disposition::InvalidNumber
+        | Disposition::PowerOff
         | Disposition::Unreachable
         | Disposition::TrunkRefused
         | Disposition::CodecMismatch

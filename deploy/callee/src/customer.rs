@@ -190,7 +190,7 @@ impl Customer {
         if self.persona.talk.silent {
             return;
         }
-        if self.greets() || self.interrupts() {
+        if self.greets() || self.persona.talk.beep_hz.is_some() || self.interrupts() {
             return;
         }
         if !self.robot.open || self.robot.speaking {
@@ -215,7 +215,7 @@ impl Customer {
             return false;
         }
         self.greeted = true;
-        if self.robot.turns > 0 {
+        if self.robot.turns > 0 && self.persona.talk.beep_hz.is_none() {
             return false;
         }
         let Some(say) = self.draw(&self.persona.talk.greeting.clone()) else { return false };

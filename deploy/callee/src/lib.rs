@@ -36,6 +36,7 @@
 //! | `otherwise` | `{say, then, thinking}`: when no rule matches | she keeps silent |
 //! | `interrupt` | `{after: 1.2s, on_turn: 2, say: …}`: speaks over the robot, so long into its turn | never |
 //! | `hangup_after` | `{turns: 3}` (the robot's) and/or `{seconds: 20}` | 10 minutes |
+//! | `beep` | `1000`: a voicemail, whose `greeting` is spoken in any case and ends with a tone of so many Hz | none |
 //! | `silent` | `true`: picks up and says nothing | `false` |
 //! | `busy` | `true`: 486 | `false` |
 //! | `reject` | a status such as 603, 404, 488 | none |

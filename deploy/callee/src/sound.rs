@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::info;
+use trunkline_audio::tone::{Signal, ToneGenerator};
 use trunkline_audio::{channel, level, resample, wav};
 use trunkline_line::Clip;
 use trunkline_speech::recognise::{LoadError, PoolConfig, RecognizerPool, Whisper, WhisperConfig};
@@ -167,7 +168,9 @@ impl Studio {
             if fresh > 0 {
                 info!(persona = persona.name, "Rendering utterance {} of {of}", at + 1);
             }
-            self.clip(persona, utterance)
+            let clip = self.clip(persona, utterance)?;
+            let beep = persona.talk.beep_hz.filter(|_| persona.talk.greeting.0.contains(&at));
+            Ok(beep.map_or(clip, |hz| with_beep(&clip, f32::from(hz))))
         };
         persona.utterances.iter().enumerate().map(clip).collect()
     }
@@ -289,4 +292,12 @@ fn at_level(mut samples: Vec<i16>, dbfs: f32) -> Vec<i16> {
     let now = level::rms_dbfs(&samples);
     level::gain(&mut samples, dbfs - now);
     samples
+}
+/// A greeting with the tone behind it after which a voicemail records.
+fn with_beep(greeting: &[i16], hz: f32) -> Clip {
+    let signal = Signal { frequencies: [hz, 0.0], modulation: 0.0, cadence: [0; 4], dbfs: -18.0 };
+    let mut beep = vec![0; 400 * 8];
+    ToneGenerator::new(8_000, signal).fill(&mut beep);
+    let pause = [0; 700 * 8];
+    [greeting, &pause, &beep].concat().into()
 }

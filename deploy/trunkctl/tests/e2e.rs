@@ -379,6 +379,23 @@ async fn a_customer_is_handed_over_and_talks_with_the_person_through_the_box() {
     assert_eq!(told, ["branch", "bridge", "done", "8002"], "{handed}");
 }
 
+/// A voicemail is waited for, and gets the script's message after its beep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voicemail_gets_its_message_after_the_beep() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = stage(dir.path(), &[("", "en-voicemail")], |_| {}).await;
+    let call = call(&stage, &request("en", 7, &stage.callbacks.url())).await;
+    println!("{}\n{}", call["cause"], transcript(&call));
+    assert_eq!(call["disposition"], "machine", "{call}");
+    let cause = call["cause"].as_str().unwrap();
+    assert!(cause.contains("beep") && cause.ends_with("a message was left"), "{cause}");
+    let turns = call["turns"].as_array().unwrap();
+    let last = &turns.last().unwrap()["robot"][0];
+    assert!(last["text"].as_str().unwrap().contains("automated call about an appointment"), "{call}");
+    assert_eq!(last["heard"], 1.0, "{call}");
+    stage.stop().await.unwrap();
+}
+
 /// What goes wrong on the line ends with a disposition that says what it was, on API and callback.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_on_the_line_is_told_as_what_it_is() {

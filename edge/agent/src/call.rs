@@ -55,14 +55,36 @@ pub(crate) enum Message {
     Reply(Box<TurnReply>),
     OwnReply(Box<TurnReply>),
     Cancel,
-    HandOver { wish: u32, to: Option<String> },
+    HandOver {
+        wish: u32,
+        to: Option<String>,
+    },
     Supervise(SuperviseCommand),
     Prepared(Result<Box<Prepared>, String>),
-    Rendering { done: usize, of: usize },
-    Transcript { pause: u32, transcript: Transcript },
-    TurnProbability { pause: u32, probability: f32 },
-    HandOverSound { number: u32, ready: Ready },
-    Clip { say: u32, clip: Option<Sound>, first: bool, last: bool },
+    Rendering {
+        done: usize,
+        of: usize,
+    },
+    Transcript {
+        pause: u32,
+        transcript: Transcript,
+    },
+    /// What was said before the answer.
+    EarlyWords(String),
+    TurnProbability {
+        pause: u32,
+        probability: f32,
+    },
+    HandOverSound {
+        number: u32,
+        ready: Ready,
+    },
+    Clip {
+        say: u32,
+        clip: Option<Sound>,
+        first: bool,
+        last: bool,
+    },
 }
 
 /// What a call needs before it is dialled.
@@ -485,6 +507,7 @@ impl Driver {
                 self.listen_to_words(&transcript.text);
                 self.core.handle_transcript(now, pause, transcript);
             }
+            Message::EarlyWords(text) => self.hear_announcement(&text),
             Message::TurnProbability { pause, probability } => {
                 self.ear.set_turn_probability(pause, probability);
                 self.drain_ear();

@@ -181,10 +181,14 @@ const PARTS: &[(Announcement, &[&str])] = &[
     ),
 ];
 
-/// Words that only the network says of a call, whatever follows.
+/// Words that only the network says of a call, whatever follows, and what recognisers make of them.
 const NETWORK: &[&str] = &[
     "您拨打的",
+    "您播打的",
+    "您不打的",
+    "您波打的",
     "您所拨打",
+    "您所播打",
     "您拨的",
     "你拨打的",
     "拨打的用户",
@@ -201,20 +205,41 @@ const NETWORK: &[&str] = &[
     "trylater",
 ];
 
-/// Returns what an announcement with these words says, and the part that says so; `None` when it is none that is known.
+/// The network's own waiting loop: the call is still being put through.
+const HOLDS: &[&str] = &[
+    "不要挂机",
+    "请勿挂机",
+    "不要挂断",
+    "请勿挂断",
+    "pleaseholdon",
+    "pleaseholdtheline",
+    "donothangup",
+    "don'thangup",
+    "stayontheline",
+];
+
+/// Returns what an announcement with these words says, and the part that says so; `None` when it is none that is known,
+/// and when it asks to wait.
 /// Meant for what is heard before the answer, where people say nothing.
 #[must_use]
 pub fn announcement(text: &str) -> Option<(Announcement, &'static str)> {
     let bare = bare(text);
+    if found(&bare, HOLDS).is_some() {
+        return None;
+    }
     PARTS.iter().find_map(|(what, parts)| Some((*what, found(&bare, parts)?)))
 }
 
 /// The same for what is heard after the answer, where people speak too, who also say that a line is busy: the network
-/// must have named itself.
+/// must have named itself. What it says may not be known then.
 #[must_use]
-pub fn announcement_after_answer(text: &str) -> Option<(Announcement, &'static str)> {
-    let names_itself = found(&bare(text), NETWORK).is_some();
-    announcement(text).filter(|(what, _)| names_itself && *what != Announcement::LeaveMessage)
+pub fn announcement_after_answer(text: &str) -> Option<(Option<Announcement>, &'static str)> {
+    let network = found(&bare(text), NETWORK)?;
+    match announcement(text) {
+        Some((Announcement::LeaveMessage, _)) => None,
+        Some((what, part)) => Some((Some(what), part)),
+        None => Some((None, network)),
+    }
 }
 
 /// Returns the first of `parts` in a text of which [`bare`] is left.
@@ -253,6 +278,7 @@ mod tests {
             assert_eq!(announcement(text).map(|(what, _)| what), Some(what), "{text}");
         }
         assert_eq!(announcement("春天里的那个百花香"), None, "a colour ring");
+        assert_eq!(announcement("您好，请不要挂机，您拨打的电话正在通话中"), None, "it may be answered yet");
     }
 
     #[test]
@@ -263,6 +289,8 @@ mod tests {
             assert_eq!(announcement_after_answer(text), None, "{text}");
         }
         let text = "您拨打的用户正在通话中";
-        assert_eq!(announcement_after_answer(text).map(|(what, _)| what), Some(Announcement::InCall));
+        assert_eq!(announcement_after_answer(text).map(|(what, _)| what), Some(Some(Announcement::InCall)));
+        let text = "您不打的电话与关系";
+        assert_eq!(announcement_after_answer(text), Some((None, "您不打的")));
     }
 }

@@ -11,7 +11,7 @@
 use std::fmt;
 
 use crate::FRAME;
-use crate::announcement::{announcement_after_answer, bare, found};
+use crate::announcement::{Announcement, announcement_after_answer, bare, found};
 use crate::tone::Goertzel;
 
 /// Who answered.
@@ -163,9 +163,6 @@ const SAID_BY: &[(Answerer, &[&str])] = &[
         &[
             "请留言",
             "请您留言",
-            "语音信箱",
-            "语音邮箱",
-            "留言信箱",
             "录音留言",
             "嘀声后",
             "滴声后",
@@ -182,8 +179,6 @@ const SAID_BY: &[(Answerer, &[&str])] = &[
             "afterthebeep",
             "atthetone",
             "atthebeep",
-            "voicemail",
-            "voicemailbox",
             "i'llcallyouback",
             "getbacktoyou",
             "can'ttakeyourcall",
@@ -197,10 +192,6 @@ const SAID_BY: &[(Answerer, &[&str])] = &[
         Answerer::Menu,
         &[
             "请按",
-            "按一",
-            "按1",
-            "按零",
-            "按0",
             "直拨分机号",
             "拨分机号",
             "查号请",
@@ -209,17 +200,10 @@ const SAID_BY: &[(Answerer, &[&str])] = &[
             "欢迎拨打",
             "感谢致电",
             "pressone",
-            "press1",
-            "presszero",
-            "press0",
             "presstwo",
-            "press2",
+            "presszero",
             "pressthe",
             "pressorsay",
-            "dialone",
-            "dial1",
-            "dialzero",
-            "dial0",
             "dialbyname",
             "enterthe",
             "enteryour",
@@ -231,11 +215,48 @@ const SAID_BY: &[(Answerer, &[&str])] = &[
             "nextavailable",
             "maybemonitored",
             "mayberecorded",
+            "presspound",
+            "pressstar",
             "extensionnumber",
+            "validextension",
+            "optionisinvalid",
+            "noinputreceived",
             "thankyouforcalling",
+            "agentsarebusy",
+            "agentisnotavailable",
+            "agenthasconnected",
+            "workinghours",
+            "tryagainlater",
+            "工作时间",
+            "稍后再试",
+            "稍后再拨",
+            "坐席",
         ],
     ),
+    (Answerer::Voicemail, &["voicemail", "语音信箱", "语音邮箱", "留言信箱"]),
 ];
+
+/// Finds the kind of machine that says this.
+fn said_by(text: &str) -> Option<(Answerer, String)> {
+    let bare = bare(text);
+    let by_words = |(who, parts): &(Answerer, &[&'static str])| {
+        Some((*who, format!("the words `{}`", found(&bare, parts)?)))
+    };
+    let by_key = || names_a_key(&bare).then(|| (Answerer::Menu, "a key is named".to_owned()));
+    // A menu may offer its voicemail; who wants a message may offer a key as well.
+    let (strong, weak) = SAID_BY.split_at(SAID_BY.len() - 1);
+    strong.iter().find_map(by_words).or_else(by_key).or_else(|| weak.iter().find_map(by_words))
+}
+
+/// Says whether the text asks for a key by its figure.
+fn names_a_key(bare: &str) -> bool {
+    ["press", "dial", "按"].into_iter().any(|verb| {
+        bare.match_indices(verb).any(|(at, _)| {
+            bare[at + verb.len()..]
+                .starts_with(|next: char| next.is_ascii_digit() || "一二三四五六七八九零".contains(next))
+        })
+    })
+}
 
 impl AnswererDetector {
     /// Begins at the answer.
@@ -295,11 +316,11 @@ impl AnswererDetector {
             return None;
         }
         if let Some((what, part)) = announcement_after_answer(text) {
-            return self.settle(Answerer::Machine, format!("the words `{part}`: {}", what.as_str()));
+            let what = what.map_or("an announcement", Announcement::as_str);
+            return self.settle(Answerer::Machine, format!("the words `{part}`: {what}"));
         }
-        let bare = bare(text);
-        let (who, part) = SAID_BY.iter().find_map(|(who, parts)| Some((*who, found(&bare, parts)?)))?;
-        self.settle(who, format!("the words `{part}`"))
+        let (who, evidence) = said_by(text)?;
+        self.settle(who, evidence)
     }
 
     /// Returns the verdict so far.
@@ -515,6 +536,9 @@ mod tests {
             ("Please Leave a Message after the tone", Answerer::Voicemail),
             ("欢迎致电某某银行，个人业务请按1", Answerer::Menu),
             ("For sales, press 1. For support, press 2.", Answerer::Menu),
+            ("Dial 2 to send this caller to voicemail.", Answerer::Menu),
+            ("At the tone, record your message, or press 1 for more.", Answerer::Voicemail),
+            ("您不打的电话与关系", Answerer::Machine),
             ("您好，我是机主的智能助理，请问您找他有什么事", Answerer::Screener),
             ("Please state your name and why you're calling.", Answerer::Screener),
         ] {

@@ -50,7 +50,9 @@ pub enum Disposition {
     Declined,
     /// No such number (SIP 404, 410, 484, 604).
     InvalidNumber,
-    /// The trunk did not answer, or could not be reached at all.
+    /// The network says that the telephone is switched off.
+    PowerOff,
+    /// The trunk did not answer, or the network says that the telephone cannot be reached.
     Unreachable,
     /// The trunk refused us: wrong password or not allowed (SIP 401, 403, 407).
     TrunkRefused,
@@ -72,7 +74,7 @@ pub enum Disposition {
 
 impl Disposition {
     /// Every disposition, for tables and filters.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Completed,
         Self::CustomerHungUp,
         Self::Transferred,
@@ -81,6 +83,7 @@ impl Disposition {
         Self::NoAnswer,
         Self::Declined,
         Self::InvalidNumber,
+        Self::PowerOff,
         Self::Unreachable,
         Self::TrunkRefused,
         Self::CodecMismatch,
@@ -103,6 +106,7 @@ impl Disposition {
             Self::NoAnswer => "no_answer",
             Self::Declined => "declined",
             Self::InvalidNumber => "invalid_number",
+            Self::PowerOff => "power_off",
             Self::Unreachable => "unreachable",
             Self::TrunkRefused => "trunk_refused",
             Self::CodecMismatch => "codec_mismatch",

@@ -120,7 +120,7 @@ pub struct ToneRecord {
 /// Who or what answered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AnswererRecord {
-    /// `human`, `machine`, `fax` or `silence`.
+    /// `human`, `machine`, `voicemail`, `menu`, `screener`, `fax` or `silence`.
     pub verdict: String,
     /// From the answer to the verdict, in milliseconds.
     pub at_ms: u32,

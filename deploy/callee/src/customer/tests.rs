@@ -147,6 +147,14 @@ fn she_greets_a_silent_line_and_not_a_robot_that_speaks() {
 }
 
 #[test]
+fn a_voicemail_greets_over_the_robot_and_says_nothing_more() {
+    let mut scene = Scene::new("greeting: hello\nbeep: 1000\nrules: [{hear: any, say: yes}]\n");
+    scene.run(200).robot("Good day", 1_000).run(4_000).robot("Are you there?", 1_000).run(4_000);
+    assert_eq!(scene.log.iter().filter(|line| line.contains("hello")).count(), 1, "{:?}", scene.log);
+    assert!(!scene.log.iter().any(|line| line.contains("yes")), "{:?}", scene.log);
+}
+
+#[test]
 fn without_keywords_nothing_is_recognised_and_any_turn_is_answered() {
     let mut scene = Scene::new("rules: [{hear: any, say: first, once: true}, {hear: any, say: later}]\n");
     scene.robot("x", 1_000).run(3_000).robot("y", 1_000).run(3_000);

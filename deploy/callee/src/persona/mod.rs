@@ -153,12 +153,17 @@ pub struct Talk {
     pub hang_up_after: Span,
     /// She picks up and says nothing.
     pub silent: bool,
+    /// She is a voicemail: her greeting is spoken whatever the robot says, ends with a beep of this pitch in Hz, and
+    /// nothing follows.
+    pub beep_hz: Option<u16>,
 }
 
 impl Talk {
     /// Tells whether she has to understand what is said to her.
     pub fn needs_ears(&self) -> bool {
-        !self.silent && self.rules.iter().any(|rule| matches!(rule.hear, Hear::OneOf(_)))
+        !self.silent
+            && self.beep_hz.is_none()
+            && self.rules.iter().any(|rule| matches!(rule.hear, Hear::OneOf(_)))
     }
 }
 
@@ -305,6 +310,8 @@ struct File {
     hangup_after: Option<Spanned<HangUpFile>>,
     #[serde(default)]
     silent: bool,
+    #[serde(default)]
+    beep: Option<Spanned<u16>>,
     #[serde(default)]
     busy: Option<Spanned<bool>>,
     #[serde(default)]
@@ -468,6 +475,12 @@ impl File {
             on_turn: interrupt.on_turn,
             say: ways(&mut utterances, Some(interrupt.say)),
         });
+        if let Some(beep) = &self.beep
+            && (greeting.0.is_empty() || !(400..=2_300).contains(&beep.value))
+        {
+            let message = "`beep` is the pitch, 400 to 2300 Hz, of the tone behind a `greeting`: give both";
+            return Err((place(beep), message.to_owned()));
+        }
         Ok(Persona {
             name: self.name,
             locale,
@@ -486,6 +499,7 @@ impl File {
                 hang_up_after_turn,
                 hang_up_after,
                 silent: self.silent,
+                beep_hz: self.beep.map(|beep| beep.value),
             },
             utterances,
         })

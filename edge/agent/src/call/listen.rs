@@ -3,15 +3,19 @@
 use std::time::Instant;
 
 use serde::Deserialize;
-use tracing::info;
+use tracing::{debug, info};
 use trunkline_audio::tone::{HeardTone, ProgressDetector, ProgressTone};
-use trunkline_audio::{Answerer, AnswererDetector, AnswererRules, AnswererVerdict, FRAME};
+use trunkline_audio::{
+    Announcement, Answerer, AnswererDetector, AnswererRules, AnswererVerdict, FRAME, announcement,
+};
 use trunkline_call::{Line, Machine, MachineKind};
 use trunkline_dialogue::Script;
 use trunkline_model::Disposition;
+use trunkline_speech::ear::{Ear, EarConfig, EarEvent};
+use trunkline_speech::recognise::{Job, Language, RecognizeOptions};
 use trunkline_wire::{AnswererRecord, CallRecord, ToneRecord, VoiceV1};
 
-use super::Driver;
+use super::{Driver, Message};
 use crate::config::CountryName;
 
 /// `[answer]`: what follows from who answered.
@@ -32,8 +36,13 @@ enum OnMachine {
     HangUp,
 }
 
-/// Tones of a call that are kept in its record.
+/// Tones and announcements of a call that are kept in its record.
 const MAX_TONES: usize = 8;
+/// Voice in what is taken for an announcement, in milliseconds: less is a ring, a click, a greeting too early.
+const SHORTEST_ANNOUNCEMENT: u32 = 1_000;
+/// How often the recogniser is asked about one call that is not answered. Songs that are played instead of ringing
+/// have words as well.
+const MAX_EARLY: u8 = 6;
 
 /// Listens to one call.
 pub(super) struct Listener {
@@ -42,6 +51,11 @@ pub(super) struct Listener {
     answerer: AnswererDetector,
     tones: Vec<ToneRecord>,
     verdict: Option<AnswererRecord>,
+    /// Listens for announcements before the answer.
+    early: Option<Ear>,
+    /// How often the recogniser was asked, and whether it is at work.
+    asked: u8,
+    asks: bool,
 }
 
 impl Listener {
@@ -52,20 +66,23 @@ impl Listener {
             answerer: AnswererDetector::new(AnswererRules::default()),
             tones: Vec::new(),
             verdict: None,
+            early: None,
+            asked: 0,
+            asks: false,
+        }
+    }
+
+    fn keep(&mut self, tone: &str, evidence: String) {
+        if self.tones.len() < MAX_TONES {
+            let at_ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+            self.tones.push(ToneRecord { tone: tone.to_owned(), at_ms, evidence });
         }
     }
 
     /// Takes a frame in; returns a tone that is new.
     fn hear_tone(&mut self, frame: &[i16; FRAME]) -> Option<HeardTone> {
         let heard = self.progress.push(frame)?;
-        if self.tones.len() < MAX_TONES {
-            let at_ms = self.begun.elapsed().as_millis();
-            self.tones.push(ToneRecord {
-                tone: heard.tone.as_str().to_owned(),
-                at_ms: u32::try_from(at_ms).unwrap_or(u32::MAX),
-                evidence: heard.evidence.clone(),
-            });
-        }
+        self.keep(heard.tone.as_str(), heard.evidence.clone());
         Some(heard)
     }
 
@@ -87,6 +104,9 @@ impl Listener {
 impl Driver {
     /// Takes in the sound of a call that is not answered yet.
     pub(super) fn listen_early(&mut self, frame: &[i16; FRAME]) {
+        if !self.inbound {
+            self.listen_for_announcements(frame);
+        }
         let Some(heard) = self.listener.hear_tone(frame) else { return };
         info!(at_ms = heard.at_ms, "Early tone: {}, {}", heard.tone.as_str(), heard.evidence);
         let disposition = match heard.tone {
@@ -96,6 +116,56 @@ impl Driver {
             ProgressTone::Ringback | ProgressTone::Information | ProgressTone::Fax => return,
         };
         let cause = format!("the network plays {}: {}", heard.tone.as_str(), heard.evidence);
+        self.core.handle_line(Instant::now(), Line::Failed { disposition, cause, sip_code: None });
+    }
+
+    /// Asks the recogniser about whatever sounds like speech before the answer.
+    fn listen_for_announcements(&mut self, frame: &[i16; FRAME]) {
+        let (listener, silero) = (&mut self.listener, &self.shared.speech.silero);
+        let ear = listener.early.get_or_insert_with(|| Ear::new(Some(silero), EarConfig::default()));
+        ear.push(frame);
+        let mut pause = false;
+        while let Some(event) = ear.poll_event() {
+            pause |= matches!(event, EarEvent::PauseDetected { voiced_ms, .. } if voiced_ms >= SHORTEST_ANNOUNCEMENT);
+        }
+        if !pause || listener.asks || listener.asked >= MAX_EARLY {
+            return;
+        }
+        let Some(utterance) = ear.utterance() else { return };
+        listener.asked += 1;
+        let mut options = RecognizeOptions::new(self.language());
+        // In many countries they come in two languages.
+        let others = [Language::ZH, Language::EN].into_iter().filter(|other| *other != self.language());
+        options.languages.extend(others);
+        let own = self.own.clone();
+        let job = Job { audio: utterance, options, waiting_since: None };
+        let asked = self.shared.speech.pool.submit(job, move |done| {
+            let text = done.result.map(|found| found.text).unwrap_or_default();
+            let _ = own.send(Message::EarlyWords(text));
+        });
+        match asked {
+            Ok(_) => self.listener.asks = true,
+            Err(error) => debug!(%error, "The recogniser takes no announcements"),
+        }
+    }
+
+    /// Takes in the words of an announcement before the answer.
+    pub(super) fn hear_announcement(&mut self, text: &str) {
+        self.listener.asks = false;
+        let Some((what, part)) = announcement(text).filter(|_| !self.answered) else { return };
+        info!("Announcement: {}, `{part}`", what.as_str());
+        self.listener.keep(what.as_str(), format!("the words `{part}`"));
+        let disposition = match what {
+            Announcement::InvalidNumber => Disposition::InvalidNumber,
+            Announcement::PowerOff => Disposition::PowerOff,
+            Announcement::Suspended | Announcement::Unreachable => Disposition::Unreachable,
+            Announcement::InCall => Disposition::Busy,
+            Announcement::NoAnswer => Disposition::NoAnswer,
+            Announcement::Congestion => Disposition::NetworkFault,
+            // It is answered in a moment.
+            Announcement::LeaveMessage => return,
+        };
+        let cause = format!("the network says: {} (`{part}`)", what.as_str());
         self.core.handle_line(Instant::now(), Line::Failed { disposition, cause, sip_code: None });
     }
 
