@@ -207,8 +207,15 @@ pub enum AttemptResult {
     Connected,
     /// A conversation.
     Conversation,
-    /// Answered and dropped by us.
+    /// Answered and dropped by us, or left waiting for a person who did not come.
     Abandoned,
+}
+
+impl AttemptResult {
+    /// Says whether somebody was talked with, also where it ended badly.
+    pub fn is_conversation(self) -> bool {
+        matches!(self, Self::Conversation | Self::Abandoned)
+    }
 }
 
 /// An attempt of the past, over whatever line and campaign.

@@ -476,6 +476,12 @@ fn d3_and_d4_count_conversations_and_weeks() {
         defer("2026-11-23T16:00:00Z", Reason::ConversationCap),
         "may become one"
     );
+    world.history[0].result = Abandoned;
+    assert_eq!(
+        world.run(d3_conversations),
+        defer("2026-11-23T16:00:00Z", Reason::ConversationCap),
+        "who waited for a person in vain was talked with"
+    );
     world.history[0].result = NotConnected;
     assert_eq!(world.run(d3_conversations), Verdict::Allow);
 
@@ -489,8 +495,10 @@ fn d3_and_d4_count_conversations_and_weeks() {
         .collect();
     assert_eq!(world.run(d4_week), defer("2026-11-24T18:00:00Z", Reason::WeeklyCap));
     world.history.truncate(1);
-    world.history[0].result = Conversation;
-    assert_eq!(world.run(d4_week), defer("2026-11-24T18:00:00Z", Reason::ConversationRest));
+    for talked in [Conversation, Abandoned] {
+        world.history[0].result = talked;
+        assert_eq!(world.run(d4_week), defer("2026-11-24T18:00:00Z", Reason::ConversationRest));
+    }
     world.history[0].debt = Some("another".into());
     assert_eq!(world.run(d4_week), Verdict::Allow);
 }
