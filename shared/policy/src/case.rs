@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -350,8 +351,8 @@ pub struct ScriptFacts {
     pub right_party: bool,
     /// It wants to listen to the callee's tone of voice.
     pub tone_of_voice: bool,
-    /// Everything that it can say.
-    pub texts: Vec<String>,
+    /// Everything that it can say; shared by all calls that are judged with it.
+    pub texts: Arc<Vec<String>>,
 }
 
 impl Default for ScriptFacts {
@@ -365,7 +366,7 @@ impl Default for ScriptFacts {
             human: false,
             right_party: false,
             tone_of_voice: false,
-            texts: Vec::new(),
+            texts: Arc::default(),
         }
     }
 }

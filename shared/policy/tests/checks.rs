@@ -557,6 +557,24 @@ fn d6_and_d7_end_after_a_life_time_and_ring_neither_too_short_nor_too_long() {
     );
 }
 
+fn says(world: &mut World, text: &str) {
+    std::sync::Arc::make_mut(&mut world.plan.script.texts).push(text.into());
+}
+
+#[test]
+fn e6_looks_again_where_the_texts_or_the_pack_are_other_ones() {
+    let mut world = World::us();
+    assert_eq!(world.run(e6_no_deception), Verdict::Allow);
+    let before = world.plan.script.texts.clone();
+    says(&mut world, "I am a real person");
+    assert_eq!(world.run(e6_no_deception), block(Reason::Deception));
+    let after = std::mem::replace(&mut world.plan.script.texts, before);
+    assert_eq!(world.run(e6_no_deception), Verdict::Allow);
+    world.plan.script.texts = after;
+    world.pack.call.forbidden.value.clear();
+    assert_eq!(world.run(e6_no_deception), Verdict::Allow, "this pack forbids nothing");
+}
+
 #[test]
 fn e1_to_e10_the_script_and_the_plan_promise_what_the_call_must_keep() {
     let good = World::cn();
@@ -589,12 +607,8 @@ fn e1_to_e10_the_script_and_the_plan_promise_what_the_call_must_keep() {
         &good,
         e6_no_deception,
         &[
-            (
-                "denies",
-                |w| w.plan.script.texts.push("No, I am a REAL person.".into()),
-                block(Reason::Deception),
-            ),
-            ("threatens", |w| w.plan.script.texts.push("不还款就上门抓你".into()), block(Reason::Deception)),
+            ("denies", |w| says(w, "No, I am a REAL person."), block(Reason::Deception)),
+            ("threatens", |w| says(w, "不还款就上门抓你"), block(Reason::Deception)),
         ],
     );
     table(

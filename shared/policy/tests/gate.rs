@@ -182,9 +182,10 @@ proptest! {
     fn what_is_refused_after_a_conversation_is_refused_after_an_abandoned_call(
         pack in 0_usize..5, region in 0_usize..4, minutes in 0_i64..20_000, history in attempts(10),
     ) {
-        let abandoned = |attempt: &Attempt| match attempt.result {
-            AttemptResult::Conversation => Attempt { result: AttemptResult::Abandoned, ..attempt.clone() },
-            _ => attempt.clone(),
+        let abandoned = |attempt: &Attempt| {
+            let talked = attempt.result == AttemptResult::Conversation;
+            let result = if talked { AttemptResult::Abandoned } else { attempt.result };
+            Attempt { result, ..attempt.clone() }
         };
         let after = world(pack, region, minutes, history.iter().map(abandoned).collect()).decide().verdict;
         let before = world(pack, region, minutes, history).decide().verdict;
