@@ -647,7 +647,8 @@ async fn what_reached_a_telephone_is_an_attempt_over_all_campaigns_and_boxes() {
 #[tokio::test]
 async fn who_waited_for_a_person_in_vain_was_abandoned() {
     let (_dir, db) = open().await;
-    let handed = |fate: &'static str| json!([{ "to": "desk", "how": "bridge", "fate": fate, "took_ms": 20_000 }]);
+    let handed =
+        |fate: &'static str| json!([{ "to": "desk", "how": "bridge", "fate": fate, "took_ms": 20_000 }]);
     let ends = [
         (Disposition::Completed, handed("no_answer"), trunkline_policy::AttemptResult::Abandoned),
         (Disposition::MediaLost, handed("no_answer"), trunkline_policy::AttemptResult::Abandoned),
