@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use sqlx::Row;
 use tempfile::TempDir;
 use trunkline_model::{BoxId, CallId, Callee, Disposition};
 use trunkline_policy::receipt::{Body, Inputs, Stage};
@@ -665,5 +666,22 @@ async fn who_waited_for_a_person_in_vain_was_abandoned() {
         db.ingest(&[end], after(30)).await.unwrap();
         let record = db.on_record(&new_call(n.into()).callee, CallId::from_u128(99)).await.unwrap();
         assert_eq!(record.history[0].result, expected, "{disposition}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_contacts_begins_where_the_last_one_ended_and_sorts_nothing() {
+    let (_dir, db) = open().await;
+    for page in [crate::campaigns::CONTACTS_AFTER, crate::imports::RESULTS_AFTER] {
+        let steps = sqlx::query(&format!("EXPLAIN QUERY PLAN {page}"))
+            .bind("cmp_1")
+            .bind(7)
+            .bind(1_000)
+            .fetch_all(db.reader())
+            .await
+            .unwrap();
+        let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+        assert!(steps[0].contains("rowid>?"), "{steps:#?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
     }
 }
