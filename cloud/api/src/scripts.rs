@@ -10,38 +10,55 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use trunkline_db::Publication;
-use trunkline_dialogue::{Finding, Script};
+use trunkline_dialogue::{Finding, MAX_BYTES, Script};
 use trunkline_model::{ScriptId, ScriptVersion};
-use trunkline_worker::scripts::PublishError;
+use trunkline_policy::Pack;
+use trunkline_worker::scripts::{self, PublishError};
 
 use crate::audit::Detail;
 use crate::auth::Caller;
+use crate::query::Query;
 use crate::{Api, Problem};
 
-/// The largest body that is read. A script may have less: the linter then says so with the rest.
-pub(crate) const MAX_SCRIPT: usize = 5_000_000;
+/// A body that is too large is read on for so many bytes, so that whoever sends it hears why.
+const READ_ON: usize = 20_000_000;
 /// Publications that are shown of a script.
 const SHOWN: u32 = 100;
+
+/// How a script is published.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct How {
+    /// Names of policy packs, with commas between them: what one of them does not permit is an error.
+    #[serde(default)]
+    pack: String,
+    /// It is checked, and that is all.
+    #[serde(default)]
+    dry_run: bool,
+}
 
 /// Publishes a script: from now on new calls get it. The same content again changes nothing.
 pub(crate) async fn publish(
     State(api): State<Arc<Api>>,
     Caller(token): Caller,
+    Query(how): Query<How>,
     body: Body,
 ) -> Result<Response, Problem> {
+    let packs = packs(&api, &how.pack)?;
     let bytes = read(body).await?;
-    let done = api.scripts.publish(&api.db, &api.engine, bytes, &token, (api.clock)()).await;
-    let (published, warnings) = match done {
-        Ok(done) => done,
-        Err(PublishError::Rejected(findings)) => return Err(rejected(&findings)),
-        Err(error @ PublishError::Prepare(_)) => {
-            let detail = trunkline_worker::causes(&error);
-            return Err(Problem::refused("script_untrainable", "script", detail));
-        }
-        Err(PublishError::Db(error)) => return Err(error.into()),
-    };
+    let (script, warnings) = scripts::check(bytes, &packs).await.map_err(refused)?;
+    if how.dry_run {
+        let mut shown = describe(&script, None);
+        shown["new"] = false.into();
+        shown["findings"] = warnings.iter().map(Finding::to_json).collect();
+        return Ok(Json(shown).into_response());
+    }
+    let script = (script, warnings.as_slice());
+    let done = api.scripts.publish(&api.db, &api.engine, script, &token, (api.clock)()).await;
+    let published = done.map_err(refused)?;
     let script = &published.script;
     let mut shown = describe(script, Some(&published.publication));
     shown["new"] = published.new.into();
@@ -55,6 +72,31 @@ pub(crate) async fn publish(
     Ok((status, Detail::of(detail), location, Json(shown)).into_response())
 }
 
+fn packs<'a>(api: &'a Api, names: &str) -> Result<Vec<&'a Pack>, Problem> {
+    let all = api.gate.packs();
+    let named = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+    named
+        .map(|name| {
+            all.get(name).ok_or_else(|| {
+                let known: Vec<&str> = all.all().map(|pack| pack.id.as_str()).collect();
+                let shown: String = name.chars().take(64).collect();
+                let detail = format!("there is no policy pack `{shown}`; there are {}", known.join(", "));
+                Problem::refused("unknown_pack", "pack", detail)
+            })
+        })
+        .collect()
+}
+
+fn refused(error: PublishError) -> Problem {
+    match error {
+        PublishError::Rejected(findings) => rejected(&findings),
+        PublishError::Db(error) => error.into(),
+        error @ PublishError::Prepare(_) => {
+            Problem::refused("script_untrainable", "script", trunkline_worker::causes(&error))
+        }
+    }
+}
+
 /// Reads a body. What is too much is read on for a while and thrown away, so that whoever sends it hears why.
 async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
@@ -62,14 +104,17 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Problem::malformed("the body broke off"))?;
         length = length.saturating_add(chunk.len());
-        if length <= MAX_SCRIPT {
+        if length <= MAX_BYTES {
             bytes.extend_from_slice(&chunk);
-        } else if length > 4 * MAX_SCRIPT {
+        } else if length > READ_ON {
             break;
         }
     }
-    if length > MAX_SCRIPT {
-        return Err(Problem::larger_than("5 MB; split the script"));
+    if length > MAX_BYTES {
+        let limit = format!(
+            "{MAX_BYTES} bytes (1 MiB), the most that a script may have: split it, such as by campaign"
+        );
+        return Err(Problem::larger_than(&limit));
     }
     Ok(bytes)
 }

@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::BoxId;
-use trunkline_wire::Birth;
+use trunkline_wire::{Birth, TrunkReport};
 
-use crate::store::{count, instant, number, parsed};
+use crate::store::{count, instant, json, number, parsed, to_json};
 use crate::{Db, DbError, suppress};
 
 /// Three reports are missing by then.
@@ -40,6 +40,8 @@ pub struct BoxRow {
     /// The table of numbers that it has; `None` for a box that answers no calls.
     #[serde(skip)]
     pub numbers: Option<String>,
+    /// How each of its trunks is, as it last said; empty for a box without trunks, or an older one.
+    pub trunks: Vec<TrunkReport>,
 }
 
 impl BoxRow {
@@ -48,6 +50,15 @@ impl BoxRow {
     pub fn takes_calls(&self, now: Timestamp) -> bool {
         let drained = self.draining.is_some_and(|at| now.duration_since(at) < DRAINING_COUNTS);
         self.online && self.confirmed && !drained
+    }
+
+    /// Returns how many new calls a second its trunks take together, of those that take calls: 0 where none does,
+    /// `None` where nothing is known.
+    pub fn calls_per_second(&self) -> Option<f64> {
+        if self.trunks.is_empty() {
+            return None;
+        }
+        self.trunks.iter().filter(|trunk| trunk.up).map(|trunk| trunk.calls_per_second).sum()
     }
 }
 
@@ -86,6 +97,26 @@ impl Db {
         self.boxes_where("online = 1 AND numbers IS NOT NULL").await
     }
 
+    /// Returns how many calls each of these boxes was given since the instant beside it, in their order.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn given_since(&self, asked: &[(&BoxId, Timestamp)]) -> Result<Vec<u32>, DbError> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<(&BoxId, i64)> =
+            asked.iter().map(|(id, since)| (*id, since.as_millisecond())).collect();
+        let rows = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM calls WHERE box = asked.value ->> 0 AND sent_at > asked.value ->> 1) AS n
+             FROM json_each(?) AS asked ORDER BY asked.key",
+        )
+        .bind(to_json("boxes", &rows)?)
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(|row| Ok(row.try_get("n")?)).collect()
+    }
+
     async fn boxes_where(&self, condition: &'static str) -> Result<Vec<BoxRow>, DbError> {
         let query = format!(
             "SELECT boxes.*, (SELECT COUNT(*) FROM calls WHERE calls.box = boxes.box AND lost = 0
@@ -109,6 +140,7 @@ impl Db {
                     confirmed: row.try_get("confirmed")?,
                     draining: row.try_get::<Option<i64>, _>("drained_at")?.map(instant).transpose()?,
                     numbers: row.try_get("numbers")?,
+                    trunks: json("trunks of a box", row.try_get("trunks")?)?,
                 })
             })
             .collect()
@@ -166,10 +198,10 @@ async fn said(
     }
     if birth.online {
         sqlx::query(
-            "INSERT INTO boxes (box, online, sess, software, channels, last_seen, numbers)
-             VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO boxes (box, online, sess, software, channels, last_seen, numbers, trunks)
+             VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (box) DO UPDATE
-             SET online = 1, sess = ?2, software = ?3, channels = ?4, last_seen = ?5, numbers = ?6",
+             SET online = 1, sess = ?2, software = ?3, channels = ?4, last_seen = ?5, numbers = ?6, trunks = ?7",
         )
         .bind(id.as_str())
         .bind(number(birth.sess))
@@ -177,6 +209,7 @@ async fn said(
         .bind(birth.channels)
         .bind(now.as_millisecond())
         .bind(&birth.numbers)
+        .bind(to_json("trunks of a box", &birth.trunks)?)
         .execute(&mut *conn)
         .await?;
         // What it says now counts, also when it is less than before: its disk may be another one.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::json;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, SqliteConnection};
 use trunkline_model::{BoxId, CallId, Callee, Disposition, E164};
 use trunkline_wire::{ScriptRef, SuperviseCommand, SuperviseWish, TransferCommand};
 
 use crate::judged::give;
 use crate::log::{append, append_all};
-use crate::store::{number, parsed, to_json};
+use crate::store::{ROWS_AT_ONCE, number, parsed, to_json};
 use crate::view::{self, load};
 use crate::{Call, CallStatus, Db, DbError, spool};
 
@@ -472,39 +472,28 @@ pub(crate) async fn insert_calls(
     calls: &[&NewCall],
     now: Timestamp,
 ) -> Result<(), DbError> {
-    let mut rows = Vec::with_capacity(calls.len());
-    for new in calls {
-        rows.push(json!([
-            new.id,
-            new.callee.reveal(),
-            new.caller_id.as_ref().map(E164::reveal),
-            new.script.id.as_str(),
-            new.script.version.as_str(),
-            to_json("variables", &new.variables)?,
-            new.external_id,
-            new.callback_url,
-            new.trace,
-            new.not_after.as_millisecond(),
-            new.not_before.as_millisecond().max(0),
-            new.facts,
-            new.priority,
-            new.campaign.as_ref().map(|(campaign, _)| campaign),
-            new.campaign.as_ref().map(|(_, contact)| number(*contact)),
-        ]));
+    let at = now.as_millisecond();
+    let rows: Vec<(&NewCall, String)> = calls
+        .iter()
+        .map(|new| Ok((*new, to_json("variables", &new.variables)?)))
+        .collect::<Result<_, DbError>>()?;
+    for some in rows.chunks(ROWS_AT_ONCE) {
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO calls (id, status, callee, caller_id, script_id, script_version, variables,
+                external_id, callback_url, trace, created_at, updated_at, not_after, retry_at, facts,
+                priority, campaign, contact) ",
+        );
+        insert.push_values(some, |mut row, (new, variables)| {
+            let (campaign, contact) = new.campaign.as_ref().map(|(id, n)| (id, number(*n))).unzip();
+            row.push_bind(new.id.to_string()).push("'queued'").push_bind(new.callee.reveal());
+            row.push_bind(new.caller_id.as_ref().map(E164::reveal)).push_bind(new.script.id.as_str());
+            row.push_bind(new.script.version.as_str()).push_bind(variables).push_bind(&new.external_id);
+            row.push_bind(&new.callback_url).push_bind(&new.trace).push_bind(at).push_bind(at);
+            row.push_bind(new.not_after.as_millisecond()).push_bind(new.not_before.as_millisecond().max(0));
+            row.push_bind(&new.facts).push_bind(new.priority).push_bind(campaign).push_bind(contact);
+        });
+        insert.build().persistent(some.len() == ROWS_AT_ONCE).execute(&mut *conn).await?;
     }
-    sqlx::query(
-        "INSERT INTO calls (id, status, callee, caller_id, script_id, script_version, variables,
-            external_id, callback_url, trace, created_at, updated_at, not_after, retry_at, facts,
-            priority, campaign, contact)
-         SELECT value ->> 0, 'queued', value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-            value ->> 6, value ->> 7, value ->> 8, ?2, ?2, value ->> 9, value ->> 10, value ->> 11,
-            value ->> 12, value ->> 13, value ->> 14
-         FROM json_each(?1) ORDER BY key",
-    )
-    .bind(to_json("calls", &rows)?)
-    .bind(now.as_millisecond())
-    .execute(&mut *conn)
-    .await?;
     let lines: Vec<_> = calls.iter().map(|new| (new.id, json!({}))).collect();
     append_all(conn, "call.queued", &lines, now).await
 }

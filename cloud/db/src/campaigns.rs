@@ -82,6 +82,10 @@ pub struct Settling {
     pub calls: Vec<(Timestamp, Disposition, String)>,
 }
 
+/// A page of a campaign's contacts.
+pub(crate) const CONTACTS_AFTER: &str =
+    "SELECT * FROM campaign_contacts WHERE campaign = ? AND n > ? ORDER BY n LIMIT ?";
+
 impl Db {
     /// Stores a new campaign.
     ///
@@ -218,13 +222,12 @@ impl Db {
         after: u64,
         limit: u32,
     ) -> Result<Vec<ContactRow>, DbError> {
-        let rows =
-            sqlx::query("SELECT * FROM campaign_contacts WHERE campaign = ? AND n > ? ORDER BY n LIMIT ?")
-                .bind(campaign)
-                .bind(number(after))
-                .bind(limit)
-                .fetch_all(self.reader())
-                .await?;
+        let rows = sqlx::query(CONTACTS_AFTER)
+            .bind(campaign)
+            .bind(number(after))
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await?;
         rows.iter().map(read_contact).collect()
     }
 

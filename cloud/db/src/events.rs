@@ -1,10 +1,10 @@
 //! Events of the boxes: stored once, their effects in the same transaction, acknowledged after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::json;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, SqliteConnection};
 use trunkline_model::{BoxId, CallId, Callee};
 use trunkline_policy::receipt::{Body, Entry};
 use trunkline_wire::{Ack, CallInbound, CallProgress, CallRecord, TurnRecord};
@@ -14,7 +14,7 @@ use crate::experiments::is_due;
 use crate::log::append;
 use crate::numbers::apply_inbound;
 use crate::pacing::{note_ended, note_progress};
-use crate::store::{count, number, parsed, to_json};
+use crate::store::{ROWS_AT_ONCE, count, number, parsed, to_json};
 use crate::suppress::anchor_receipt;
 use crate::view::load;
 use crate::{CallStatus, Db, DbError, spool};
@@ -89,10 +89,16 @@ impl Db {
         let mut result = Ingested::default();
         let mut highest: BTreeMap<&BoxId, u64> = BTreeMap::new();
         let mut tx = self.begin().await?;
+        let mut new = store_all(&mut tx, events, now).await?;
         for event in events {
             let top = highest.entry(&event.box_id).or_default();
             *top = event.seq.max(*top);
-            match store(&mut tx, event, now).await? {
+            // A number that comes twice in one batch is new once.
+            let stored = match new.remove(&(event.box_id.as_str(), event.seq)) {
+                true => Stored::New,
+                false => known(&mut tx, event, now).await?,
+            };
+            match stored {
                 Stored::New => {}
                 Stored::Known => {
                     result.duplicates += 1;
@@ -169,8 +175,37 @@ enum Stored {
     Conflict,
 }
 
-async fn store(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Result<Stored, DbError> {
-    let fault = match &event.effect {
+/// Stores the events whose numbers are not known yet; returns those by box and number.
+async fn store_all<'e>(
+    conn: &mut SqliteConnection,
+    events: &'e [Event],
+    now: Timestamp,
+) -> Result<BTreeSet<(&'e str, u64)>, DbError> {
+    let boxes: BTreeSet<&str> = events.iter().map(|event| event.box_id.as_str()).collect();
+    let mut new = BTreeSet::new();
+    for some in events.chunks(ROWS_AT_ONCE) {
+        let mut insert = QueryBuilder::new(
+            "INSERT OR IGNORE INTO call_events (box, seq, sess, id, ts, kind, trace, body, fault, at) ",
+        );
+        insert.push_values(some, |mut row, event| {
+            row.push_bind(event.box_id.as_str()).push_bind(number(event.seq)).push_bind(number(event.sess));
+            row.push_bind(event.id.to_string()).push_bind(event.ts.as_millisecond()).push_bind(&event.kind);
+            row.push_bind(&event.trace).push_bind(&event.body).push_bind(fault(event));
+            row.push_bind(now.as_millisecond());
+        });
+        insert.push(" RETURNING box, seq");
+        let rows = insert.build().persistent(some.len() == ROWS_AT_ONCE).fetch_all(&mut *conn).await?;
+        for row in rows {
+            let (by, seq): (String, i64) = (row.try_get("box")?, row.try_get("seq")?);
+            new.extend(boxes.get(by.as_str()).map(|by| (*by, count(seq))));
+        }
+    }
+    Ok(new)
+}
+
+/// Why an event is kept without effect.
+fn fault(event: &Event) -> Option<&str> {
+    match &event.effect {
         Effect::Unreadable(fault) => Some(fault.as_str()),
         Effect::Receipt(entry, _) if !entry.is_intact() => Some("the receipt was changed on its way"),
         Effect::Inbound(_)
@@ -179,27 +214,11 @@ async fn store(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Re
         | Effect::Ended(_)
         | Effect::Receipt(..)
         | Effect::Unknown => None,
-    };
-    let inserted = sqlx::query(
-        "INSERT OR IGNORE INTO call_events (box, seq, sess, id, ts, kind, trace, body, fault, at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(event.box_id.as_str())
-    .bind(number(event.seq))
-    .bind(number(event.sess))
-    .bind(event.id.to_string())
-    .bind(event.ts.as_millisecond())
-    .bind(&event.kind)
-    .bind(&event.trace)
-    .bind(&event.body)
-    .bind(fault)
-    .bind(now.as_millisecond())
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
-    if inserted == 1 {
-        return Ok(Stored::New);
     }
+}
+
+/// Says of an event whose number is known whether it is the same.
+async fn known(conn: &mut SqliteConnection, event: &Event, now: Timestamp) -> Result<Stored, DbError> {
     let known = sqlx::query("SELECT kind, body FROM call_events WHERE box = ? AND seq = ?")
         .bind(event.box_id.as_str())
         .bind(number(event.seq))
@@ -242,8 +261,12 @@ async fn is_foreign(conn: &mut SqliteConnection, event: &Event) -> Result<bool, 
         Effect::Receipt(_, body) => body.call,
         Effect::Unknown | Effect::Unreadable(_) => return Ok(false),
     };
-    let Some(row) = load(conn, call).await? else { return Ok(false) };
-    if row.box_id.as_ref() == Some(&event.box_id) {
+    let row = sqlx::query("SELECT box FROM calls WHERE id = ?")
+        .bind(call.to_string())
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    if row.try_get::<Option<String>, _>("box")?.as_deref() == Some(event.box_id.as_str()) {
         return Ok(false);
     }
     sqlx::query("UPDATE call_events SET fault = 'the call is not this box''s' WHERE box = ? AND seq = ?")

@@ -58,6 +58,13 @@ pub struct ContactResult {
     pub outcome: Option<String>,
 }
 
+/// A page of what became of a campaign's contacts.
+pub(crate) const RESULTS_AFTER: &str =
+    "SELECT c.n, c.callee, c.external_id, c.state, c.why, c.attempts, last.disposition, last.outcome_code
+     FROM campaign_contacts AS c
+     LEFT JOIN calls AS last ON last.id = (SELECT MAX(id) FROM calls WHERE calls.contact = c.n)
+     WHERE c.campaign = ? AND c.n > ? ORDER BY c.n LIMIT ?";
+
 impl Db {
     /// Begins an import.
     ///
@@ -188,17 +195,12 @@ impl Db {
         after: u64,
         limit: u32,
     ) -> Result<Vec<ContactResult>, DbError> {
-        let rows = sqlx::query(
-            "SELECT c.n, c.callee, c.external_id, c.state, c.why, c.attempts, last.disposition, last.outcome_code
-             FROM campaign_contacts AS c
-             LEFT JOIN calls AS last ON last.id = (SELECT MAX(id) FROM calls WHERE calls.contact = c.n)
-             WHERE c.campaign = ? AND c.n > ? ORDER BY c.n LIMIT ?",
-        )
-        .bind(campaign)
-        .bind(number(after))
-        .bind(limit)
-        .fetch_all(self.reader())
-        .await?;
+        let rows = sqlx::query(RESULTS_AFTER)
+            .bind(campaign)
+            .bind(number(after))
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(ContactResult {

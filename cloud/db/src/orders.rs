@@ -16,6 +16,8 @@ use crate::{Db, DbError};
 const MOST_OPEN: i64 = 8;
 /// An order that a box has begun is given up when nothing was heard of it for so long after its end.
 const NO_WORD: SignedDuration = SignedDuration::from_hours(2);
+/// An order that is over is forgotten after this time; the log of the fleet keeps its story.
+const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// A file that is not complete is given up after this time.
 const HALF_A_FILE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -230,7 +232,8 @@ impl Db {
         Ok(over)
     }
 
-    /// Ends orders whose time is over, and forgets files whose time is over. Returns the orders.
+    /// Ends orders whose time is over, and forgets files whose time is over, and orders that have long been over.
+    /// Returns those that it ended.
     ///
     /// # Errors
     /// [`DbError`].
@@ -268,7 +271,23 @@ impl Db {
             tx.commit().await?;
         }
         self.forget_order_files(now).await?;
+        self.forget_orders(now).await?;
         Ok(over)
+    }
+
+    async fn forget_orders(&self, now: Timestamp) -> Result<(), DbError> {
+        let before = now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN).as_millisecond();
+        let old = "changed <= ? AND state IN ('done', 'failed', 'expired') AND bytes IS NULL";
+        let some = sqlx::query(&format!("SELECT 1 FROM orders WHERE {old} LIMIT 1"))
+            .bind(before)
+            .fetch_optional(self.reader())
+            .await?;
+        if some.is_none() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        sqlx::query(&format!("DELETE FROM orders WHERE {old}")).bind(before).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn forget_order_files(&self, now: Timestamp) -> Result<(), DbError> {
@@ -550,6 +569,43 @@ mod tests {
             db.create_order(&id, &command("logs"), "li", at(20)).await.unwrap().unwrap();
         }
         assert!(db.create_order(&id, &command("logs"), "li", at(20)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_order_that_has_long_been_over_is_forgotten_and_one_that_is_open_is_not() {
+        let (_dir, db, id) = open().await;
+        let (old, late, open, filed) =
+            (command("restart"), command("reboot"), command("drain"), command("logs"));
+        let long_open = at(200 * 24 * 60);
+        for order in [&old, &late, &filed] {
+            db.create_order(&id, order, "li", t0()).await.unwrap().unwrap();
+        }
+        let open = OrderCommand { expires: long_open, ..open };
+        db.create_order(&id, &open, "li", t0()).await.unwrap().unwrap();
+        db.orders_told(&id, &told(open.order, "running", ""), t0()).await.unwrap();
+        db.begin_order_file(&id, &filed.order, 2, "aa").await.unwrap().unwrap();
+        db.add_order_part(&id, &filed.order, 0, b"ab").await.unwrap().unwrap();
+        db.close_order_file(&filed.order, Some(long_open)).await.unwrap();
+        db.orders_told(&id, &told(old.order, "done", ""), at(1)).await.unwrap();
+        db.orders_told(&id, &told(filed.order, "done", ""), at(1)).await.unwrap();
+        db.orders_told(&id, &told(late.order, "failed", "x"), at(2)).await.unwrap();
+        let left = async || -> Vec<Uuid> {
+            db.orders(&id, 10).await.unwrap().into_iter().map(|order| order.id).collect()
+        };
+        let days_90 = 90 * 24 * 60;
+        db.expire_orders(at(days_90)).await.unwrap();
+        assert_eq!(left().await.len(), 4);
+        db.expire_orders(at(days_90 + 1)).await.unwrap();
+        let kept = left().await;
+        assert!(!kept.contains(&old.order) && kept.contains(&late.order), "the oldest alone is gone");
+        db.expire_orders(at(days_90 + 2)).await.unwrap();
+        let mut kept = left().await;
+        kept.sort_unstable();
+        let mut expected = [open.order, filed.order];
+        expected.sort_unstable();
+        assert_eq!(kept, expected, "one is not over, and people may still read the file of the other");
+        db.expire_orders(long_open).await.unwrap();
+        assert!(!left().await.contains(&filed.order), "with its file");
     }
 
     #[tokio::test]

@@ -163,6 +163,18 @@ impl Db {
         Ok(few(row.try_get("n")?))
     }
 
+    /// Returns when a campaign last began a call.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn last_begun(&self, campaign: &str) -> Result<Option<Timestamp>, DbError> {
+        let row = sqlx::query("SELECT MAX(created_at) AS last FROM calls WHERE campaign = ?")
+            .bind(campaign)
+            .fetch_one(self.reader())
+            .await?;
+        row.try_get::<Option<i64>, _>("last")?.map(instant).transpose()
+    }
+
     /// Returns the campaigns whose people are this group.
     ///
     /// # Errors
@@ -205,7 +217,8 @@ impl Db {
         Ok(changed)
     }
 
-    /// Returns how many calls were begun with each of these numbers since `since`, and when the last one was.
+    /// Returns how many calls were begun with each of these numbers since `since`, and when the last one was. A call
+    /// that was over before anybody dialled showed its number to nobody.
     ///
     /// # Errors
     /// [`DbError`].
@@ -217,7 +230,9 @@ impl Db {
         let mut shown = Vec::with_capacity(numbers.len());
         for number in numbers {
             let row = sqlx::query(
-                "SELECT COUNT(*) AS n, MAX(created_at) AS last FROM calls WHERE caller_id = ? AND created_at > ?",
+                "SELECT COUNT(*) AS n, MAX(created_at) AS last FROM calls WHERE caller_id = ? AND created_at > ?
+                    AND (status <> 'ended' OR (sent_at IS NOT NULL AND disposition <> 'expired'
+                        AND NOT (disposition = 'cancelled' AND cause LIKE 'not permitted%')))",
             )
             .bind(number.reveal())
             .bind(since.as_millisecond())

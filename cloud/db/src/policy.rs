@@ -1,12 +1,12 @@
 //! What the gate needs to know, and the receipts of what it decided.
 
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, SqliteConnection};
 use trunkline_model::{CallId, Callee, Disposition};
 use trunkline_policy::receipt::{Body, Entry};
 use trunkline_policy::{Attempt, AttemptResult, ListState, OptOut, OptOutScope, Suppression};
 
-use crate::store::{count, instant, json, number, to_json};
+use crate::store::{ROWS_AT_ONCE, count, instant, json, number, to_json};
 use crate::{Db, DbError};
 
 /// What is on record about a callee.
@@ -193,22 +193,16 @@ pub(crate) async fn append_receipts(
             .map_err(|e| DbError::Damaged { what: "receipt", text: e.to_string() })?;
         entries.push(entry);
     }
-    let rows: Vec<_> = entries
-        .iter()
-        .zip(bodies)
-        .map(|(entry, body)| {
-            let Entry { seq, prev, hash, at, body: text } = entry;
-            serde_json::json!([number(*seq), body.call, prev, hash, at.to_string(), text])
-        })
-        .collect();
-    sqlx::query(
-        "INSERT INTO receipts (seq, call, prev, hash, at, body)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-         FROM json_each(?) ORDER BY key",
-    )
-    .bind(to_json("receipts", &rows)?)
-    .execute(conn)
-    .await?;
+    let rows: Vec<(&Entry, CallId)> =
+        entries.iter().zip(bodies).map(|(entry, body)| (entry, body.call)).collect();
+    for some in rows.chunks(ROWS_AT_ONCE) {
+        let mut insert = QueryBuilder::new("INSERT INTO receipts (seq, call, prev, hash, at, body) ");
+        insert.push_values(some, |mut row, (entry, call)| {
+            row.push_bind(number(entry.seq)).push_bind(call.to_string()).push_bind(&entry.prev);
+            row.push_bind(&entry.hash).push_bind(entry.at.to_string()).push_bind(&entry.body);
+        });
+        insert.build().persistent(some.len() == ROWS_AT_ONCE).execute(&mut *conn).await?;
+    }
     Ok(entries)
 }
 
@@ -239,7 +233,7 @@ async fn on_record_of(
     let mut found = vec![OnRecord { lists, ..OnRecord::default() }; asked.len()];
     // CROSS JOIN keeps the order: each callee is looked up by an index, however many calls there are.
     for row in sqlx::query(
-        "SELECT asked.key AS whose, sent_at, rang_at, answered_at, disposition, facts
+        "SELECT asked.key AS whose, sent_at, rang_at, answered_at, disposition, handover = 'missed' AS missed, facts
          FROM json_each(?) AS asked CROSS JOIN calls ON calls.callee = asked.value ->> 0
          WHERE calls.id <> asked.value ->> 1 AND sent_at IS NOT NULL AND status <> 'queued' ORDER BY calls.rowid",
     )
@@ -250,7 +244,12 @@ async fn on_record_of(
         let disposition: Option<String> = row.try_get("disposition")?;
         let rang = row.try_get::<Option<i64>, _>("rang_at")?.is_some();
         let answered = row.try_get::<Option<i64>, _>("answered_at")?.is_some();
-        let Some(result) = result_of(disposition.as_deref(), rang, answered) else { continue };
+        let Some(mut result) = result_of(disposition.as_deref(), rang, answered) else { continue };
+        // The far end of a hand-over that nobody took waited for us in vain. A machine did not.
+        let machine = disposition.as_deref() == Some(Disposition::Machine.as_str());
+        if answered && !machine && row.try_get("missed")? {
+            result = AttemptResult::Abandoned;
+        }
         let facts: serde_json::Value = json("facts", row.try_get("facts")?)?;
         let attempt = Attempt {
             at: instant(row.try_get("sent_at")?)?,

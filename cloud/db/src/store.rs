@@ -118,6 +118,9 @@ impl Db {
     }
 }
 
+/// So many rows are inserted by one statement: what a pass judges together.
+pub(crate) const ROWS_AT_ONCE: usize = 250;
+
 pub(crate) fn parsed<T: FromStr>(what: &'static str, text: &str) -> Result<T, DbError>
 where
     T::Err: std::fmt::Display,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use sqlx::Row;
 use tempfile::TempDir;
 use trunkline_model::{BoxId, CallId, Callee, Disposition};
 use trunkline_policy::receipt::{Body, Inputs, Stage};
@@ -642,4 +643,45 @@ async fn what_reached_a_telephone_is_an_attempt_over_all_campaigns_and_boxes() {
     let waiting = NewCall { callee: callee.clone(), ..new_call(2) };
     db.create_call(&waiting, t0()).await.unwrap();
     assert_eq!(db.on_record(&callee, CallId::from_u128(9)).await.unwrap().history.len(), 1, "one waits");
+}
+
+#[tokio::test]
+async fn who_waited_for_a_person_in_vain_was_abandoned() {
+    let (_dir, db) = open().await;
+    let handed =
+        |fate: &'static str| json!([{ "to": "desk", "how": "bridge", "fate": fate, "took_ms": 20_000 }]);
+    let ends = [
+        (Disposition::Completed, handed("no_answer"), trunkline_policy::AttemptResult::Abandoned),
+        (Disposition::MediaLost, handed("no_answer"), trunkline_policy::AttemptResult::Abandoned),
+        (Disposition::Machine, handed("no_answer"), trunkline_policy::AttemptResult::Connected),
+        (Disposition::Completed, handed("done"), trunkline_policy::AttemptResult::Conversation),
+        (Disposition::Completed, json!([]), trunkline_policy::AttemptResult::Conversation),
+    ];
+    for (n, (disposition, transfers, expected)) in (1_u8..).zip(ends) {
+        let call = carried(&db, n.into()).await;
+        let mut end = ended(n.into(), call, disposition, false);
+        if let Effect::Ended(record) = &mut end.effect {
+            record.transfers = serde_json::from_value(transfers).unwrap();
+        }
+        db.ingest(&[end], after(30)).await.unwrap();
+        let record = db.on_record(&new_call(n.into()).callee, CallId::from_u128(99)).await.unwrap();
+        assert_eq!(record.history[0].result, expected, "{disposition}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_contacts_begins_where_the_last_one_ended_and_sorts_nothing() {
+    let (_dir, db) = open().await;
+    for page in [crate::campaigns::CONTACTS_AFTER, crate::imports::RESULTS_AFTER] {
+        let steps = sqlx::query(&format!("EXPLAIN QUERY PLAN {page}"))
+            .bind("cmp_1")
+            .bind(7)
+            .bind(1_000)
+            .fetch_all(db.reader())
+            .await
+            .unwrap();
+        let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+        assert!(steps[0].contains("rowid>?"), "{steps:#?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+    }
 }

@@ -29,7 +29,7 @@ use uuid::Uuid;
 use crate::dispatch::Chain;
 use crate::gate::Question;
 use crate::pacing::{InPass, Pacing, People, Subject};
-use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker};
+use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker, lines};
 
 /// How long a started call may wait for its box. A short lease: with a lost link dialling gets slower.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
@@ -40,6 +40,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOKED_AT: u32 = 2_000;
 /// So many are judged together: a pass holds the database's writer no longer than for these.
 const JUDGED_AT_ONCE: usize = 250;
+/// So many are judged in a pass; what is left is for the next one, which follows at once and sees what has changed since.
+const JUDGED_IN_PASS: usize = 500;
 /// So many contacts whose calls are over are moved on in a pass.
 const SETTLED_AT_ONCE: u32 = 5_000;
 /// Figures of the pacing that tell nothing new are written this often.
@@ -193,6 +195,15 @@ struct Prospect<'a> {
     id: CallId,
     facts: ContactFacts,
     caller_id: Option<E164>,
+    /// Its place in the pool.
+    shows: Option<usize>,
+}
+
+/// Counts one more call that shows a number.
+fn wear_on(wear: &mut [Wear], shows: usize, now: Timestamp) {
+    if let Some(shown) = wear.get_mut(shows) {
+        *shown = Wear { calls: shown.calls + 1, last: Some(now) };
+    }
 }
 
 /// Calls contacts of a running campaign, those that the gate lets through; the answers are in their order. All receipts,
@@ -207,20 +218,20 @@ async fn call_contacts(
 ) -> Result<Vec<Began>, DbError> {
     let mut began = vec![Began::Waits(now, "caller_ids"); contacts.len()];
     let mut prospects = Vec::with_capacity(contacts.len());
+    // What the numbers would have behind them if every call were made.
+    let mut ahead = wear.as_deref().map(<[Wear]>::to_vec);
     for (at, contact) in contacts.iter().enumerate() {
         let mut facts = facts_of(contact, settings);
-        let mut caller_id = settings.caller_id.clone();
-        if let (Some(pool), Some(wear)) = (&settings.caller_ids, wear.as_deref_mut()) {
-            // A number counts as worn from here on, also where the gate then says no: a pass later it is fresh again.
-            let Some(chosen) = pool.choose(wear, contact.callee.reveal(), now) else { continue };
+        let (mut caller_id, mut shows) = (settings.caller_id.clone(), None);
+        if let (Some(pool), Some(ahead)) = (&settings.caller_ids, &mut ahead) {
+            let Some(chosen) = pool.choose(ahead, contact.callee.reveal(), now) else { continue };
             caller_id = pool.numbers.get(chosen.at).cloned();
             facts.local_presence = chosen.local;
             facts.shown = chosen.why;
-            if let Some(shown) = wear.get_mut(chosen.at) {
-                *shown = Wear { calls: shown.calls + 1, last: Some(now) };
-            }
+            shows = Some(chosen.at);
+            wear_on(ahead, chosen.at, now);
         }
-        prospects.push((at, Prospect { contact, id: CallId::new(Uuid::now_v7()), facts, caller_id }));
+        prospects.push((at, Prospect { contact, id: CallId::new(Uuid::now_v7()), facts, caller_id, shows }));
     }
     let questions: Vec<Question<'_>> = prospects
         .iter()
@@ -248,7 +259,12 @@ async fn call_contacts(
     let filed = db.file_contacts(campaign, &judged, now).await?;
     for (((at, one), judged), filed) in prospects.iter().zip(&judged).zip(filed) {
         began[*at] = match &judged.fate {
-            ContactFate::Starts(_) if filed => Began::Started(one.id),
+            ContactFate::Starts(_) if filed => {
+                if let (Some(wear), Some(shows)) = (wear.as_deref_mut(), one.shows) {
+                    wear_on(wear, shows, now);
+                }
+                Began::Started(one.id)
+            }
             ContactFate::Starts(_) => Began::Gone,
             ContactFate::Waits(until, _) => {
                 let reason = judged.receipt.decision.verdict.reason();
@@ -383,10 +399,11 @@ pub fn settle(rules: &Rules, contact: &Settling, zone: &TimeZone, now: Timestamp
     }
 }
 
-/// Returns what the gate is to know about a contact: its own facts and the campaign's windows.
+/// Returns what is to be known about a contact's call: its own facts, and the campaign's windows and boxes.
 pub fn facts_of(contact: &ContactRow, settings: &CampaignSettings) -> ContactFacts {
     let mut facts: ContactFacts = serde_json::from_str(&contact.facts).unwrap_or_default();
     facts.windows.clone_from(&settings.windows);
+    facts.boxes.clone_from(&settings.boxes);
     facts
 }
 
@@ -395,17 +412,20 @@ pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
     loop {
         let now = Timestamp::now();
         let until = now.saturating_add(LEAD).unwrap_or(now);
+        let mut pause = TICK;
         match worker.db.lead("campaigns", &me, until, now).await {
-            Ok(true) => {
-                if let Err(error) = worker.campaigns(now).await {
+            Ok(true) => match worker.campaigns(now).await {
+                Ok(false) => {}
+                Ok(true) => pause = Duration::ZERO,
+                Err(error) => {
                     tracing::error!(error = %Chain(&error), "Campaigns could not be moved on; it is tried again");
                 }
-            }
+            },
             Ok(false) => {}
             Err(error) => tracing::error!(error = %Chain(&error), "The lead could not be taken"),
         }
         tokio::select! {
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.stopped() => return,
         }
     }
@@ -421,11 +441,11 @@ struct Running {
 }
 
 impl Worker {
-    /// One pass over all running campaigns.
+    /// One pass over all running campaigns. Says whether there is more to start than one pass may.
     ///
     /// # Errors
     /// [`DbError`]; what was applied until then holds.
-    pub async fn campaigns(&self, now: Timestamp) -> Result<(), DbError> {
+    pub async fn campaigns(&self, now: Timestamp) -> Result<bool, DbError> {
         let mut running = Vec::new();
         for row in self.db.campaigns(Some("running")).await? {
             let Some(campaign) = self.usable(row, now).await? else { continue };
@@ -435,7 +455,7 @@ impl Worker {
             }
         }
         if running.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut ready: Vec<Vec<ContactRow>> = Vec::new();
         for campaign in &running {
@@ -446,14 +466,15 @@ impl Worker {
                 Mode::Preview => Vec::new(),
             });
         }
-        for Grant { campaign, calls, .. } in self.shares(&mut running, &ready, now).await? {
-            let Ok(at) = usize::try_from(campaign) else { continue };
-            self.start_calls(&mut running[at], &mut ready[at], calls, now).await?;
+        let mut left = JUDGED_IN_PASS;
+        for (at, calls) in by_campaign(&self.shares(&mut running, &ready, now).await?) {
+            let judged = self.start_calls(&mut running[at], &mut ready[at], (calls, left), now).await?;
+            left -= judged.min(left);
         }
         for campaign in &running {
             self.finish(campaign, now).await?;
         }
-        Ok(())
+        Ok(left == 0)
     }
 
     async fn usable(&self, row: CampaignRow, now: Timestamp) -> Result<Option<Running>, DbError> {
@@ -555,14 +576,16 @@ impl Worker {
         now: Timestamp,
     ) -> Result<Vec<Grant>, DbError> {
         let boxes = self.db.boxes().await?;
+        let starts = lines::starts(&self.db, &boxes, now).await?;
         let mut lines: Vec<Line> = boxes
             .iter()
+            .zip(starts)
             .enumerate()
-            .map(|(on, row)| Line {
+            .map(|(on, (row, starts))| Line {
                 id: format!("{}/trunk", row.id),
                 on,
                 free: row.channels.saturating_sub(row.busy),
-                starts: row.channels,
+                starts,
                 healthy: row.takes_calls(now),
                 caller_ids: Vec::new(),
                 countries: Vec::new(),
@@ -571,11 +594,13 @@ impl Worker {
         // Calls that wait already have the first right to a channel.
         let mut owed = u32::try_from(self.db.queued_count().await?).unwrap_or(u32::MAX);
         for line in &mut lines {
-            let taken = owed.min(line.free);
+            let taken = owed.min(line.free).min(line.starts);
             line.free -= taken;
+            line.starts -= taken;
             owed -= taken;
         }
-        let free: u32 = lines.iter().filter(|line| line.healthy).map(|line| line.free).sum();
+        let healthy = lines.iter().filter(|line| line.healthy);
+        let free: u32 = healthy.map(|line| line.free.min(line.starts)).sum();
         let mut demands = Vec::with_capacity(running.len());
         let mut in_pass = InPass::new();
         for ((at, campaign), ready) in (0..).zip(running).zip(ready) {
@@ -601,24 +626,34 @@ impl Worker {
                 caller_ids: Vec::new(),
                 countries: Vec::new(),
                 lines: campaign.settings.boxes.clone(),
-                waited_s: 0,
+                waited_s: self.waited(&campaign.row, now).await?,
             });
         }
         let speech: Vec<u32> = boxes.iter().map(|row| row.channels.saturating_sub(row.busy)).collect();
         Ok(allot(&lines, &speech, &demands))
     }
 
-    /// Starts up to `calls` calls, passing over contacts that the gate does not let through.
+    /// Seconds since a campaign last began a call, or was started.
+    async fn waited(&self, campaign: &CampaignRow, now: Timestamp) -> Result<u32, DbError> {
+        let last = self.db.last_begun(&campaign.id).await?;
+        let since = last.map_or(campaign.updated_at, |last| last.max(campaign.updated_at));
+        Ok(u32::try_from(now.duration_since(since).as_secs().max(0)).unwrap_or(u32::MAX))
+    }
+
+    /// Starts up to `calls` calls, passing over contacts that the gate does not let through, and judges `most` contacts
+    /// at most; returns how many it judged.
     async fn start_calls(
         &self,
         campaign: &mut Running,
         ready: &mut Vec<ContactRow>,
-        calls: u32,
+        (calls, most): (usize, usize),
         now: Timestamp,
-    ) -> Result<(), DbError> {
-        let mut left = usize::try_from(calls).unwrap_or(usize::MAX);
-        while left > 0 && !ready.is_empty() {
-            let some: Vec<ContactRow> = ready.drain(..left.min(ready.len()).min(JUDGED_AT_ONCE)).collect();
+    ) -> Result<usize, DbError> {
+        let (mut left, mut judged) = (calls, 0);
+        while left > 0 && judged < most && !ready.is_empty() {
+            let next = left.min(ready.len()).min(JUDGED_AT_ONCE).min(most - judged);
+            let some: Vec<ContactRow> = ready.drain(..next).collect();
+            judged += next;
             let of = (campaign.row.id.as_str(), &campaign.settings, &*campaign.script);
             let wear = campaign.wear.as_deref_mut();
             for began in call_contacts(&self.db, &self.gate, of, &some, wear, now).await? {
@@ -629,7 +664,7 @@ impl Worker {
             }
             self.wakers.dispatcher();
         }
-        Ok(())
+        Ok(judged)
     }
 
     /// Keeps what was decided where it says something else than before, and not each second for its figures alone.
@@ -659,6 +694,22 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Sums grants up by their campaigns, in the order in which these got their first: which line a call takes is the
+/// dispatcher's choice, and calls of one campaign are judged together.
+fn by_campaign(grants: &[Grant]) -> Vec<(usize, usize)> {
+    let mut summed: Vec<(usize, usize)> = Vec::new();
+    for grant in grants {
+        let (Ok(at), Ok(calls)) = (usize::try_from(grant.campaign), usize::try_from(grant.calls)) else {
+            continue;
+        };
+        match summed.iter_mut().find(|(known, _)| *known == at) {
+            Some((_, sum)) => *sum += calls,
+            None => summed.push((at, calls)),
+        }
+    }
+    summed
 }
 
 /// Looks at every contact of a campaign as the gate would now. `pace` is in calls per hour.
@@ -703,37 +754,4 @@ pub async fn preflight(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ended(ends: &[(i64, Disposition, &str)]) -> Settling {
-        let at = |s: i64| Timestamp::from_second(1_763_863_200 + s).unwrap();
-        Settling {
-            n: 1,
-            callee: "+8613800138000".parse().unwrap(),
-            calls: ends.iter().map(|(s, end, why)| (at(*s), *end, (*why).to_owned())).collect(),
-        }
-    }
-
-    #[test]
-    fn a_contact_is_tried_again_by_its_cause_and_what_was_no_attempt_does_not_count() {
-        let (rules, now) = (Rules::default(), Timestamp::from_second(1_763_863_300).unwrap());
-        let of = |ends: &[(i64, Disposition, &str)]| settle(&rules, &ended(ends), &TimeZone::UTC, now);
-        assert_eq!(of(&[(0, Disposition::Completed, "")]), Settled::Done("reached".into()));
-        assert_eq!(of(&[(0, Disposition::InvalidNumber, "")]), Settled::Done("invalid_number".into()));
-        let Settled::Until(at, _) = of(&[(0, Disposition::Busy, "")]) else { panic!("busy is tried again") };
-        assert_eq!(at.as_second(), 1_763_863_200 + 1_800);
-        // Ten expired leases are no attempts: the busy one is still the first.
-        let mut ends = vec![(0, Disposition::Expired, "no box"); 10];
-        ends.push((0, Disposition::Busy, ""));
-        assert!(matches!(of(&ends), Settled::Until(..)));
-        assert!(
-            matches!(of(&[(0, Disposition::Expired, "no box")]), Settled::Until(at, _) if at.as_second() == now.as_second() + 5)
-        );
-        assert!(matches!(of(&[(0, Disposition::Cancelled, "not permitted: spacing")]), Settled::Until(..)));
-        assert_eq!(
-            of(&[(0, Disposition::Cancelled, "cancelled by the caller of the API")]),
-            Settled::Done("cancelled".into())
-        );
-    }
-}
+mod tests;

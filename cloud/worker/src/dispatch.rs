@@ -13,7 +13,7 @@ use trunkline_wire::{CancelCommand, DialCommand, DialReply, SuperviseCommand, Tr
 
 use crate::broker::envelope;
 use crate::gate::Question;
-use crate::{Ask, BrokerError, ContactFacts, Publication, Qos, Stop, Worker};
+use crate::{Ask, BrokerError, ContactFacts, Publication, Qos, Stop, Worker, lines};
 
 /// How long the answer to a command may take before the command is repeated.
 pub const RESEND_AFTER: Duration = Duration::from_secs(5);
@@ -27,29 +27,47 @@ const IDLE: Duration = Duration::from_millis(500);
 /// So many calls are judged together: the database's writer is held no longer than for these.
 const BATCH: u32 = 250;
 
+/// What a box can take now.
+struct Room {
+    /// Some trunk of it takes calls, as far as is known.
+    up: bool,
+    channels: u32,
+    /// New calls, by its trunks' calls per second.
+    starts: u32,
+}
+
 /// Decides which box gets which call: the one with the most free channels among those that take calls, have confirmed
-/// the suppressions and `may_carry` it, so that load spreads.
+/// the suppressions and `may_carry` it, so that load spreads. A box gets no more calls to numbers than its trunks take
+/// now, which is beside it; one whose trunks are all down comes last, and is then tried all the same.
 pub fn plan(
     queued: &[Call],
-    boxes: &[BoxRow],
+    boxes: &[(BoxRow, u32)],
     now: Timestamp,
-    may_carry: impl Fn(&Callee, &BoxId) -> bool,
+    may_carry: impl Fn(&Call, &BoxId) -> bool,
 ) -> Vec<(CallId, BoxId)> {
-    let mut free: BTreeMap<&BoxId, u32> = boxes
+    let mut rooms: BTreeMap<&BoxId, Room> = boxes
         .iter()
-        .filter(|row| row.takes_calls(now))
-        .map(|row| (&row.id, row.channels.saturating_sub(row.busy)))
+        .filter(|(row, _)| row.takes_calls(now))
+        .map(|(row, starts)| {
+            let up = row.calls_per_second() != Some(0.0);
+            let starts = if up { *starts } else { u32::MAX };
+            (&row.id, Room { up, channels: row.channels.saturating_sub(row.busy), starts })
+        })
         .collect();
     let mut planned = Vec::new();
     for call in queued {
-        let Some((to, channels)) = free
+        // A SIP address is called past the trunks.
+        let by_trunk = matches!(call.callee, Callee::Number(_));
+        let Some((to, room)) = rooms
             .iter_mut()
-            .filter(|(to, channels)| **channels > 0 && may_carry(&call.callee, to))
-            .max_by_key(|(_, channels)| **channels)
+            .filter(|(_, room)| room.channels > 0 && (room.starts > 0 || !by_trunk))
+            .filter(|(to, _)| may_carry(call, to))
+            .max_by_key(|(_, room)| (room.up, room.channels))
         else {
             continue;
         };
-        *channels -= 1;
+        room.channels -= 1;
+        room.starts = room.starts.saturating_sub(u32::from(by_trunk));
         planned.push((call.id, (*to).clone()));
     }
     planned
@@ -117,7 +135,17 @@ impl Worker {
             return Ok(false);
         }
         let boxes = self.db.boxes().await?;
-        let planned = plan(&queued, &boxes, now, |callee, by| self.gate.may_carry(callee, by));
+        let starts = lines::starts(&self.db, &boxes, now).await?;
+        let boxes: Vec<(BoxRow, u32)> = boxes.into_iter().zip(starts).collect();
+        // Facts that cannot be read are no facts, and what is not known fails closed.
+        let mut facts: BTreeMap<CallId, ContactFacts> = queued
+            .iter()
+            .map(|call| (call.id, serde_json::from_str(&call.facts).unwrap_or_default()))
+            .collect();
+        let planned = plan(&queued, &boxes, now, |call, by| {
+            facts.get(&call.id).is_some_and(|facts| facts.may_go_to(by))
+                && self.gate.may_carry(&call.callee, by)
+        });
         let mut calls: BTreeMap<CallId, Call> = queued.into_iter().map(|call| (call.id, call)).collect();
         // Calls that are judged together do not know of each other: of several to one callee the first goes.
         let mut callees = BTreeSet::new();
@@ -128,8 +156,7 @@ impl Worker {
                 continue;
             }
             if let Some(script) = self.script_of(&call, now).await? {
-                // Facts that cannot be read are no facts, and what is not known fails closed.
-                let facts = serde_json::from_str(&call.facts).unwrap_or_default();
+                let facts = facts.remove(&id).unwrap_or_default();
                 leases.push(Lease { call, to, script, facts });
             }
         }
@@ -363,6 +390,8 @@ impl std::fmt::Display for Chain<'_> {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_wire::TrunkReport;
+
     use super::*;
 
     fn now() -> Timestamp {
@@ -382,7 +411,13 @@ mod tests {
             confirmed: true,
             draining: None,
             numbers: None,
+            trunks: Vec::new(),
         }
+    }
+
+    /// No trunk has a limit.
+    fn rows<const N: usize>(rows: [BoxRow; N]) -> [(BoxRow, u32); N] {
+        rows.map(|row| (row, u32::MAX))
     }
 
     fn call(n: u128) -> Call {
@@ -422,7 +457,8 @@ mod tests {
     #[test]
     fn calls_go_to_the_box_with_the_most_free_channels_and_no_box_gets_too_many() {
         let calls: Vec<Call> = (1..=5).map(call).collect();
-        let boxes = [row("a", true, 2, 1), row("b", true, 2, 0), row("c", false, 9, 0), row("d", true, 1, 3)];
+        let boxes =
+            rows([row("a", true, 2, 1), row("b", true, 2, 0), row("c", false, 9, 0), row("d", true, 1, 3)]);
         let planned: Vec<(CallId, String)> = plan(&calls, &boxes, now(), |_, _| true)
             .into_iter()
             .map(|(id, to)| (id, to.to_string()))
@@ -434,24 +470,50 @@ mod tests {
     #[test]
     fn a_box_that_has_not_confirmed_the_suppressions_gets_no_call() {
         let behind = BoxRow { confirmed: false, ..row("a", true, 9, 0) };
-        assert_eq!(plan(&[call(1)], &[behind], now(), |_, _| true), []);
+        assert_eq!(plan(&[call(1)], &rows([behind]), now(), |_, _| true), []);
     }
 
     #[test]
     fn a_box_that_is_drained_gets_no_call_until_its_keeper_has_been_silent_for_five_minutes() {
         let ago = |seconds| now() - SignedDuration::from_secs(seconds);
         let drained = |seconds| BoxRow { draining: Some(ago(seconds)), ..row("a", true, 9, 0) };
-        assert_eq!(plan(&[call(1)], &[drained(60)], now(), |_, _| true), []);
-        assert_eq!(plan(&[call(1)], &[drained(301)], now(), |_, _| true).len(), 1);
-        let planned = plan(&[call(1)], &[drained(1), row("b", true, 1, 0)], now(), |_, _| true);
+        assert_eq!(plan(&[call(1)], &rows([drained(60)]), now(), |_, _| true), []);
+        assert_eq!(plan(&[call(1)], &rows([drained(301)]), now(), |_, _| true).len(), 1);
+        let planned = plan(&[call(1)], &rows([drained(1), row("b", true, 1, 0)]), now(), |_, _| true);
         assert_eq!(planned, [(CallId::from_u128(1), "b".parse().unwrap())]);
     }
 
     #[test]
     fn a_call_waits_for_a_box_that_may_carry_it() {
-        let boxes = [row("a", true, 9, 0), row("b", true, 1, 0)];
+        let boxes = rows([row("a", true, 9, 0), row("b", true, 1, 0)]);
         let planned = plan(&[call(1), call(2)], &boxes, now(), |_, by| by.as_str() == "b");
         assert_eq!(planned, [(CallId::from_u128(1), "b".parse().unwrap())]);
+    }
+
+    #[test]
+    fn a_box_gets_no_more_calls_to_numbers_than_its_trunks_take() {
+        let sip = Call { callee: "sip:anna@127.0.0.1:5070".parse().unwrap(), ..call(4) };
+        let calls = [call(1), call(2), call(3), sip, call(5)];
+        let planned = plan(&calls, &[(row("a", true, 9, 0), 2)], now(), |_, _| true);
+        let ids: Vec<CallId> = planned.into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [1, 2, 4].map(CallId::from_u128), "the address goes past the trunks");
+    }
+
+    #[test]
+    fn a_box_whose_trunks_are_all_down_is_tried_when_no_other_has_room() {
+        let trunk = TrunkReport { up: false, ..TrunkReport::default() };
+        let down = BoxRow { trunks: vec![trunk], ..row("a", true, 9, 0) };
+        let planned = plan(&[call(1), call(2)], &[(down, 0), (row("b", true, 1, 0), 7)], now(), |_, _| true);
+        let to = |n: u128, to: &str| (CallId::from_u128(n), to.parse().unwrap());
+        assert_eq!(planned, [to(1, "b"), to(2, "a")]);
+    }
+
+    #[test]
+    fn a_call_goes_to_the_boxes_that_its_campaign_allows() {
+        let facts = ContactFacts { boxes: vec!["b".into(), "c/trunk".into()], ..ContactFacts::default() };
+        let may: Vec<bool> = ["a", "b", "c"].map(|id| facts.may_go_to(&id.parse().unwrap())).to_vec();
+        assert_eq!(may, [false, true, true]);
+        assert!(ContactFacts::default().may_go_to(&"a".parse().unwrap()));
     }
 
     #[test]

@@ -78,6 +78,9 @@ pub struct ContactFacts {
     /// The campaign's own windows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Hours>,
+    /// The boxes that may carry the call, or their lines; empty for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub boxes: Vec<String>,
     /// Why this number is shown, of several.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub shown: String,
@@ -87,6 +90,12 @@ pub struct ContactFacts {
 }
 
 impl ContactFacts {
+    /// Says whether this box may carry the call as far as whoever asked for it is concerned.
+    pub fn may_go_to(&self, by: &BoxId) -> bool {
+        let names = |name: &String| name.split_once('/').map_or(name.as_str(), |(on, _)| on) == by.as_str();
+        self.boxes.is_empty() || self.boxes.iter().any(names)
+    }
+
     /// Returns the facts as they are stored.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())

@@ -24,6 +24,7 @@ pub mod gate;
 pub mod generate;
 mod hub;
 mod inbox;
+mod lines;
 pub mod numbers;
 mod orders;
 pub mod pacing;

@@ -368,7 +368,7 @@ fn why(held: Held, people: Option<&PeopleNow>) -> String {
         Held::None => String::new(),
         Held::Contacts => "no contact is due".into(),
         Held::MaxAtOnce => "as many calls at once as `max_at_once` permits".into(),
-        Held::Channels => "no more lines are free".into(),
+        Held::Channels => "no more lines are free, or their trunks take no more calls in this second".into(),
         Held::CallsPerSecond => "as fast as `calls_per_second` permits".into(),
         Held::CallerIds => "every number of `caller_ids` rests or has had its calls of 24 h".into(),
         Held::People => format!("{busy} of {agents} people are busy, and more calls would find none free"),

@@ -8,9 +8,10 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use trunkline_db::{Db, DbError, Publication};
-use trunkline_dialogue::{Finding, LoadError, Script, lint};
+use trunkline_dialogue::{Finding, LoadError, PackSays, Script, lint, lint_under};
 use trunkline_model::{ScriptId, ScriptVersion};
 use trunkline_nlu::Engine;
+use trunkline_policy::Pack;
 use trunkline_turn::PrepareError;
 
 /// Why scripts could not be loaded.
@@ -193,8 +194,8 @@ impl Scripts {
         Ok(())
     }
 
-    /// Publishes a script: it is checked, the understanding is trained, it is stored, and new calls get it.
-    /// `bytes` are YAML or JSON, `token` is whose word it is. Returns also what the linter warns of.
+    /// Publishes a script: the understanding is trained, it is stored, and new calls get it. `warnings` are kept with
+    /// it, `token` is whose word it is.
     ///
     /// # Errors
     /// [`PublishError`].
@@ -202,15 +203,10 @@ impl Scripts {
         &self,
         db: &Db,
         engine: &Arc<Engine>,
-        bytes: Vec<u8>,
+        (script, warnings): (Script, &[Finding]),
         token: &str,
         now: Timestamp,
-    ) -> Result<(Published, Vec<Finding>), PublishError> {
-        let checked = tokio::task::spawn_blocking(move || check(&bytes)).await;
-        let (script, warnings) = match checked {
-            Ok(checked) => checked.map_err(PublishError::Rejected)?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+    ) -> Result<Published, PublishError> {
         let script = Arc::new(script);
         let _one = self.publishing.lock().await;
         train(engine, &script).await?;
@@ -221,7 +217,7 @@ impl Scripts {
             engine.forget(gone.as_str());
         }
         tracing::info!(script = %script.id(), version = %script.version(), new, by = token, "Script published");
-        Ok((Published { script, publication, new }, warnings))
+        Ok(Published { script, publication, new })
     }
 
     /// Makes a script the one that new calls get. Returns the versions that made way.
@@ -279,16 +275,43 @@ impl Scripts {
     }
 }
 
-/// Reads and lints a script. The error holds all findings, and at least one error.
-fn check(bytes: &[u8]) -> Result<(Script, Vec<Finding>), Vec<Finding>> {
-    let script = Script::load_bytes(bytes);
+/// Reads and lints a script of YAML or JSON, also under policy packs. Returns what the linter warns of; the error
+/// holds all findings, and at least one error.
+///
+/// # Errors
+/// [`PublishError::Rejected`].
+pub async fn check(bytes: Vec<u8>, packs: &[&Pack]) -> Result<(Script, Vec<Finding>), PublishError> {
+    let packs: Vec<(String, bool)> =
+        packs.iter().map(|pack| (pack.id.clone(), pack.call.emotion.value)).collect();
+    match tokio::task::spawn_blocking(move || check_now(&bytes, &packs)).await {
+        Ok(checked) => checked.map_err(PublishError::Rejected),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+fn check_now(bytes: &[u8], packs: &[(String, bool)]) -> Result<(Script, Vec<Finding>), Vec<Finding>> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
-    match script {
-        Ok(script) => Ok((script, lint(text).unwrap_or_default())),
+    match Script::load_bytes(bytes) {
+        Ok(script) => {
+            let found = found_in(text, packs).unwrap_or_default();
+            if found.iter().any(Finding::is_error) { Err(found) } else { Ok((script, found)) }
+        }
         // The linter adds its warnings, and says nothing of a file that it cannot read.
-        Err(error @ LoadError::Rejected(_)) => Err(lint(text).unwrap_or_else(|_| error.findings())),
+        Err(error @ LoadError::Rejected(_)) => {
+            Err(found_in(text, packs).unwrap_or_else(|_| error.findings()))
+        }
         Err(error) => Err(error.findings()),
     }
+}
+
+fn found_in(text: &str, packs: &[(String, bool)]) -> Result<Vec<Finding>, LoadError> {
+    let mut found = lint(text)?;
+    for (id, emotion) in packs {
+        let under = lint_under(text, PackSays { id, emotion: *emotion })?;
+        found.extend(under.into_iter().filter(|one| !found.contains(one)).collect::<Vec<_>>());
+    }
+    found.sort_by_key(|one| (one.line, one.column, one.severity));
+    Ok(found)
 }
 
 async fn train(engine: &Arc<Engine>, script: &Arc<Script>) -> Result<(), PrepareError> {

@@ -110,6 +110,7 @@ mod tests {
             confirmed,
             draining: None,
             numbers: None,
+            trunks: Vec::new(),
         }
     }
 

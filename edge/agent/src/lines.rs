@@ -61,6 +61,7 @@ pub(crate) fn of_status(status: &TrunkStatus) -> TrunkReport {
         up: status.up,
         registered: status.registered,
         trouble: status.trouble.clone(),
+        calls_per_second: Some(status.calls_per_second),
     }
 }
 

@@ -148,6 +148,14 @@ fn what_the_cloud_allowed_is_allowed_here_and_refused_when_the_world_has_changed
         debt: None,
     }];
     assert_eq!(world.permit(&other, 0, DAY), refused("spacing"));
+    other.call = CallId::from_u128(8);
+    other.gate.as_mut().unwrap().dossier.history[0] = Attempt {
+        at: at("2026-11-21T02:20:00Z"),
+        result: AttemptResult::Abandoned,
+        same_number: true,
+        debt: None,
+    };
+    assert_eq!(world.permit(&other, 0, DAY), refused("abandoned_rest"), "two days of three");
     assert_eq!(world.permit(&command(5), 61, DAY), refused("revocation_lag"), "out of reach for a minute");
     let mut other = command(6);
     other.gate.as_mut().unwrap().suppressions = 1;
@@ -156,9 +164,9 @@ fn what_the_cloud_allowed_is_allowed_here_and_refused_when_the_world_has_changed
     assert_eq!(world.gate.suppress(&opted_out(1)), 1);
     assert_eq!(world.permit(&command(7), 0, DAY), refused("opted_out"));
 
-    assert_eq!(verify(&world.log()).unwrap().map(|(seq, _)| seq), Some(7), "each decision has its receipt");
-    assert_eq!(world.filed.len(), 7);
-    let last = world.filed[6].read().unwrap();
+    assert_eq!(verify(&world.log()).unwrap().map(|(seq, _)| seq), Some(8), "each decision has its receipt");
+    assert_eq!(world.filed.len(), 8);
+    let last = world.filed[7].read().unwrap();
     assert_eq!((last.stage, last.call), (Stage::Dial, CallId::from_u128(7)));
     assert_eq!(last.inputs.purpose, "debt_reminder");
     assert!(!world.log().contains("138001380"), "a receipt holds no number");

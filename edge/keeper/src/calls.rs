@@ -76,7 +76,7 @@ pub struct EchoDone {
 }
 
 /// What it says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallsState {
     /// Models are loaded and sockets stand: calls can be taken.
     pub ready: bool,
@@ -119,7 +119,7 @@ pub struct Figures {
 }
 
 /// How the program that carries calls stands, as its keeper sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Standing {
     /// It was started and cannot take calls yet.
     Starting,

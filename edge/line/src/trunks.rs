@@ -222,7 +222,7 @@ impl Default for TrunksConfig {
 }
 
 /// How one trunk is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TrunkStatus {
     /// Its name.
     pub name: String,
@@ -234,6 +234,8 @@ pub struct TrunkStatus {
     pub calls: u32,
     /// What was wrong last, for people; empty when nothing is.
     pub trouble: String,
+    /// New calls a second that it takes.
+    pub calls_per_second: f64,
 }
 
 /// All trunks of a box. Clones share them.
@@ -372,6 +374,7 @@ impl Trunks {
                     registered: state.registered,
                     calls: pool.calls(id),
                     trouble: state.trouble.clone(),
+                    calls_per_second: trunk.setup.pool.calls_per_second,
                 }
             })
             .collect()

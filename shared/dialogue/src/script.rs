@@ -16,7 +16,8 @@ use crate::lint::{self, Finding, did_you_mean};
 use crate::scalar::Pos;
 use crate::vars::{self, VariableError};
 
-/// The largest script that is read, in bytes.
+/// The largest script that is read, in bytes; its canonical form may have no more either, for that is what is stored
+/// and what boxes fetch. Some fifty times what a long script has: every sentence of it is rendered ahead.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// A script that was read and has no errors. Share it by `Arc`.
@@ -41,8 +42,8 @@ pub enum Message {
 /// Why a script could not be loaded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LoadError {
-    /// Larger than [`MAX_BYTES`].
-    #[error("the script has {bytes} bytes, {MAX_BYTES} are allowed; split it")]
+    /// Larger than [`MAX_BYTES`], as it is or in its canonical form.
+    #[error("the script or its canonical form has {bytes} bytes, {MAX_BYTES} are allowed; split it")]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -85,8 +86,9 @@ impl LoadError {
         match self {
             Self::Rejected(findings) => findings.clone(),
             Self::TooLarge { bytes } => {
-                let message = format!("the script has {bytes} bytes, {MAX_BYTES} are allowed");
-                vec![Finding::error(Code::TooLarge, nowhere, message, "split it")]
+                let message =
+                    format!("the script or its canonical form has {bytes} bytes, {MAX_BYTES} are allowed");
+                vec![Finding::error(Code::TooLarge, nowhere, message, "split it, such as by campaign")]
             }
             Self::NotUtf8 { at, line } => {
                 let pos = Pos { line: u32::try_from(*line).unwrap_or(u32::MAX), column: 1 };
@@ -118,6 +120,9 @@ impl Script {
             return Err(LoadError::Rejected(findings));
         };
         let canonical = canonical(&document);
+        if canonical.len() > MAX_BYTES {
+            return Err(LoadError::TooLarge { bytes: canonical.len() });
+        }
         let refused = |message: String| {
             LoadError::Rejected(vec![Finding::error(
                 Code::BadName,

@@ -152,6 +152,20 @@ fn what_is_too_large_or_no_text_is_refused_at_once() {
 }
 
 #[test]
+fn a_script_whose_canonical_form_is_too_large_is_refused_before_anything_is_stored() {
+    // A quotation mark is one byte in this file and two in JSON.
+    let titled =
+        |marks: usize| GOOD.replacen("locale:", &format!("title: '{}'\nlocale:", "\"".repeat(marks)), 1);
+    let fits = Script::load(&titled(MAX_BYTES / 2 - 10_000)).unwrap();
+    assert!(fits.canonical().len() <= MAX_BYTES);
+    assert!(Script::load(fits.canonical()).is_ok(), "and is read again");
+    let large = titled(MAX_BYTES - 10_000);
+    assert!(large.len() <= MAX_BYTES);
+    let error = Script::load(&large).unwrap_err();
+    assert!(matches!(error, LoadError::TooLarge { bytes } if bytes > MAX_BYTES), "{error}");
+}
+
+#[test]
 fn aliases_and_nesting_cannot_blow_up_the_reader() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for i in 1..12 {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -207,8 +208,15 @@ pub enum AttemptResult {
     Connected,
     /// A conversation.
     Conversation,
-    /// Answered and dropped by us.
+    /// Answered and dropped by us, or left waiting for a person who did not come.
     Abandoned,
+}
+
+impl AttemptResult {
+    /// Says whether somebody was talked with, also where it ended badly.
+    pub fn is_conversation(self) -> bool {
+        matches!(self, Self::Conversation | Self::Abandoned)
+    }
 }
 
 /// An attempt of the past, over whatever line and campaign.
@@ -343,8 +351,8 @@ pub struct ScriptFacts {
     pub right_party: bool,
     /// It wants to listen to the callee's tone of voice.
     pub tone_of_voice: bool,
-    /// Everything that it can say.
-    pub texts: Vec<String>,
+    /// Everything that it can say; shared by all calls that are judged with it.
+    pub texts: Arc<Vec<String>>,
 }
 
 impl Default for ScriptFacts {
@@ -358,7 +366,7 @@ impl Default for ScriptFacts {
             human: false,
             right_party: false,
             tone_of_voice: false,
-            texts: Vec::new(),
+            texts: Arc::default(),
         }
     }
 }

@@ -159,7 +159,7 @@ impl ScriptFacts {
             human: true,
             right_party: found.answered.contains("wrong_party"),
             tone_of_voice: value["tone_of_voice"].as_bool().unwrap_or(false),
-            texts: found.texts,
+            texts: found.texts.into(),
         }
     }
 }

@@ -476,6 +476,12 @@ fn d3_and_d4_count_conversations_and_weeks() {
         defer("2026-11-23T16:00:00Z", Reason::ConversationCap),
         "may become one"
     );
+    world.history[0].result = Abandoned;
+    assert_eq!(
+        world.run(d3_conversations),
+        defer("2026-11-23T16:00:00Z", Reason::ConversationCap),
+        "who waited for a person in vain was talked with"
+    );
     world.history[0].result = NotConnected;
     assert_eq!(world.run(d3_conversations), Verdict::Allow);
 
@@ -489,8 +495,10 @@ fn d3_and_d4_count_conversations_and_weeks() {
         .collect();
     assert_eq!(world.run(d4_week), defer("2026-11-24T18:00:00Z", Reason::WeeklyCap));
     world.history.truncate(1);
-    world.history[0].result = Conversation;
-    assert_eq!(world.run(d4_week), defer("2026-11-24T18:00:00Z", Reason::ConversationRest));
+    for talked in [Conversation, Abandoned] {
+        world.history[0].result = talked;
+        assert_eq!(world.run(d4_week), defer("2026-11-24T18:00:00Z", Reason::ConversationRest));
+    }
     world.history[0].debt = Some("another".into());
     assert_eq!(world.run(d4_week), Verdict::Allow);
 }
@@ -549,6 +557,24 @@ fn d6_and_d7_end_after_a_life_time_and_ring_neither_too_short_nor_too_long() {
     );
 }
 
+fn says(world: &mut World, text: &str) {
+    std::sync::Arc::make_mut(&mut world.plan.script.texts).push(text.into());
+}
+
+#[test]
+fn e6_looks_again_where_the_texts_or_the_pack_are_other_ones() {
+    let mut world = World::us();
+    assert_eq!(world.run(e6_no_deception), Verdict::Allow);
+    let before = world.plan.script.texts.clone();
+    says(&mut world, "I am a real person");
+    assert_eq!(world.run(e6_no_deception), block(Reason::Deception));
+    let after = std::mem::replace(&mut world.plan.script.texts, before);
+    assert_eq!(world.run(e6_no_deception), Verdict::Allow);
+    world.plan.script.texts = after;
+    world.pack.call.forbidden.value.clear();
+    assert_eq!(world.run(e6_no_deception), Verdict::Allow, "this pack forbids nothing");
+}
+
 #[test]
 fn e1_to_e10_the_script_and_the_plan_promise_what_the_call_must_keep() {
     let good = World::cn();
@@ -581,12 +607,8 @@ fn e1_to_e10_the_script_and_the_plan_promise_what_the_call_must_keep() {
         &good,
         e6_no_deception,
         &[
-            (
-                "denies",
-                |w| w.plan.script.texts.push("No, I am a REAL person.".into()),
-                block(Reason::Deception),
-            ),
-            ("threatens", |w| w.plan.script.texts.push("不还款就上门抓你".into()), block(Reason::Deception)),
+            ("denies", |w| says(w, "No, I am a REAL person."), block(Reason::Deception)),
+            ("threatens", |w| says(w, "不还款就上门抓你"), block(Reason::Deception)),
         ],
     );
     table(

@@ -175,6 +175,24 @@ fn a_deferral_by_one_reason_waits_for_the_others_too() {
     assert_eq!(world.decide().verdict, defer("2026-11-23T06:00:00Z", Reason::Spacing));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_refused_after_a_conversation_is_refused_after_an_abandoned_call(
+        pack in 0_usize..5, region in 0_usize..4, minutes in 0_i64..20_000, history in attempts(10),
+    ) {
+        let abandoned = |attempt: &Attempt| {
+            let talked = attempt.result == AttemptResult::Conversation;
+            let result = if talked { AttemptResult::Abandoned } else { attempt.result };
+            Attempt { result, ..attempt.clone() }
+        };
+        let after = world(pack, region, minutes, history.iter().map(abandoned).collect()).decide().verdict;
+        let before = world(pack, region, minutes, history).decide().verdict;
+        prop_assert!(before.severity() <= after.severity(), "{before:?} became {after:?}");
+    }
+}
+
 fn results() -> impl Strategy<Value = AttemptResult> {
     prop_oneof![
         Just(AttemptResult::Open),

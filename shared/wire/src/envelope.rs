@@ -90,7 +90,7 @@ pub struct Birth {
 }
 
 /// How one trunk of a box is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrunkReport {
     /// Its name in the box's configuration.
     pub name: String,
@@ -102,6 +102,9 @@ pub struct TrunkReport {
     /// What was wrong last, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trouble: String,
+    /// New calls a second that it takes; absent from boxes that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_second: Option<f64>,
 }
 
 /// `ack`: the cloud has committed these events to its database.
@@ -126,6 +129,18 @@ mod tests {
         let read: Envelope<Ack> = parse(sent.as_bytes()).unwrap();
         assert_eq!(read.body, Ack { upto: 90_817, except: vec![90_810] });
         assert_eq!(read.box_id.as_str(), "tl-demo");
+    }
+
+    #[test]
+    fn reads_a_birth_with_and_without_the_speed_of_its_trunks() {
+        let sent = include_str!("golden/birth.v1.json");
+        let read: Envelope<Birth> = parse(sent.as_bytes()).unwrap();
+        let trunk = &read.body.trunks[0];
+        assert_eq!((trunk.name.as_str(), trunk.up, trunk.calls_per_second), ("carrier", true, None));
+        let sent = include_str!("golden/birth.v1b.json");
+        let read: Envelope<Birth> = parse(sent.as_bytes()).unwrap();
+        let speeds: Vec<Option<f64>> = read.body.trunks.iter().map(|trunk| trunk.calls_per_second).collect();
+        assert_eq!(speeds, [Some(2.5), Some(50.0)]);
     }
 
     proptest! {

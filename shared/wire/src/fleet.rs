@@ -136,7 +136,7 @@ pub struct Health {
 }
 
 /// How a box's program for calls is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallsReport {
     /// `starting`, `up` or `down`.
     pub state: String,

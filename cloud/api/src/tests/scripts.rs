@@ -1,13 +1,19 @@
 //! Scripts that are published.
 
+use trunkline_dialogue::MAX_BYTES;
+
 use super::*;
 
 const SCRIPT: &str = include_str!("../../../../shared/scripts/repayment-reminder-zh.yaml");
 
 async fn publish(api: &Api, token: &str, text: impl Into<Body>) -> (StatusCode, Value) {
+    publish_as(api, token, "", text).await
+}
+
+async fn publish_as(api: &Api, token: &str, how: &str, text: impl Into<Body>) -> (StatusCode, Value) {
     let request = Request::builder()
         .method(Method::POST)
-        .uri("/v1/scripts")
+        .uri(format!("/v1/scripts{how}"))
         .header("authorization", format!("bearer {token}"))
         .header("content-type", "application/yaml")
         .body(text.into())
@@ -96,10 +102,54 @@ async fn a_script_with_errors_is_refused_with_all_of_them_and_warnings_do_not_re
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{unreadable}: {problem:#}");
         assert_eq!(problem["findings"].as_array().unwrap().len(), 1, "{problem:#}");
     }
-    let (status, problem) = publish(&api, TOKEN, vec![b'#'; 2_000_000]).await;
-    assert_eq!((status.as_u16(), &problem["findings"][0]["code"]), (422, &json!("too-large")), "{problem:#}");
-    let (status, problem) = publish(&api, TOKEN, vec![b'#'; 5_000_001]).await;
-    assert_eq!((status.as_u16(), &problem["code"]), (413, &json!("too_large")), "{problem:#}");
+}
+
+#[tokio::test]
+async fn a_script_may_have_a_mebibyte_and_whoever_sends_more_hears_what_to_do() {
+    let (_dir, api) = api(false).await;
+    let largest = format!("{SCRIPT}\n#{}\n", "-".repeat(MAX_BYTES - SCRIPT.len() - 3));
+    assert_eq!(largest.len(), MAX_BYTES);
+    let (status, answer) = publish(&api, TOKEN, largest.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{answer:#}");
+    for larger in [largest + "\n", "#".repeat(2_000_000), "#".repeat(5_000_001), "#".repeat(19_000_000)] {
+        let bytes = larger.len();
+        let (status, problem) = publish(&api, TOKEN, larger).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (413, &json!("too_large")), "{bytes}: {problem:#}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("1048576 bytes") && detail.contains("split it"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_policy_pack_does_not_permit_refuses_a_script_where_one_is_named() {
+    let (_dir, api) = api(false).await;
+    let listening = SCRIPT.replacen("locale:", "tone_of_voice: true\nlocale:", 1);
+    assert_ne!(listening, SCRIPT);
+    let (status, problem) = publish_as(&api, TOKEN, "?pack=eu,us", listening.clone()).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("script_rejected")), "{problem:#}");
+    let errors: Vec<&Value> =
+        problem["findings"].as_array().unwrap().iter().filter(|one| one["severity"] == "error").collect();
+    assert!(errors.iter().all(|one| one["code"] == "forbidden-by-pack"), "{problem:#}");
+    assert!(errors[0]["message"].as_str().unwrap().contains("`eu`") && errors[0]["line"].as_u64() > Some(0));
+    let (status, problem) = publish_as(&api, TOKEN, "?pack=eu,xx", listening.clone()).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("unknown_pack")), "{problem:#}");
+    assert!(problem["detail"].as_str().unwrap().contains("default-strict"), "{problem:#}");
+    let (status, problem) = publish_as(&api, TOKEN, "?packs=eu", listening.clone()).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("malformed_query")), "{problem:#}");
+
+    // It is checked, and that is all.
+    let before = api.db.publications().await.unwrap();
+    let (status, checked) = publish_as(&api, TOKEN, "?dry_run=true", listening.clone()).await;
+    assert_eq!((status, &checked["new"]), (StatusCode::OK, &json!(false)), "{checked:#}");
+    assert_ne!(
+        checked["version"],
+        json!(api.scripts.current(&"repayment-reminder-zh".parse().unwrap()).unwrap().version())
+    );
+    assert_eq!(api.db.publications().await.unwrap(), before);
+    let (status, _) = publish_as(&api, TOKEN, "?dry_run=true&pack=eu", listening).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let (status, published) = publish_as(&api, TOKEN, "?pack=eu,uk,cn", SCRIPT).await;
+    assert_eq!(status, StatusCode::OK, "{published:#}");
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ fn report() -> Reported {
         up,
         registered: up.then_some(true),
         trouble: trouble.into(),
+        calls_per_second: Some(5.0),
     };
     Reported {
         software: "1.4.1".into(),

@@ -1,5 +1,10 @@
 //! Group E: what must hold in the call, as far as the script and the plan promise it.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::rules::Wording;
 use crate::{Basis, Case, Check, Disclosure, Finding, Purpose, Reason};
 
 fn discloses(case: &Case<'_>, check: Check, what: Disclosure) -> Finding {
@@ -63,19 +68,47 @@ pub fn e5_opt_out(case: &Case<'_>) -> Finding {
 
 /// E6: no text of the script holds a phrase that deceives or threatens.
 pub fn e6_no_deception(case: &Case<'_>) -> Finding {
-    let texts: Vec<String> = case.plan.script.texts.iter().map(|text| text.to_lowercase()).collect();
-    for wording in &case.pack.call.forbidden.value {
-        for phrase in &wording.phrases {
-            if texts.iter().any(|text| text.contains(phrase.as_str())) {
-                return Finding::block(
-                    Check::E6,
-                    Reason::Deception,
-                    format!("`{phrase}` in {}", wording.language),
-                );
-            }
+    let texts = &case.plan.script.texts;
+    match forbidden_in(texts, &case.pack.call.forbidden.value) {
+        Some(saw) => Finding::block(Check::E6, Reason::Deception, saw),
+        None => Finding::allow(Check::E6, format!("{} texts", texts.len())),
+    }
+}
+
+/// Texts, what may not be in them, and the phrase of it that is.
+type Searched = (Arc<Vec<String>>, Vec<Wording>, Option<String>);
+
+/// So many scripts and packs are judged in turns.
+const SEARCHED: usize = 8;
+
+thread_local! {
+    /// What was found last: thousands of calls are judged with the same texts.
+    static LAST: RefCell<VecDeque<Searched>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Returns the first forbidden phrase that stands in one of the texts, with its language.
+fn forbidden_in(texts: &Arc<Vec<String>>, forbidden: &[Wording]) -> Option<String> {
+    LAST.with_borrow_mut(|last| {
+        let same = |(known, by, _): &&Searched| Arc::ptr_eq(known, texts) && by == forbidden;
+        if let Some((.., found)) = last.iter().find(same) {
+            return found.clone();
+        }
+        let found = search(texts, forbidden);
+        last.truncate(SEARCHED - 1);
+        last.push_front((Arc::clone(texts), forbidden.to_vec(), found.clone()));
+        found
+    })
+}
+
+fn search(texts: &[String], forbidden: &[Wording]) -> Option<String> {
+    let texts: Vec<String> = texts.iter().map(|text| text.to_lowercase()).collect();
+    for wording in forbidden {
+        let said = |phrase: &&String| texts.iter().any(|text| text.contains(phrase.as_str()));
+        if let Some(phrase) = wording.phrases.iter().find(said) {
+            return Some(format!("`{phrase}` in {}", wording.language));
         }
     }
-    Finding::allow(Check::E6, format!("{} texts", texts.len()))
+    None
 }
 
 /// E7: a debt is named to the right person only.

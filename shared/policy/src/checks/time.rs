@@ -57,7 +57,7 @@ pub fn d4_week(case: &Case<'_>) -> Finding {
         return found;
     }
     let about = |attempt: &&Attempt| case.contact.debt.is_none() || attempt.debt == case.contact.debt;
-    let last = case.history.iter().filter(about).filter(|a| a.result == AttemptResult::Conversation);
+    let last = case.history.iter().filter(about).filter(|a| a.result.is_conversation());
     let Some(last) = last.map(|attempt| attempt.at).max() else { return found };
     let until = later(last, i64::from(days) * 24);
     if until <= case.now || found.verdict.severity() > 1 {
@@ -191,9 +191,7 @@ fn counts(case: &Case<'_>, cap: &Cap, attempt: &Attempt) -> bool {
         Counted::NotConnected => {
             matches!(attempt.result, AttemptResult::NotConnected | AttemptResult::Open)
         }
-        Counted::Conversations => {
-            matches!(attempt.result, AttemptResult::Conversation | AttemptResult::Open)
-        }
+        Counted::Conversations => attempt.result.is_conversation() || attempt.result == AttemptResult::Open,
     };
     whom && what
 }

@@ -71,7 +71,7 @@ impl World {
             human: true,
             right_party: true,
             tone_of_voice: false,
-            texts: vec!["Hello, I am a voice assistant.".into()],
+            texts: vec!["Hello, I am a voice assistant.".into()].into(),
         };
         let plan = Plan {
             purpose: Purpose::DebtReminder,
