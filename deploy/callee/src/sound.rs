@@ -170,7 +170,10 @@ impl Studio {
             }
             let clip = self.clip(persona, utterance)?;
             let beep = persona.talk.beep_hz.filter(|_| persona.talk.greeting.0.contains(&at));
-            Ok(beep.map_or(clip, |hz| with_beep(&clip, f32::from(hz))))
+            Ok(match beep {
+                Some(hz) => with_beep(&clip, f32::from(hz)),
+                None => clip,
+            })
         };
         persona.utterances.iter().enumerate().map(clip).collect()
     }
