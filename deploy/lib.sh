@@ -58,11 +58,18 @@ need_fetchers() {
 
 # Asks the API everything that its description allows and much that it does not; a program of Python.
 SCHEMATHESIS=4.32.5
-need_schemathesis() {
-    local venv="${XDG_CACHE_HOME:-$HOME/.cache}/trunkline/schemathesis"
-    "$venv/bin/schemathesis" --version 2>/dev/null | grep -qF "$SCHEMATHESIS" && return 0
+need_schemathesis() { need_python schemathesis schemathesis "$SCHEMATHESIS"; }
+
+# Reads what is pushed to a collector, by the messages that OpenTelemetry itself gives out.
+OPENTELEMETRY=1.45.2
+need_opentelemetry() { need_python opentelemetry opentelemetry-proto "$OPENTELEMETRY"; }
+
+# A package of Python in a folder of its own: folder, package, version.
+need_python() {
+    local venv="${XDG_CACHE_HOME:-$HOME/.cache}/trunkline/$1"
+    "$venv/bin/python" -c "import importlib.metadata as m; assert m.version('$2') == '$3'" 2>/dev/null && return 0
     command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv
-    say "installing schemathesis $SCHEMATHESIS into $venv"
-    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS" \
-        || die "schemathesis cannot be installed: see pip's message above"
+    say "installing $2 $3 into $venv"
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "$2==$3" \
+        || die "$2 cannot be installed: see pip's message above"
 }

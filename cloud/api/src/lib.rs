@@ -68,6 +68,7 @@ use trunkline_worker::{Engine, Gate, Hub, Scripts, Wakers, WordLists};
 
 pub use authority::{Authority, AuthorityError};
 pub use fleet::Fleet;
+pub use metrics::figures;
 pub use problem::Problem;
 pub use rate::{Buckets, Rate};
 pub use tls::{Connection, Peer, TlsListener, TlsSetupError, server_config};

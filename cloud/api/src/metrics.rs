@@ -3,13 +3,14 @@
 //! Labels have few values and name nobody: no box, no number, no person.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use trunkline_db::{Db, DbError};
+use trunkline_figures::Page;
 use trunkline_fleet::alert::Kind;
 use trunkline_fleet::rollout::Phase;
 use trunkline_fleet::shadow::{Sync, compare};
@@ -22,29 +23,37 @@ use crate::{Api, Problem};
 const SILENT: SignedDuration = SignedDuration::from_mins(5);
 
 pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Response, Problem> {
-    let now = (api.clock)();
+    let page = figures(&api.db, (api.clock)()).await?;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.prometheus()).into_response())
+}
+
+/// Returns the figures of now: what `/metrics` shows, and what is pushed to a collector.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn figures(db: &Db, now: Timestamp) -> Result<Page, DbError> {
     let mut page = Page::default();
 
     let mut by_state: BTreeMap<&'static str, u64> =
         ["waiting", "claimed", "approved", "issued", "revoked"].map(|state| (state, 0)).into();
-    for enrolment in api.db.enrolments().await? {
+    for enrolment in db.enrolments().await? {
         *by_state.entry(enrolment.state.name()).or_default() += 1;
     }
     page.family(
         "trunkline_boxes",
         "Boxes by where they are on their way into the fleet.",
         "state",
-        &by_state,
+        counts(&by_state),
     );
 
-    let reports = api.db.all_reported().await?;
+    let reports = db.all_reported().await?;
     let silent = reports.iter().filter(|row| now.duration_since(row.at) > SILENT).count() as u64;
     let heard = BTreeMap::from([("silent", silent), ("heard", reports.len() as u64 - silent)]);
     page.family(
         "trunkline_boxes_reporting",
         "Boxes that ever reported, by whether they still do.",
         "state",
-        &heard,
+        counts(&heard),
     );
 
     let mut by_sync: BTreeMap<&'static str, u64> =
@@ -56,7 +65,7 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
             let stage = part["stage"].as_str().filter(|stage| STAGES.contains(stage)).unwrap_or("other");
             *by_stage.entry(stage.to_owned()).or_default() += 1;
         }
-        let Some(desired) = api.db.desired(&row.box_id).await? else { continue };
+        let Some(desired) = db.desired(&row.box_id).await? else { continue };
         let name = match compare(&desired, Some(&as_core(row))) {
             Sync::InSync => "in_sync",
             Sync::Behind { .. } | Sync::NeverReported => "behind",
@@ -69,12 +78,17 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
         "trunkline_boxes_configured",
         "Boxes by how they stand to their desired document.",
         "sync",
-        &by_sync,
+        counts(&by_sync),
     );
-    page.family("trunkline_updates", "Components of boxes by how far their update is.", "stage", &by_stage);
+    page.family(
+        "trunkline_updates",
+        "Components of boxes by how far their update is.",
+        "stage",
+        counts(&by_stage),
+    );
 
     let mut by_kind: BTreeMap<&'static str, u64> = Kind::ALL.map(|kind| (kind.name(), 0)).into();
-    for alert in api.db.alerts(false, u32::MAX).await? {
+    for alert in db.alerts(false, u32::MAX).await? {
         if alert.silent_until.is_none_or(|until| until <= now) {
             *by_kind.entry(alert.kind.name()).or_default() += 1;
         }
@@ -83,12 +97,12 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
         "trunkline_alerts",
         "What somebody should look at on boxes, by kind, without what was silenced.",
         "kind",
-        &by_kind,
+        counts(&by_kind),
     );
 
     let mut by_phase: BTreeMap<&'static str, u64> =
         ["running", "paused", "finished", "stopped"].map(|phase| (phase, 0)).into();
-    for rollout in api.db.rollouts().await? {
+    for rollout in db.rollouts().await? {
         let name = match rollout.phase {
             Phase::Running { .. } => "running",
             Phase::Paused { .. } => "paused",
@@ -101,16 +115,20 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
         "trunkline_rollouts",
         "Rollouts by phase; a paused one waits for a person.",
         "phase",
-        &by_phase,
+        counts(&by_phase),
     );
 
-    let boxes = api.db.boxes().await?;
+    let boxes = db.boxes().await?;
     let online: Vec<_> = boxes.iter().filter(|row| row.online).collect();
     let sum = |of: fn(&trunkline_db::BoxRow) -> u32| online.iter().map(|row| u64::from(of(row))).sum::<u64>();
     let channels = BTreeMap::from([("all", sum(|row| row.channels)), ("busy", sum(|row| row.busy))]);
-    page.family("trunkline_channels", "Channels of connected boxes.", "state", &channels);
+    page.family("trunkline_channels", "Channels of connected boxes.", "state", counts(&channels));
 
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response())
+    Ok(page)
+}
+
+fn counts<K: AsRef<str>>(values: &BTreeMap<K, u64>) -> impl Iterator<Item = (&K, Option<f64>)> {
+    values.iter().map(|(label, count)| (label, Some(*count as f64)))
 }
 
 const STAGES: [&str; 16] = [
@@ -131,31 +149,3 @@ const STAGES: [&str; 16] = [
     "failed",
     "cancelled",
 ];
-
-/// The page, family by family.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn family<K: AsRef<str>>(&mut self, name: &str, help: &str, label: &str, values: &BTreeMap<K, u64>) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
-        for (key, value) in values {
-            let _ = writeln!(self.0, "{name}{{{label}=\"{}\"}} {value}", key.as_ref());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_family_is_written_as_prometheus_reads_it() {
-        let mut page = Page::default();
-        page.family("x_boxes", "Boxes.", "state", &BTreeMap::from([("a", 1), ("b", 0)]));
-        assert_eq!(
-            page.0,
-            "# HELP x_boxes Boxes.\n# TYPE x_boxes gauge\nx_boxes{state=\"a\"} 1\nx_boxes{state=\"b\"} 0\n"
-        );
-    }
-}

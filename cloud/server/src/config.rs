@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use trunkline_api::Rate;
+use trunkline_figures::OtlpConfig;
 use trunkline_model::E164;
 use trunkline_policy::{Attestation, Consent, Did, Lab, NumberClass, Pack, Packs};
 use trunkline_worker::callbacks::parse_secret;
@@ -60,6 +61,9 @@ pub(crate) struct Config {
     /// How many requests a token may make.
     #[serde(default)]
     pub(crate) rate: RateConfig,
+    /// A collector of OpenTelemetry to which the figures of `/metrics` are pushed; to none without it.
+    #[serde(default)]
+    pub(crate) otlp: Option<OtlpConfig>,
     /// How boxes join and are updated; without this section nobody joins.
     #[serde(default)]
     pub(crate) fleet: Option<FleetConfig>,
@@ -369,6 +373,9 @@ impl Config {
         }
         if let Some(fleet) = &mut config.fleet {
             fleet.resolve(&base);
+        }
+        if let Some(otlp) = &mut config.otlp {
+            otlp.settle(&base)?;
         }
         if let Some(packs) = &mut config.policy.packs {
             *packs = base.join(&*packs);

@@ -10,6 +10,7 @@ mod config;
 mod fleet;
 mod limits;
 mod mosquitto;
+mod otlp;
 mod serve;
 
 use std::net::SocketAddr;
@@ -50,6 +51,11 @@ A configuration:
   repo = \"repo\"                   # as `trunkctl release` writes it
   assign_key = \"assign\"           # mode 0600
   roles = { mei = \"branch\", li = \"fleet_admin\" }   # by the names of tokens
+  [otlp]                           # the figures of /metrics, pushed to a collector of OpenTelemetry
+  endpoint = \"https://collector.example:4318\"   # OTLP over HTTP
+  ca = \"collector-ca.pem\"         # the system's authorities when left out
+  token_file = \"collector.token\"  # mode 0600; none when left out
+  period = \"60s\"
 In the place of [mqtt], with `only_enrolled = true` in [fleet]:
   [mosquitto]                      # as `trunkline-cloud mosquitto` sets it up
   address = \"mqtt.example:8883\"

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use trunkline_api::{Api, ApiConfig, Buckets, Peer, Rate, TlsListener, server_config};
 use trunkline_db::Db;
+use trunkline_figures::Pusher;
 use trunkline_nlu::Engine;
 use trunkline_worker::callbacks::CallbackConfig;
 use trunkline_worker::{
@@ -24,6 +25,7 @@ use crate::config::{Config, Endpoint};
 use crate::fleet::FleetSetup;
 use crate::limits;
 use crate::mosquitto::{self, Link, MosquittoConfig};
+use crate::otlp;
 
 /// How long what is under way may take to finish after the order to stop.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -42,6 +44,7 @@ struct Checked {
     fleet: FleetSetup,
     tls: rustls::ServerConfig,
     mosquitto: Option<mosquitto::Endpoint>,
+    pusher: Option<Pusher>,
 }
 
 fn load(path: &Path) -> anyhow::Result<Checked> {
@@ -72,7 +75,8 @@ fn load(path: &Path) -> anyhow::Result<Checked> {
     config.redis.as_ref().map(|redis| redis.load()).transpose()?;
     let words = WordLists::open(config.words.dir.clone()).context("[words] dir")?;
     let fleet = config.fleet.as_ref().map(|fleet| fleet.load()).transpose()?.unwrap_or_default();
-    Ok(Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls, mosquitto })
+    let pusher = config.otlp.as_ref().map(otlp::pusher).transpose()?;
+    Ok(Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls, mosquitto, pusher })
 }
 
 /// Says what is wrong, or that nothing is.
@@ -95,7 +99,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn run(checked: Checked) -> anyhow::Result<()> {
-    let Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls, mosquitto } = checked;
+    let Checked { config, tokens, secret, scripts, engine, gate, words, fleet, tls, mosquitto, pusher } =
+        checked;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
@@ -166,6 +171,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         },
     };
     let mut tasks = worker.start(outlet, stop.clone())?;
+    let pushing = pusher.map(|pusher| tokio::spawn(otlp::push(pusher, db.clone())));
     let api = Api {
         db: db.clone(),
         scripts,
@@ -208,6 +214,9 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
 
     // First nobody gets in, then what is in the pipes is filed, then the file is closed.
     broker_task.abort();
+    if let Some(pushing) = pushing {
+        pushing.abort();
+    }
     let _ = stopper.send(true);
     let farewell = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {

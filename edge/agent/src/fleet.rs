@@ -39,7 +39,7 @@ pub(crate) async fn launch(path: &Path) -> Result<()> {
 /// Keeps the box in the fleet; ends with [`SWITCH`] when another version is to start.
 pub(crate) async fn keep(path: &Path) -> Result<ExitCode> {
     let config = Config::load(path)?;
-    let id = Identity::open(&config.identity_dir())?.id().clone();
+    let id = Identity::open(&config.identity_dir(), &config.key)?.id().clone();
     keep_log(&config.logs_dir(), "keeper");
     let running = running();
     let version = running.as_ref().map_or(env!("CARGO_PKG_VERSION"), |running| running.version.as_str());
@@ -64,7 +64,8 @@ pub(crate) async fn keep(path: &Path) -> Result<ExitCode> {
 
 /// Prints the code for the label.
 pub(crate) fn claim(path: &Path) -> Result<()> {
-    let identity = Identity::open(&Config::load(path)?.identity_dir())?;
+    let config = Config::load(path)?;
+    let identity = Identity::open(&config.identity_dir(), &config.key)?;
     println!("{} {}", identity.id(), identity.claim_code()?.reveal());
     Ok(())
 }

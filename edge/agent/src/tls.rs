@@ -11,7 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SignatureScheme};
 
-/// Builds the client side towards the cloud: trusts only its own authority and shows the box's certificate.
+/// Builds the client side towards the cloud: trusts only its own authority and shows the box's certificate. `key` is the
+/// key in PEM, or the `key.tpm` of a box whose key is in a TPM.
 ///
 /// # Errors
 /// When a file is missing or holds something else, named.
@@ -57,8 +58,8 @@ impl ResolvesClientCert for BoxCertificate {
 }
 
 fn read(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>> {
-    let certified = CertifiedKey::from_der(certificates(cert)?, private_key(key)?, &provider())
-        .with_context(|| format!("{} and its key do not fit", cert.display()))?;
+    let certified = CertifiedKey::new(certificates(cert)?, trunkline_keeper::tls_key(key)?);
+    certified.keys_match().with_context(|| format!("{} and its key do not fit", cert.display()))?;
     Ok(Arc::new(certified))
 }
 

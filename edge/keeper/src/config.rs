@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use trunkline_figures::OtlpConfig;
+
+use crate::key::{NOT_BUILT_IN, TPM_BUILT_IN};
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How to reach the cloud.
     pub cloud: CloudConfig,
+    /// Where the box's key is; in a file, unless it says otherwise.
+    #[serde(default)]
+    pub key: KeyConfig,
     /// Where versions come from and lie; without it the box is not updated over the air.
     #[serde(default)]
     pub updates: Option<UpdatesConfig>,
@@ -54,9 +60,55 @@ pub struct Config {
     /// Where figures for Prometheus are served; nowhere without it.
     #[serde(default)]
     pub metrics: Option<MetricsConfig>,
+    /// A collector of OpenTelemetry to which the same figures are pushed; to none without it. Unless `ca` says otherwise,
+    /// the authority of `[cloud]` signed its certificate.
+    #[serde(default)]
+    pub otlp: Option<OtlpConfig>,
     /// The page for whoever stands before the box; without it there is none.
     #[serde(default)]
     pub page: Option<PageConfig>,
+}
+
+/// `[key]`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyConfig {
+    /// What keeps it.
+    pub store: KeyStore,
+    /// The TPM: the kernel's device, `/dev/tpmrm0` when left out, or the socket of one in software.
+    pub device: Option<PathBuf>,
+    /// Where in the TPM, 0x81000000 to 0x817fffff; 0x81020001 when left out.
+    pub handle: Option<u32>,
+}
+
+/// What keeps the box's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyStore {
+    /// `identity/key.pem`, mode 0600.
+    #[default]
+    File,
+    /// A TPM 2.0, which makes it, signs with it and never shows it.
+    Tpm,
+}
+
+impl KeyConfig {
+    fn check(&self, tpm_built_in: bool) -> Result<(), ConfigError> {
+        let wrong = |text: &str| Err(ConfigError::Value(format!("[key] {text}")));
+        if self.store == KeyStore::File {
+            let more = self.device.is_some() || self.handle.is_some();
+            return if more { wrong("device and handle are for store = \"tpm\"") } else { Ok(()) };
+        }
+        if !tpm_built_in {
+            return wrong(&format!("store = \"tpm\": {NOT_BUILT_IN}"));
+        }
+        match self.handle {
+            Some(handle) if !(0x8100_0000..=0x817F_FFFF).contains(&handle) => {
+                wrong(&format!("handle = {handle:#x}: 0x81000000 to 0x817fffff"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `[metrics]`.
@@ -191,6 +243,8 @@ impl Config {
         if let Some(calls) = &mut config.calls {
             calls.config = base.join(&calls.config);
         }
+        config.key.device = config.key.device.map(|device| base.join(device));
+        config.key.check(TPM_BUILT_IN)?;
         config.orders.boot_id = base.join(&config.orders.boot_id);
         if !(5..=60).contains(&config.selftest.ring_s) {
             return Err(ConfigError::Value("[selftest] ring_s: 5 to 60 seconds".to_owned()));
@@ -198,6 +252,9 @@ impl Config {
         if config.metrics.as_ref().is_some_and(|metrics| !metrics.listen.ip().is_loopback()) {
             let text = "[metrics] listen: only on the machine itself, such as 127.0.0.1:9465".to_owned();
             return Err(ConfigError::Value(text));
+        }
+        if let Some(otlp) = &mut config.otlp {
+            otlp.settle(&base).map_err(|error| ConfigError::Value(error.to_string()))?;
         }
         if config.selftest.echo.is_some() && config.calls.is_none() {
             return Err(ConfigError::Value("[selftest] echo needs a program for calls: [calls]".to_owned()));
@@ -259,6 +316,17 @@ mod tests {
     }
 
     #[test]
+    fn a_box_that_is_to_use_a_tpm_starts_with_no_program_that_cannot() {
+        let tpm = KeyConfig { store: KeyStore::Tpm, ..KeyConfig::default() };
+        let refused = tpm.check(false).unwrap_err().to_string();
+        assert!(refused.contains("--features tpm"), "{refused}");
+        assert!(tpm.check(true).is_ok());
+        assert!(KeyConfig { handle: Some(0x4000_0001), ..tpm }.check(true).is_err());
+        let loaded = load(&format!("{GOOD}[key]\nstore = \"tpm\"\n"));
+        assert_eq!(loaded.is_ok(), TPM_BUILT_IN);
+    }
+
+    #[test]
     fn a_misspelt_key_and_a_wrong_address_are_named() {
         for (wrong, said) in [
             (GOOD.replace("ca =", "cca ="), "box.toml"),
@@ -267,6 +335,8 @@ mod tests {
             (format!("{GOOD}[selftest]\necho = \"4443\"\n"), "[calls]"),
             (format!("{GOOD}[metrics]\nlisten = \"0.0.0.0:9465\"\n"), "127.0.0.1"),
             (format!("{GOOD}[selftest]\nring_s = 600\n"), "ring_s"),
+            (format!("{GOOD}[otlp]\nendpoint = \"http://c:4318\"\n"), "[otlp] endpoint"),
+            (format!("{GOOD}[key]\ndevice = \"/dev/tpmrm0\"\n"), "store = \"tpm\""),
         ] {
             let error = load(&wrong).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

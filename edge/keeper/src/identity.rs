@@ -1,7 +1,7 @@
 //! Who the box is: its key, the request for its certificate, its claim code, and its certificate.
 //!
 //! ```text
-//! identity/key.pem        the private key (P-256), mode 0600
+//! identity/key.pem        the private key (P-256), mode 0600; or `key.tpm`, which says where in a TPM it is
 //! identity/request.der    what was sent to the cloud; the same bytes each time
 //! identity/claim          the code on the label, mode 0600; a factory may put it there
 //! identity/box.pem        the certificate, with those between it and the root
@@ -11,11 +11,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _};
+use rustls::sign::SigningKey;
 use trunkline_model::BoxId;
+#[cfg(feature = "tpm")]
+use trunkline_tpm::{DEFAULT_HANDLE, Handle, Tpm};
 use trunkline_trust::{ClaimCode, box_name};
+
+use crate::config::{KeyConfig, KeyStore};
+use crate::key::{BoxKey, KeyError};
 
 /// Why the box's identity cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +51,22 @@ pub enum IdentityError {
     /// The key cannot be made or used.
     #[error("the box's key cannot be used")]
     Key(#[from] rcgen::Error),
+    /// The place of the key does not give it.
+    #[error(transparent)]
+    Store(#[from] KeyError),
+    /// The box has a key in another place than the configuration says.
+    #[error(
+        "`{0}` is there, but `[key] store` says that the key is elsewhere. A box keeps the key that it joined with: set \
+         `store` back, or move the folder away, so that the box joins as a new one"
+    )]
+    Elsewhere(PathBuf),
 }
 
 /// The box's identity, in a folder.
 #[derive(Debug)]
 pub struct Identity {
     dir: PathBuf,
-    key: KeyPair,
+    key: BoxKey,
     id: BoxId,
 }
 
@@ -59,14 +75,19 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub fn open(dir: &Path) -> Result<Self, IdentityError> {
+    pub fn open(dir: &Path, store: &KeyConfig) -> Result<Self, IdentityError> {
         fs::create_dir_all(dir).map_err(file("make the folder", dir))?;
-        let path = dir.join("key.pem");
-        let pem = read_or_make(&path, 0o600, || Ok(KeyPair::generate()?.serialize_pem().into_bytes()))?;
-        check_private(&path)?;
-        let what = "a private key in PEM";
-        let key = KeyPair::from_pem(&String::from_utf8_lossy(&pem))
-            .map_err(|_| IdentityError::Content { path: path.clone(), what })?;
+        let (path, elsewhere) = match store.store {
+            KeyStore::File => (dir.join("key.pem"), dir.join("key.tpm")),
+            KeyStore::Tpm => (dir.join("key.tpm"), dir.join("key.pem")),
+        };
+        if elsewhere.exists() {
+            return Err(IdentityError::Elsewhere(elsewhere));
+        }
+        let key = match store.store {
+            KeyStore::File => key_in_file(&path)?,
+            KeyStore::Tpm => key_in_tpm(&path, store)?,
+        };
         let what = "a key that names a box";
         let id = box_name(&key.subject_public_key_info()).parse();
         let id = id.map_err(|_| IdentityError::Content { path, what })?;
@@ -137,9 +158,9 @@ impl Identity {
         write(&path, pem.as_bytes(), 0o644)
     }
 
-    /// Returns the private key, PEM; for TLS.
-    pub(crate) fn key_pem(&self) -> String {
-        self.key.serialize_pem()
+    /// Returns who signs with the private key, for TLS.
+    pub(crate) fn tls_key(&self) -> Result<Arc<dyn SigningKey>, IdentityError> {
+        Ok(self.key.for_tls(&self.dir)?)
     }
 }
 
@@ -169,6 +190,38 @@ pub(crate) fn life(pem: &str) -> Option<Life> {
         from: second(read.validity().not_before.timestamp())?,
         until: second(read.validity().not_after.timestamp())?,
     })
+}
+
+fn key_in_file(path: &Path) -> Result<BoxKey, IdentityError> {
+    let pem = read_or_make(path, 0o600, || Ok(KeyPair::generate()?.serialize_pem().into_bytes()))?;
+    check_private(path)?;
+    let what = "a private key in PEM";
+    let pair = KeyPair::from_pem(&String::from_utf8_lossy(&pem));
+    Ok(BoxKey::File(pair.map_err(|_| IdentityError::Content { path: path.to_owned(), what })?))
+}
+
+/// The key that `path` names; at the first start makes one, and says there where it is.
+#[cfg(feature = "tpm")]
+fn key_in_tpm(path: &Path, store: &KeyConfig) -> Result<BoxKey, IdentityError> {
+    use crate::key::in_tpm::{Note, note_of};
+
+    let device = store.device.clone().unwrap_or_else(|| PathBuf::from("/dev/tpmrm0"));
+    let handle = store.handle.and_then(Handle::new).unwrap_or(DEFAULT_HANDLE);
+    let tpm = |error| IdentityError::Store(KeyError::Tpm(error));
+    let make = || Ok(note_of(&device, handle, &Tpm::at(&device).key_or_make(handle).map_err(tpm)?));
+    let text = read_or_make(path, 0o600, make)?;
+    let key = Note::parse(&text, path)?.key_at(&device, handle, path)?;
+    // The device has another name than before: the program for calls goes by the note.
+    let note = note_of(&device, handle, &key);
+    if note != text {
+        write(path, &note, 0o600)?;
+    }
+    Ok(BoxKey::Tpm(key))
+}
+
+#[cfg(not(feature = "tpm"))]
+fn key_in_tpm(path: &Path, _: &KeyConfig) -> Result<BoxKey, IdentityError> {
+    Err(IdentityError::Store(KeyError::NoTpm { path: path.to_owned() }))
 }
 
 fn file<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> IdentityError + 'a {
@@ -233,12 +286,16 @@ mod tests {
 
     use super::*;
 
+    fn open(dir: &Path) -> Result<Identity, IdentityError> {
+        Identity::open(dir, &KeyConfig::default())
+    }
+
     #[test]
     fn key_code_and_request_are_made_once_and_the_secrets_are_private() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Identity::open(dir.path()).unwrap();
+        let first = open(dir.path()).unwrap();
         let (code, request) = (first.claim_code().unwrap(), first.first_request().unwrap());
-        let again = Identity::open(dir.path()).unwrap();
+        let again = open(dir.path()).unwrap();
         assert_eq!((again.id(), again.claim_code().unwrap()), (first.id(), code));
         assert_eq!(again.first_request().unwrap(), request);
         assert_ne!(again.new_request().unwrap(), request);
@@ -246,7 +303,7 @@ mod tests {
             assert_eq!(fs::metadata(dir.path().join(name)).unwrap().mode() & 0o777, 0o600, "{name}");
         }
         fs::set_permissions(dir.path().join("key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Identity::open(dir.path()), Err(IdentityError::Open(_))));
+        assert!(matches!(open(dir.path()), Err(IdentityError::Open(_))));
     }
 
     #[test]
@@ -254,7 +311,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ids: Vec<_> = std::thread::scope(|scope| {
             let open = || {
-                let identity = Identity::open(dir.path()).unwrap();
+                let identity = open(dir.path()).unwrap();
                 (identity.id().clone(), identity.claim_code().unwrap(), identity.first_request().unwrap())
             };
             let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
@@ -265,9 +322,20 @@ mod tests {
     }
 
     #[test]
+    fn a_box_whose_key_is_elsewhere_makes_no_second_one() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).unwrap();
+        let tpm = KeyConfig { store: KeyStore::Tpm, ..KeyConfig::default() };
+        let refused = Identity::open(dir.path(), &tpm).unwrap_err();
+        assert!(matches!(&refused, IdentityError::Elsewhere(path) if path.ends_with("key.pem")), "{refused}");
+        fs::rename(dir.path().join("key.pem"), dir.path().join("key.tpm")).unwrap();
+        assert!(matches!(open(dir.path()), Err(IdentityError::Elsewhere(_))));
+    }
+
+    #[test]
     fn the_factorys_code_counts_and_a_broken_one_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let identity = Identity::open(dir.path()).unwrap();
+        let identity = open(dir.path()).unwrap();
         write(&dir.path().join("claim"), b"abcd-efgh\n", 0o600).unwrap();
         assert_eq!(identity.claim_code().unwrap().reveal(), "ABCD-EFGH");
         write(&dir.path().join("claim"), b"no code", 0o600).unwrap();
@@ -277,7 +345,7 @@ mod tests {
     #[test]
     fn a_certificate_for_somebody_else_is_not_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let identity = Identity::open(dir.path()).unwrap();
+        let identity = open(dir.path()).unwrap();
         let sign = |name: &str| {
             let mut params = CertificateParams::default();
             params.distinguished_name = DistinguishedName::new();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use trunkline_figures::{OtlpError, Resource};
 use trunkline_update::{Conditions, Disk as _, RealDisk, Slot, replace};
 use trunkline_wire::{CallsReport, Desired, Drained, Health, NotApplied, OrderReport, Reported};
 
@@ -65,6 +66,9 @@ pub enum KeepError {
         /// Why.
         source: std::io::Error,
     },
+    /// The figures cannot be pushed.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// The updates cannot begin.
     #[error("updates cannot be had: {0}")]
     Updates(String),
@@ -105,7 +109,7 @@ pub async fn keep(
 ) -> Result<End, KeepError> {
     let data = |source| KeepError::Data { path: config.data_dir.clone(), source };
     let mut disk = RealDisk::new(&config.data_dir).map_err(data)?;
-    let identity = Identity::open(&config.identity_dir())?;
+    let identity = Identity::open(&config.identity_dir(), &config.key)?;
     let wallet = Arc::new(Wallet::default());
     let tls = tls::client(&config.cloud.ca, clock, Arc::clone(&wallet)).map_err(in_words)?;
     let cloud = Cloud::new(&config.cloud.api, &tls)?;
@@ -114,7 +118,7 @@ pub async fn keep(
         joined = join(&identity, &cloud, clock) => joined?,
         () = stopped(&mut stop) => return Ok(End::Stopped),
     };
-    wallet.put(&joined, &identity.key_pem()).map_err(in_words)?;
+    wallet.put(&joined, identity.tls_key()?).map_err(in_words)?;
     // Connections of before were made without a certificate.
     let cloud = Cloud::new(&config.cloud.api, &tls)?;
 
@@ -149,7 +153,24 @@ pub async fn keep(
     let _metrics = config
         .metrics
         .as_ref()
-        .map(|metrics| AbortOnDrop(tokio::spawn(metrics::serve(metrics.listen, watched))));
+        .map(|metrics| AbortOnDrop(tokio::spawn(metrics::serve(metrics.listen, watched.clone()))));
+
+    let _pushing = match &config.otlp {
+        Some(otlp) => {
+            let who = Resource {
+                service: "trunkline-edge",
+                instance: identity.id().to_string(),
+                version: box_state.software.clone(),
+            };
+            // A collector that asks who is there is shown the box's certificate.
+            let tls = tls::client(otlp.ca.as_ref().unwrap_or(&config.cloud.ca), clock, wallet.clone());
+            let pusher = metrics::pusher(otlp, &*tls.map_err(in_words)?, who)?;
+            let clock = clock.clone();
+            let figures = move || std::future::ready(Ok((watched.page(), clock.now())));
+            Some(AbortOnDrop(tokio::spawn(trunkline_figures::push(pusher, figures))))
+        }
+        None => None,
+    };
 
     let (told_tx, mut told) = watch::channel(Told::default());
     let (orders, orders_rx) = mpsc::channel(16);
@@ -367,8 +388,8 @@ async fn renew_when_due(identity: &Identity, cloud: &Cloud, clock: &Clock, walle
             clock.learn(reply.now);
             let new = reply.certificate.unwrap_or_default();
             let kept = identity.save_certificate(&new).map_err(|error| chain(&error));
-            let kept =
-                kept.and_then(|()| wallet.put(&new, &identity.key_pem()).map_err(|error| chain(&error)));
+            let kept = kept.and_then(|()| identity.tls_key().map_err(|error| chain(&error)));
+            let kept = kept.and_then(|key| wallet.put(&new, key).map_err(|error| chain(&error)));
             match &kept {
                 Ok(()) => tracing::info!("The certificate was renewed"),
                 Err(error) => tracing::error!("The new certificate cannot be used: {error}"),

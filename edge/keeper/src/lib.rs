@@ -14,7 +14,7 @@
 //! The keeper is a process of its own with a link of its own (client id `{box}:keeper`): a fault in the sound
 //! of a call cannot keep a box from being mended, and hashing an update costs no call its time slice.
 //!
-//! **Invariant:** the private key never leaves its file, and nobody but its owner can read it.
+//! **Invariant:** the private key never leaves its file, which nobody but its owner can read, or its TPM, which nobody can.
 //! **Invariant:** a wrong clock keeps no box from joining, and lets nobody in whom the authority did not sign.
 //! **Invariant:** an order of headquarters is carried out once at most, whatever is repeated or restarted.
 //! **Invariant:** no name, number to call, spoken word or secret leaves the box in a log or a bundle.
@@ -30,6 +30,7 @@ mod diag;
 mod health;
 mod identity;
 mod keep;
+mod key;
 mod launcher;
 mod link;
 mod metrics;
@@ -45,11 +46,12 @@ pub use calls::{CallsState, Carrier, EchoDone, EchoWish, Figures, Word};
 pub use clock::{BUILT, Clock};
 pub use cloud::{Cloud, CloudError};
 pub use config::{
-    CallsConfig, CloudConfig, Config, ConfigError, MetricsConfig, OrdersConfig, PageConfig, SelftestConfig,
-    UpdatesConfig,
+    CallsConfig, CloudConfig, Config, ConfigError, KeyConfig, KeyStore, MetricsConfig, OrdersConfig,
+    PageConfig, SelftestConfig, UpdatesConfig,
 };
 pub use diag::Sources;
 pub use identity::{Identity, IdentityError};
 pub use keep::{CALLS, End, KeepError, Running, keep};
+pub use key::{KeyError, tls_key};
 pub use launcher::{LaunchError, Launcher, SLOT_VARIABLE, SWITCH, VERSION_VARIABLE, supervise};
 pub use settings::{Settings, read as read_settings};

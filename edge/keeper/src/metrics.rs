@@ -1,19 +1,24 @@
-//! `GET /metrics` for whoever watches this one box (Prometheus text format 0.0.4), on an address of the machine itself.
+//! `GET /metrics` for whoever watches this one box (Prometheus text format 0.0.4), on an address of the machine itself; and
+//! the same figures pushed to a collector of OpenTelemetry.
 //!
-//! Off unless `[metrics]` says where. What the fleet's headquarters sees of all boxes is at the cloud's `/metrics`; here
+//! Off unless `[metrics]` and `[otlp]` say where. What the fleet's headquarters sees of all boxes is at the cloud's `/metrics`; here
 //! are the figures that change by the second. Labels have few values and name nobody.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Client;
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use trunkline_figures::{OtlpConfig, Page, Pusher, Resource};
 use trunkline_wire::Reported;
 
 use crate::calls::{Figures, Standing};
+use crate::cloud::CloudError;
+use crate::keep::KeepError;
 
 /// So many may ask at the same time; more are turned away.
 const AT_ONCE: usize = 8;
@@ -64,11 +69,7 @@ async fn answer(mut stream: TcpStream, watched: &Watched) -> std::io::Result<()>
         }
     }
     let (status, body) = if request.starts_with(b"GET /metrics ") {
-        let figures = match &*watched.standing.borrow() {
-            Standing::Up(state) => state.figures.clone(),
-            Standing::Starting | Standing::Down(_) => None,
-        };
-        ("200 OK", page(&watched.report.borrow(), figures.as_ref(), *watched.linked.borrow()))
+        ("200 OK", watched.page().prometheus())
     } else {
         ("404 Not Found", "figures are at /metrics\n".to_owned())
     };
@@ -82,95 +83,99 @@ async fn answer(mut stream: TcpStream, watched: &Watched) -> std::io::Result<()>
     stream.shutdown().await
 }
 
+/// Returns who pushes them to a collector. Over `http` no TLS is spoken, which the configuration allows on this machine only.
+pub(crate) fn pusher(config: &OtlpConfig, tls: &ClientConfig, who: Resource) -> Result<Pusher, KeepError> {
+    let client = Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(REQUEST)
+        .build()
+        .map_err(CloudError::Network)?;
+    Ok(config.pusher(client, who)?)
+}
+
+impl Watched {
+    /// Returns the figures of now.
+    pub(crate) fn page(&self) -> Page {
+        let figures = match &*self.standing.borrow() {
+            Standing::Up(state) => state.figures.clone(),
+            Standing::Starting | Standing::Down(_) => None,
+        };
+        page(&self.report.borrow(), figures.as_ref(), *self.linked.borrow())
+    }
+}
+
 /// The page. A figure that the box does not have is not on it.
-fn page(report: &Reported, figures: Option<&Figures>, linked: bool) -> String {
+fn page(report: &Reported, figures: Option<&Figures>, linked: bool) -> Page {
     let mut page = Page::default();
     let calls = report.calls.clone().unwrap_or_default();
     let health = report.health.clone().unwrap_or_default();
-    let is = |yes: bool| f64::from(u8::from(yes));
-    let of = |count: usize| count as f64;
+    let is = |yes: bool| Some(f64::from(u8::from(yes)));
+    let of = |count: usize| Some(count as f64);
     page.family(
         "trunkline_box_linked",
         "Links to headquarters that stand.",
-        &[("link", "keeper", Some(is(linked))), ("link", "calls", figures.map(|figures| is(figures.linked)))],
+        "link",
+        [("keeper", is(linked)), ("calls", figures.and_then(|figures| is(figures.linked)))],
     );
-    page.family(
-        "trunkline_box_up",
-        "The program for calls runs.",
-        &[("", "", Some(is(calls.state == "up")))],
-    );
-    page.family("trunkline_box_draining", "No new calls are taken.", &[("", "", Some(is(calls.draining)))]);
+    page.figure("trunkline_box_up", "The program for calls runs.", is(calls.state == "up"));
+    page.figure("trunkline_box_draining", "No new calls are taken.", is(calls.draining));
     page.family(
         "trunkline_box_calls",
         "Calls under way, and how many there may be.",
-        &[
-            ("state", "under_way", Some(f64::from(calls.calls))),
-            ("state", "channels", figures.map(|figures| f64::from(figures.channels))),
+        "state",
+        [
+            ("under_way", Some(f64::from(calls.calls))),
+            ("channels", figures.map(|figures| f64::from(figures.channels))),
         ],
     );
     let up = calls.trunks.iter().filter(|trunk| trunk.up).count();
     page.family(
         "trunkline_box_trunks",
         "Trunks by whether they take calls.",
-        &[("state", "up", Some(of(up))), ("state", "down", Some(of(calls.trunks.len() - up)))],
+        "state",
+        [("up", of(up)), ("down", of(calls.trunks.len() - up))],
     );
-    page.family(
+    page.figure(
         "trunkline_box_lateness_seconds",
         "The greatest lateness of the thread that moves all sound, within 15 s.",
-        &[("", "", figures.map(|figures| figures.late_us as f64 / 1e6))],
+        figures.map(|figures| figures.late_us as f64 / 1e6),
     );
     page.family(
         "trunkline_box_recogniser",
         "Threads of the recogniser, those at work, and utterances that wait.",
-        &[
-            ("state", "threads", figures.map(|figures| f64::from(figures.workers))),
-            ("state", "busy", figures.map(|figures| f64::from(figures.busy))),
-            ("state", "waiting", figures.map(|figures| f64::from(figures.queued))),
+        "state",
+        [
+            ("threads", figures.map(|figures| f64::from(figures.workers))),
+            ("busy", figures.map(|figures| f64::from(figures.busy))),
+            ("waiting", figures.map(|figures| f64::from(figures.queued))),
         ],
     );
     page.family(
         "trunkline_box_recognition_seconds",
         "What one more utterance would wait, and what one takes.",
-        &[
-            ("part", "wait", figures.map(|figures| f64::from(figures.wait_ms) / 1e3)),
-            ("part", "run", figures.map(|figures| f64::from(figures.run_ms) / 1e3)),
+        "part",
+        [
+            ("wait", figures.map(|figures| f64::from(figures.wait_ms) / 1e3)),
+            ("run", figures.map(|figures| f64::from(figures.run_ms) / 1e3)),
         ],
     );
-    page.family(
+    page.figure(
         "trunkline_box_outbox_events",
         "Events that headquarters has not acknowledged.",
-        &[("", "", figures.map(|figures| figures.backlog as f64))],
+        figures.map(|figures| figures.backlog as f64),
     );
-    let stages: Vec<&str> =
-        report.components.iter().map(|part| part["stage"].as_str().unwrap_or("other")).collect();
-    let stages: Vec<_> = stages.iter().map(|stage| ("stage", *stage, Some(1.0))).collect();
-    page.family("trunkline_box_update", "How far the update of a component is.", &stages);
+    let stages = report.components.iter().map(|part| (part["stage"].as_str().unwrap_or("other"), Some(1.0)));
+    page.family("trunkline_box_update", "Components by how far their update is.", "stage", stages);
     let mib = |mib: Option<u64>| mib.map(|mib| mib as f64 * 1_048_576.0);
     page.family(
         "trunkline_box_free_bytes",
         "Room on the disk with the box's data, and memory.",
-        &[("of", "disk", mib(health.disk_free_mib)), ("of", "memory", mib(health.memory_free_mib))],
+        "of",
+        [("disk", mib(health.disk_free_mib)), ("memory", mib(health.memory_free_mib))],
     );
-    page.0
-}
-
-/// The page, family by family.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, help: &str, values: &[(&str, &str, Option<f64>)]) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
-        for (label, value, figure) in values {
-            let Some(figure) = figure else { continue };
-            // The stage of an update comes from a file on this box.
-            let value: String = value.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            let _ = match *label {
-                "" => writeln!(self.0, "{name} {figure}"),
-                label => writeln!(self.0, "{name}{{{label}=\"{value}\"}} {figure}"),
-            };
-        }
-    }
+    page
 }
 
 #[cfg(test)]
@@ -192,7 +197,7 @@ mod tests {
                 trunks: vec![trunk(true), trunk(false)],
                 ..CallsReport::default()
             }),
-            components: vec![json!({"component": "app", "stage": "committed"})],
+            components: ["app", "models"].map(|name| json!({"component": name, "stage": "committed"})).into(),
             health: Some(Health { disk_free_mib: Some(2), ..Health::default() }),
             ..Reported::default()
         }
@@ -238,7 +243,7 @@ mod tests {
             "trunkline_box_recogniser{state=\"waiting\"} 5",
             "trunkline_box_recognition_seconds{part=\"wait\"} 0.25",
             "trunkline_box_outbox_events 7",
-            "trunkline_box_update{stage=\"committed\"} 1",
+            "trunkline_box_update{stage=\"committed\"} 2",
             "trunkline_box_free_bytes{of=\"disk\"} 2097152",
             "trunkline_box_linked{link=\"keeper\"} 1",
         ] {
@@ -260,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_box_without_calls_has_fewer_figures() {
-        let page = page(&Reported::default(), None, false);
+        let page = page(&Reported::default(), None, false).prometheus();
         assert!(page.contains("trunkline_box_up 0\n") && !page.contains("trunkline_box_outbox_events 0"));
     }
 }

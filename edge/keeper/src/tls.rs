@@ -9,8 +9,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
@@ -41,13 +41,13 @@ pub(crate) struct Wallet(RwLock<Option<Arc<CertifiedKey>>>);
 
 impl Wallet {
     /// Shows this certificate from the next connection on.
-    pub(crate) fn put(&self, certificate_pem: &str, key_pem: &str) -> Result<(), TlsError> {
+    pub(crate) fn put(&self, certificate_pem: &str, key: Arc<dyn SigningKey>) -> Result<(), TlsError> {
         let own = |error: &dyn std::fmt::Display| TlsError::Own(error.to_string());
         let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|error| own(&error))?;
-        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| own(&error))?;
-        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| own(&error))?;
+        let certified = CertifiedKey::new(chain, key);
+        certified.keys_match().map_err(|error| own(&error))?;
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
         Ok(())
     }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trunkline_keeper::{
-    Carrier, Clock, CloudConfig, Config, End, Identity, OrdersConfig, PageConfig, Running, SelftestConfig,
-    UpdatesConfig,
+    Carrier, Clock, CloudConfig, Config, End, Identity, KeyConfig, OrdersConfig, PageConfig, Running,
+    SelftestConfig, UpdatesConfig,
 };
 use trunkline_trust::{
     Ceremony, Envelope, FileKey, Holders, Lives, Published, Release, Signer, sha256, target_of,
@@ -159,18 +159,20 @@ impl TestBox {
         let config = Config {
             data_dir: home.join("data"),
             cloud,
+            key: KeyConfig::default(),
             updates: Some(updates),
             calls: None,
             orders,
             selftest,
             metrics: None,
+            otlp: None,
             page: None,
         };
         Self { config, carrier: None, clock: Clock::of_the_machine() }
     }
 
     fn identity(&self) -> Identity {
-        Identity::open(&self.config.identity_dir()).unwrap()
+        Identity::open(&self.config.identity_dir(), &self.config.key).unwrap()
     }
 
     pub(crate) fn id(&self) -> String {

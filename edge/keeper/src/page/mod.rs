@@ -82,7 +82,7 @@ impl Page {
     /// [`IdentityError`] when there is no code.
     pub(crate) async fn start(config: &Config, clock: &Clock) -> Result<Option<Self>, IdentityError> {
         let Some(PageConfig { listen, always }) = config.page.clone() else { return Ok(None) };
-        let identity = Identity::open(&config.identity_dir())?;
+        let identity = Identity::open(&config.identity_dir(), &config.key)?;
         if !always && identity.certificate()?.is_some() {
             return Ok(None);
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 use trunkline_wire::{CallsReport, TrunkReport};
 
 use super::*;
-use crate::config::{CloudConfig, OrdersConfig, SelftestConfig};
+use crate::config::{CloudConfig, KeyConfig, OrdersConfig, SelftestConfig};
 
 struct Stand {
     dir: tempfile::TempDir,
@@ -35,11 +35,13 @@ impl Stand {
                 api: format!("https://{there}"),
                 ca: "ca.pem".into(),
             },
+            key: KeyConfig::default(),
             updates: None,
             calls: None,
             orders: OrdersConfig::default(),
             selftest: SelftestConfig::default(),
             metrics: None,
+            otlp: None,
             page: Some(PageConfig { listen: at, always }),
         };
         let page = Page::start(&config, &Clock::of_the_machine()).await.unwrap().unwrap();
@@ -48,7 +50,7 @@ impl Stand {
     }
 
     fn identity(&self) -> Identity {
-        Identity::open(&self.dir.path().join("identity")).unwrap()
+        Identity::open(&self.dir.path().join("identity"), &KeyConfig::default()).unwrap()
     }
 
     fn code(&self) -> String {
@@ -179,7 +181,7 @@ async fn once_joined_it_says_how_the_lines_and_versions_are_or_is_gone() {
     let stand = Stand::new(true).await;
     let session = cookie(stand.login(&stand.code()).await).await;
     let (dir, at, http) = (stand.dir, stand.at, stand.http.clone());
-    let identity = Identity::open(&dir.path().join("identity")).unwrap();
+    let identity = Identity::open(&dir.path().join("identity"), &KeyConfig::default()).unwrap();
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, identity.id().as_str());
