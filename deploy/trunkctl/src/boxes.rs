@@ -17,9 +17,6 @@ pub(crate) enum Command {
     List {
         #[command(flatten)]
         cloud: Cloud,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Shows one box: enrolment, differences, updates, log.
     Show {
@@ -27,9 +24,6 @@ pub(crate) enum Command {
         cloud: Cloud,
         /// The box.
         id: String,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Claims the box whose label has this code.
     Claim {
@@ -75,9 +69,6 @@ pub(crate) enum Command {
         /// Those that are over as well.
         #[arg(long)]
         all: bool,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Lets an alert be silent for some hours; one that comes again after it was over is loud.
     Silence {
@@ -112,6 +103,9 @@ pub(crate) struct Cloud {
     /// File with the token, when it is not `token` in that folder.
     #[arg(long, env = "TRUNKLINE_TOKEN_FILE")]
     token: Option<PathBuf>,
+    /// Print JSON, as the cloud answers it.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 impl Cloud {
@@ -121,6 +115,18 @@ impl Cloud {
         let token = std::fs::read_to_string(&file)
             .with_context(|| format!("cannot read the token in {}", file.display()))?;
         Api::new(&self.api, &self.dir.join("ca.pem"), token.trim())
+    }
+}
+
+impl Cloud {
+    /// Prints an answer: as it is, or in these words.
+    pub(crate) fn show(&self, answer: &Value, words: impl Fn(&Value) -> String) {
+        if self.json { println!("{answer}") } else { print!("{}", words(answer)) }
+    }
+
+    /// Prints a list: as it is, or each part in these words.
+    pub(crate) fn show_each(&self, list: &Value, words: impl Fn(&Value) -> String) {
+        self.show(list, |list| list.as_array().into_iter().flatten().map(&words).collect());
     }
 }
 
@@ -140,31 +146,27 @@ async fn ask(command: Command) -> Result<ExitCode> {
     match command {
         // What came of an order is its exit status.
         Command::Order(order) => return orders::run(order).await,
-        Command::List { cloud, json } => {
+        Command::List { cloud } => {
             let all = Api::granted(cloud.connect()?.get("/v1/fleet").await?)?;
-            if json {
-                println!("{}", all["boxes"]);
-                return Ok(ExitCode::SUCCESS);
-            }
-            for one in all["boxes"].as_array().into_iter().flatten() {
-                println!("{}", describe::line(one));
-            }
+            cloud.show_each(&all["boxes"], |one| describe::line(one) + "\n");
         }
-        Command::Show { cloud, id, json } => {
+        Command::Show { cloud, id } => {
             let shown = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}")).await?)?;
-            if json { println!("{shown}") } else { print!("{}", describe::page(&shown)) }
+            cloud.show(&shown, describe::page);
         }
         Command::Claim { cloud, code, branch } => {
             let body = json!({ "code": code, "branch": branch });
-            say(&cloud.connect()?.post("/v1/enrolments/claim", &body).await?)?;
+            let claimed = Api::granted(cloud.connect()?.post("/v1/enrolments/claim", &body).await?)?;
+            cloud.show(&claimed, enrolment);
         }
         Command::Approve { cloud, id } => {
             let path = format!("/v1/enrolments/{id}/approve");
-            say(&cloud.connect()?.post(&path, &Value::Null).await?)?;
+            cloud.show(&Api::granted(cloud.connect()?.post(&path, &Value::Null).await?)?, enrolment);
         }
         Command::Revoke { cloud, id, reason } => {
             let path = format!("/v1/boxes/{id}/revoke");
-            say(&cloud.connect()?.post(&path, &json!({ "reason": reason })).await?)?;
+            let revoked = cloud.connect()?.post(&path, &json!({ "reason": reason })).await?;
+            cloud.show(&Api::granted(revoked)?, enrolment);
         }
         Command::Configure { cloud, id, file } => {
             let text =
@@ -173,37 +175,29 @@ async fn ask(command: Command) -> Result<ExitCode> {
                 serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
             let path = format!("/v1/boxes/{id}/desired");
             let desired = Api::granted(cloud.connect()?.put(&path, &document).await?)?;
-            println!("version {}  {}", desired["version"], desired["hash"].as_str().unwrap_or_default());
+            cloud.show(&desired, |desired| {
+                format!("version {}  {}\n", desired["version"], desired["hash"].as_str().unwrap_or_default())
+            });
         }
-        Command::Alerts { cloud, all, json } => {
+        Command::Alerts { cloud, all } => {
             let path = if all { "/v1/alerts?all=true" } else { "/v1/alerts" };
             let alerts = Api::granted(cloud.connect()?.get(path).await?)?;
-            if json {
-                println!("{}", alerts["alerts"]);
-                return Ok(ExitCode::SUCCESS);
-            }
-            for alert in alerts["alerts"].as_array().into_iter().flatten() {
-                println!("{}", describe::alert(alert));
-            }
+            cloud.show_each(&alerts["alerts"], |alert| describe::alert(alert) + "\n");
         }
         Command::Silence { cloud, alert, hours } => {
             let path = format!("/v1/alerts/{alert}/silence");
             let silent = Api::granted(cloud.connect()?.post(&path, &json!({ "hours": hours })).await?)?;
-            println!("{}", describe::alert(&silent));
+            cloud.show(&silent, |alert| describe::alert(alert) + "\n");
         }
         Command::History { cloud, id } => {
             let history = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}/history")).await?)?;
-            for change in history["changes"].as_array().into_iter().flatten() {
-                print!("{}", describe::change(change));
-            }
+            cloud.show_each(&history["changes"], describe::change);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn say(answer: &(u16, Value)) -> Result<()> {
-    let enrolment = Api::granted(answer.clone())?;
-    let text = |key: &str| enrolment[key].as_str().unwrap_or_default().to_owned();
-    println!("{}  {}", text("box"), text("state"));
-    Ok(())
+fn enrolment(enrolment: &Value) -> String {
+    let text = |key: &str| enrolment[key].as_str().unwrap_or_default();
+    format!("{}  {}\n", text("box"), text("state"))
 }

@@ -131,8 +131,10 @@ pub(crate) fn run(command: Command) -> Result<()> {
 fn supervise(who: &Supervise, mode: SuperviseWish) -> Result<()> {
     let path = format!("/v1/calls/{}/supervise", who.id);
     let body = json!({ "mode": mode, "to": who.to });
-    block_on(async { Api::granted(who.cloud.connect()?.post(&path, &body).await?) })?;
-    println!("The box is told ({}). What becomes of it stands in the call's events.", mode.as_str());
+    let told = block_on(async { Api::granted(who.cloud.connect()?.post(&path, &body).await?) })?;
+    who.cloud.show(&told, |_| {
+        format!("The box is told ({}). What becomes of it stands in the call's events.\n", mode.as_str())
+    });
     Ok(())
 }
 

@@ -22,7 +22,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use trunkctl::setup;
 use trunkline_audio::latency::{self, Options, Side};
 
@@ -36,8 +37,10 @@ use trunkline_audio::latency::{self, Options, Side};
                   trunkctl line test -c edge.toml --call 13800138000 --ask\n  trunkctl call trace 019a3f20 -c edge.toml\n  \
                   trunkctl script lint shared/scripts/*.yaml\n  \
                   trunkctl setup --dir ./dev --box tl-branch1\n  \
-                  trunkctl demo --fleet 3\n  trunkctl box list --dir ./dev\n  \
-                  trunkctl box diag tl-7q2k --out tl-7q2k.tar.gz"
+                  trunkctl completion bash\n  trunkctl demo --fleet 3\n  trunkctl box list --dir ./dev\n  \
+                  trunkctl box diag tl-7q2k --out tl-7q2k.tar.gz\n\n\
+                  Exit status: 0 done, 1 failed or refused, 2 misused; of an order to a box also 3 not taken in time,\n\
+                  4 still open."
 )]
 struct Args {
     #[command(subcommand)]
@@ -85,6 +88,16 @@ enum Command {
     /// Works on recordings.
     #[command(subcommand)]
     Recording(RecordingCommand),
+    /// Prints what a shell needs to complete commands and options by the tab key.
+    #[command(
+        after_help = "Examples:\n  trunkctl completion bash > ~/.local/share/bash-completion/completions/trunkctl\n  \
+                            trunkctl completion zsh > ~/.zfunc/_trunkctl\n  \
+                            trunkctl completion fish > ~/.config/fish/completions/trunkctl.fish"
+    )]
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
 #[derive(Subcommand)]
@@ -135,6 +148,10 @@ fn main() -> ExitCode {
         Command::Line(command) => return line::run(command),
         Command::Recording(RecordingCommand::Latency { files, customer, json, max_median }) => {
             recording_latency(&files, customer, json, max_median)
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "trunkctl", &mut std::io::stdout());
+            Ok(())
         }
     };
     match result {

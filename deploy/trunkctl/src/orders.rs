@@ -114,9 +114,6 @@ pub(crate) enum Command {
         cloud: Cloud,
         /// The box.
         id: String,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -133,9 +130,6 @@ pub(crate) struct Order {
     /// Only give the order.
     #[arg(long)]
     no_wait: bool,
-    /// Print the order as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 fn time(text: &str) -> Result<SignedDuration, String> {
@@ -163,17 +157,14 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
             let (api, path) = (cloud.connect()?, format!("/v1/boxes/{id}/orders/{order}"));
             let shown = Api::granted(api.get(&path).await?)?;
             fetch(&api, &path, &shown, &out).await?;
+            if cloud.json {
+                println!("{shown}");
+            }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Orders { cloud, id, json } => {
+        Command::Orders { cloud, id } => {
             let listed = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}/orders")).await?)?;
-            if json {
-                println!("{}", listed["orders"]);
-            } else {
-                for order in listed["orders"].as_array().into_iter().flatten() {
-                    println!("{}", describe::order(order));
-                }
-            }
+            cloud.show_each(&listed["orders"], |order| describe::order(order) + "\n");
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -198,7 +189,7 @@ impl Order {
                 }
             }
         }
-        if self.json {
+        if self.cloud.json {
             // The lines themselves are what was asked for.
             if file != Some(None) {
                 println!("{order}");
@@ -227,7 +218,7 @@ impl Order {
                 return Ok(order);
             }
             let now = describe::order_waits(&order);
-            if now != told && !self.json {
+            if now != told && !self.cloud.json {
                 eprintln!("{now}");
             }
             told = now;

@@ -32,6 +32,9 @@ pub(crate) enum Command {
     Key {
         /// Where to.
         file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Drafts the root: who may sign what. The next one when there is one already.
     Root(RootOptions),
@@ -45,6 +48,9 @@ pub(crate) enum Command {
         /// The private key.
         #[arg(long)]
         key: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Publishes the drafts that enough people have signed, and renews snapshot and timestamp.
     Publish {
@@ -95,6 +101,9 @@ pub(crate) struct RootOptions {
     /// How many days the root is good for.
     #[arg(long, default_value_t = 365)]
     days: i64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -130,16 +139,16 @@ pub(crate) struct CreateOptions {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
-        Command::Key { file } => make_key(&file),
+        Command::Key { file, json } => make_key(&file, json),
         Command::Root(options) => draft_root(&options),
         Command::Create(options) => create(&options),
-        Command::Sign { repo, key } => sign(&repo, &key),
+        Command::Sign { repo, key, json } => sign(&repo, &key, json),
         Command::Publish { repo, key, json } => publish(&repo, &key, json),
         Command::Show { repo, json } => show(&repo, json),
     }
 }
 
-fn make_key(file: &Path) -> Result<()> {
+fn make_key(file: &Path, json: bool) -> Result<()> {
     if file.exists() {
         bail!("{} is there already", file.display());
     }
@@ -148,7 +157,11 @@ fn make_key(file: &Path) -> Result<()> {
     let text = STANDARD.encode(&pkcs8);
     setup::write(file, &format!("{PEM_BEGIN}\n{text}\n{PEM_END}\n"), 0o600)?;
     setup::write(&public_file(file), &format!("{}\n", key.public().to_hex()), 0o644)?;
-    println!("{}  {}", key.public().id(), file.display());
+    if json {
+        println!("{}", json!({ "key": key.public().id(), "file": file, "public": public_file(file) }));
+    } else {
+        println!("{}  {}", key.public().id(), file.display());
+    }
     Ok(())
 }
 
@@ -230,6 +243,10 @@ fn draft_root(options: &RootOptions) -> Result<()> {
     };
     let expires = in_days(options.days);
     write_draft(&options.repo, "root", &ceremony.root(version, expires))?;
+    if options.json {
+        println!("{}", json!({ "root": version, "threshold": options.root_threshold, "expires": expires }));
+        return Ok(());
+    }
     println!("root {version} is drafted; {} of its holders must sign it", options.root_threshold);
     if version > 1 {
         println!("and so must enough holders of root {}", version - 1);
@@ -332,23 +349,34 @@ fn is_executable(file: &Path) -> Result<bool> {
     Ok(fs::metadata(file)?.permissions().mode() & 0o100 != 0)
 }
 
-fn sign(repo: &Path, key: &Path) -> Result<()> {
+fn sign(repo: &Path, key: &Path, json: bool) -> Result<()> {
     let key = read_key(key)?;
     let id = key.public().id();
-    let mut signed = 0;
+    let mut signed = Vec::new();
     for role in ["root", "targets"] {
         let Some(mut envelope) = read_draft(repo, role)? else { continue };
         let may = signers(repo, role, &envelope)?;
         if !may.iter().any(|role| role.keyids.contains(&id)) {
-            println!("{role}: this key has no say in it");
+            if !json {
+                println!("{role}: this key has no say in it");
+            }
             continue;
         }
         envelope.sign(&key)?;
         write_draft(repo, role, &envelope)?;
-        signed += 1;
-        println!("{role}: signed, {} signatures in all", envelope.claimed().count());
+        let count = envelope.claimed().count();
+        if !json {
+            println!("{role}: signed, {count} signatures in all");
+        }
+        signed.push(json!({ "role": role, "signatures": count }));
     }
-    if signed == 0 { bail!("there is no draft that this key may sign") } else { Ok(()) }
+    if signed.is_empty() {
+        bail!("there is no draft that this key may sign");
+    }
+    if json {
+        println!("{}", json!({ "signed": signed }));
+    }
+    Ok(())
 }
 
 /// Returns whose signatures a draft needs: for a root, those of the published one and its own.

@@ -27,9 +27,6 @@ pub(crate) enum Command {
         cloud: Cloud,
         /// The rollout; without it, all of them in short.
         id: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Lets nothing new begin.
     Pause {
@@ -82,25 +79,15 @@ pub(crate) fn run(command: Command) -> Result<()> {
     block_on(async {
         match command {
             Command::Start(options) => start(options).await,
-            Command::Watch { cloud, id } => watch(&cloud.connect()?, &id).await,
-            Command::Show { cloud, id: Some(id), json } => {
+            Command::Watch { cloud, id } => watch(&cloud, &id).await,
+            Command::Show { cloud, id: Some(id) } => {
                 let shown = Api::granted(cloud.connect()?.get(&format!("/v1/rollouts/{id}")).await?)?;
-                if json {
-                    println!("{shown}")
-                } else {
-                    print!("{}", describe::rollout(&shown))
-                }
+                cloud.show(&shown, describe::rollout);
                 Ok(())
             }
-            Command::Show { cloud, id: None, json } => {
+            Command::Show { cloud, id: None } => {
                 let shown = Api::granted(cloud.connect()?.get("/v1/rollouts").await?)?;
-                if json {
-                    println!("{}", shown["rollouts"]);
-                } else {
-                    for one in shown["rollouts"].as_array().into_iter().flatten() {
-                        println!("{}", describe::headline(one));
-                    }
-                }
+                cloud.show_each(&shown["rollouts"], |one| describe::headline(one) + "\n");
                 Ok(())
             }
             Command::Pause { cloud, id, why } => tell(&cloud, &id, "pause", &json!({ "why": why })).await,
@@ -123,24 +110,25 @@ async fn start(options: StartOptions) -> Result<()> {
         body["boxes"] = json!(options.boxes);
     }
     let rollout = Api::granted(options.cloud.connect()?.post("/v1/rollouts", &body).await?)?;
-    print!("{}", describe::rollout(&rollout));
+    options.cloud.show(&rollout, describe::rollout);
     Ok(())
 }
 
 async fn tell(cloud: &Cloud, id: &str, command: &str, body: &Value) -> Result<()> {
     let path = format!("/v1/rollouts/{id}/{command}");
     let rollout = Api::granted(cloud.connect()?.post(&path, body).await?)?;
-    print!("{}", describe::rollout(&rollout));
+    cloud.show(&rollout, describe::rollout);
     Ok(())
 }
 
-async fn watch(api: &Api, id: &str) -> Result<()> {
-    let mut last = String::new();
+/// Prints each state that differs from the one before; with `--json` a line each.
+async fn watch(cloud: &Cloud, id: &str) -> Result<()> {
+    let (api, mut last) = (cloud.connect()?, String::new());
     loop {
         let shown = Api::granted(api.get(&format!("/v1/rollouts/{id}")).await?)?;
         let page = describe::rollout(&shown);
         if page != last {
-            print!("{page}");
+            cloud.show(&shown, |_| page.clone());
             last = page;
         }
         match shown["state"]["phase"].as_str() {

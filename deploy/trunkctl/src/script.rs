@@ -138,9 +138,6 @@ pub(crate) enum Command {
         /// Script files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Print JSON: a list of files with the cloud's answers.
-        #[arg(long)]
-        json: bool,
     },
     /// Puts the turns of stored calls to a draft, and prints those that it decides otherwise.
     #[command(
@@ -199,7 +196,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Diff { before, after, json } => diff(&before, &after, json),
         Command::Render { file, json } => render(&file, json),
         Command::Import { table, id, out } => import(&table, id, out.as_deref()),
-        Command::Publish { cloud, files, json } => publish::publish(&cloud, &files, json),
+        Command::Publish { cloud, files } => publish::publish(&cloud, &files),
         Command::Replay { script, calls, json } => replay(&script, &calls, json),
         Command::Inspect { script, calls, forbidden, sample, json } => {
             inspect(&script, &calls, forbidden.as_deref(), sample, json)

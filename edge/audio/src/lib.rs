@@ -4,8 +4,8 @@
 //!   copies for what is lost.
 //! - [`plc`]: conceals lost frames. [`resample`]: any ratio of rates, streaming or whole.
 //! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
-//!   and heard. [`noise`]: comfort noise. [`channel`], [`music`]: what a telephone line does to speech, and
-//!   music on hold, for tests.
+//!   and heard. [`noise`]: comfort noise. [`channel`], [`network`], [`music`]: what a telephone line
+//!   does to speech and a network to packets, and music on hold, for tests.
 //! - [`announcement`]: what the network says in words before an answer.
 //! - [`AnswererDetector`]: who or what answered a call, by its sound.
 //! - [`record`]: the two-channel recording. [`wav`]: reading and writing of whole files.
@@ -28,6 +28,7 @@ pub mod g722;
 pub mod latency;
 pub mod level;
 pub mod music;
+pub mod network;
 pub mod noise;
 pub mod opus;
 pub mod plc;

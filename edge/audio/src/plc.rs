@@ -4,6 +4,10 @@
 //! speech that returns is blended in. Appendix I delays all sound by 3.75 ms to smooth the first join;
 //! here the join is smoothed by removing the step between the last sample and the repeated period,
 //! because the delay would be paid by every frame and the join only by lost ones.
+//!
+//! Where the sound behind the gap is there already, as in a jitter buffer that holds more than a frame, it is
+//! extended backwards in the same way, and the gap goes over from the one to the other
+//! ([0036](../../../shared/docs/adr/0036-a-gap-is-filled-from-both-sides.md)).
 
 use crate::clip;
 
@@ -14,16 +18,9 @@ pub struct Plc {
     history: [f32; HISTORY],
     /// The same when the loss began.
     past: [f32; HISTORY],
-    /// The piece that is repeated, ending with the last good sample.
-    period: [f32; MAX_PITCH * 3],
-    period_len: usize,
-    pitch: usize,
-    /// Where in the period we are.
-    at: usize,
+    ahead: Extension,
     /// Samples concealed in this loss so far.
     concealed: usize,
-    /// Step to remove at the join, fading.
-    step: f32,
 }
 
 impl Default for Plc {
@@ -36,26 +33,17 @@ impl Plc {
     /// Begins with silence.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            history: [0.0; HISTORY],
-            past: [0.0; HISTORY],
-            period: [0.0; MAX_PITCH * 3],
-            period_len: 0,
-            pitch: 0,
-            at: 0,
-            concealed: 0,
-            step: 0.0,
-        }
+        Self { history: [0.0; HISTORY], past: [0.0; HISTORY], ahead: Extension::none(), concealed: 0 }
     }
 
     /// Takes a frame that arrived; after a loss, its beginning is blended with the concealment.
     pub fn good(&mut self, frame: &mut [i16]) {
         if self.concealed > 0 {
             // A quarter period, and 4 ms more for each 10 ms of loss, at most 10 ms.
-            let overlap = (self.pitch / 4 + self.concealed / 80 * 32).clamp(20, 80).min(frame.len());
+            let overlap = (self.ahead.pitch / 4 + self.concealed / 80 * 32).clamp(20, 80).min(frame.len());
             for (n, sample) in frame[..overlap].iter_mut().enumerate() {
-                let share = (n + 1) as f32 / (overlap + 1) as f32;
-                *sample = clip(f32::from(*sample) * share + self.next() * (1.0 - share));
+                let share = share(n, overlap);
+                *sample = clip(f32::from(*sample) * share + self.faded() * (1.0 - share));
             }
             self.concealed = 0;
         }
@@ -65,15 +53,32 @@ impl Plc {
     /// Fills a frame that is lost.
     pub fn conceal(&mut self, frame: &mut [i16]) {
         for sample in frame.iter_mut() {
-            if self.concealed == 0 {
-                self.begin();
-            } else if self.concealed == LENGTHEN_AT || self.concealed == LENGTHEN_AT * 2 {
-                // One period over and over sounds like a buzzer: take two, then three.
-                self.lengthen();
-            }
-            *sample = clip(self.next());
-            self.concealed += 1;
+            *sample = clip(self.extend());
         }
+        self.remember(frame);
+    }
+
+    /// Fills a frame that is lost, when the sound behind it is known: 20 ms of it at least, 40 ms are better.
+    pub fn conceal_before(&mut self, frame: &mut [i16], following: &[i16]) {
+        if following.len() < LEAST_FOLLOWING {
+            self.conceal(frame);
+            return;
+        }
+        let len = frame.len();
+        for (n, sample) in frame.iter_mut().enumerate() {
+            *sample = clip(self.extend() * (1.0 - share(n, len)));
+        }
+        let mut reversed = [0.0; MOST_FOLLOWING];
+        let known = following.len().min(MOST_FOLLOWING);
+        for (slot, &sample) in reversed[..known].iter_mut().rev().zip(following) {
+            *slot = f32::from(sample);
+        }
+        let mut back = Extension::of(&reversed[..known]);
+        for (n, sample) in frame.iter_mut().enumerate().rev() {
+            *sample = clip(f32::from(*sample) + back.next() * share(n, len));
+        }
+        // What follows is run into already.
+        self.concealed = 0;
         self.remember(frame);
     }
 
@@ -82,78 +87,23 @@ impl Plc {
         *self = Self::new();
     }
 
-    fn begin(&mut self) {
-        self.past = self.history;
-        self.pitch = self.find_pitch();
-        self.period_len = 0;
-        self.at = 0;
-        self.lengthen();
-        self.at = 0;
-        let [.., before, last] = self.past;
-        self.step = last + (last - before) - self.period[0];
+    /// The next concealed sample.
+    fn extend(&mut self) -> f32 {
+        if self.concealed == 0 {
+            self.past = self.history;
+            self.ahead = Extension::of(&self.past);
+        } else if self.concealed == LENGTHEN_AT || self.concealed == LENGTHEN_AT * 2 {
+            // One period over and over sounds like a buzzer: take two, then three.
+            self.ahead.lengthen(&self.past);
+        }
+        let sample = self.faded();
+        self.concealed += 1;
+        sample
     }
 
-    /// Takes one period more, and makes its end run into its beginning.
-    fn lengthen(&mut self) {
-        if self.period_len >= self.pitch * 3 {
-            return;
-        }
-        // The same samples go on, now one period later in the longer piece.
-        self.at += self.pitch;
-        self.period_len += self.pitch;
-        let start = HISTORY - self.period_len;
-        self.period[..self.period_len].copy_from_slice(&self.past[start..]);
-        let overlap = self.pitch / 4;
-        for n in 0..overlap {
-            let share = (n + 1) as f32 / (overlap + 1) as f32;
-            let sample = &mut self.period[self.period_len - overlap + n];
-            *sample = *sample * (1.0 - share) + self.past[start - overlap + n] * share;
-        }
-    }
-
-    fn next(&mut self) -> f32 {
-        if self.period_len == 0 {
-            return 0.0;
-        }
-        let sample = self.period[self.at] + self.step;
-        self.step *= STEP_DECAY;
-        self.at = (self.at + 1) % self.period_len;
+    fn faded(&mut self) -> f32 {
         let fade = (self.concealed.saturating_sub(FADE_FROM)) as f32 / (FADE_TO - FADE_FROM) as f32;
-        sample * (1.0 - fade).max(0.0)
-    }
-
-    /// The lag at which the last 20 ms resemble what was before most.
-    fn find_pitch(&self) -> usize {
-        let mut likeness = [0.0f32; MAX_PITCH + 1];
-        for (lag, likeness) in likeness.iter_mut().enumerate().skip(MIN_PITCH) {
-            *likeness = self.likeness(lag);
-        }
-        let strongest = |from: usize, to: usize| {
-            (from..=to).max_by(|&a, &b| likeness[a].total_cmp(&likeness[b])).unwrap_or(from)
-        };
-        let best = strongest(MIN_PITCH, MAX_PITCH);
-        // Twice the period fits as well as the period, and sounds rougher.
-        for part in [3, 2] {
-            let lag = best / part;
-            if lag > MIN_PITCH {
-                let near = strongest(lag - 1, lag + 2);
-                if likeness[near] > 0.85 * likeness[best] {
-                    return near;
-                }
-            }
-        }
-        best
-    }
-
-    fn likeness(&self, lag: usize) -> f32 {
-        let now = &self.history[HISTORY - WINDOW..];
-        let before = &self.history[HISTORY - WINDOW - lag..HISTORY - lag];
-        let (mut product, mut energy) = (0.0, 0.0);
-        for (a, b) in now.iter().zip(before) {
-            product += a * b;
-            energy += b * b;
-        }
-        product / energy.max(1_000.0).sqrt()
+        self.ahead.next() * (1.0 - fade).max(0.0)
     }
 
     fn remember(&mut self, frame: &[i16]) {
@@ -165,6 +115,105 @@ impl Plc {
     }
 }
 
+/// What sound would be if it went on as it was.
+#[derive(Clone, Debug)]
+struct Extension {
+    /// The piece that is repeated, ending with the last good sample.
+    period: [f32; MAX_PITCH * 3],
+    period_len: usize,
+    pitch: usize,
+    /// Where in the period we are.
+    at: usize,
+    /// Step to remove at the join, fading.
+    step: f32,
+}
+
+impl Extension {
+    fn none() -> Self {
+        Self { period: [0.0; MAX_PITCH * 3], period_len: 0, pitch: 0, at: 0, step: 0.0 }
+    }
+
+    /// Extends sound of [`LEAST_FOLLOWING`] samples or more.
+    fn of(past: &[f32]) -> Self {
+        let mut extension = Self { pitch: find_pitch(past), ..Self::none() };
+        extension.lengthen(past);
+        extension.at = 0;
+        if let [.., before, last] = past {
+            extension.step = last + (last - before) - extension.period[0];
+        }
+        extension
+    }
+
+    /// Takes one period more, and makes its end run into its beginning.
+    fn lengthen(&mut self, past: &[f32]) {
+        if self.period_len >= self.pitch * 3 {
+            return;
+        }
+        // The same samples go on, now one period later in the longer piece.
+        self.at += self.pitch;
+        self.period_len += self.pitch;
+        let start = past.len() - self.period_len;
+        self.period[..self.period_len].copy_from_slice(&past[start..]);
+        let overlap = self.pitch / 4;
+        for n in 0..overlap {
+            let share = share(n, overlap);
+            let sample = &mut self.period[self.period_len - overlap + n];
+            *sample = *sample * (1.0 - share) + past[start - overlap + n] * share;
+        }
+    }
+
+    fn next(&mut self) -> f32 {
+        if self.period_len == 0 {
+            return 0.0;
+        }
+        let sample = self.period[self.at] + self.step;
+        self.step *= STEP_DECAY;
+        self.at = (self.at + 1) % self.period_len;
+        sample
+    }
+}
+
+/// The share of what comes in at `n` of `len`, between 0 and 1.
+fn share(n: usize, len: usize) -> f32 {
+    (n + 1) as f32 / (len + 1) as f32
+}
+
+/// The lag at which the end of sound, 20 ms where there is as much, resembles what was before most.
+fn find_pitch(sound: &[f32]) -> usize {
+    let window = WINDOW.min(sound.len() / 2);
+    let longest = MAX_PITCH.min(sound.len() - window);
+    let mut likeness = [0.0f32; MAX_PITCH + 1];
+    for (lag, likeness) in likeness[..=longest].iter_mut().enumerate().skip(MIN_PITCH) {
+        *likeness = self::likeness(sound, window, lag);
+    }
+    let strongest = |from: usize, to: usize| {
+        (from..=to).max_by(|&a, &b| likeness[a].total_cmp(&likeness[b])).unwrap_or(from)
+    };
+    let best = strongest(MIN_PITCH, longest);
+    // Twice the period fits as well as the period, and sounds rougher.
+    for part in [3, 2] {
+        let lag = best / part;
+        if lag > MIN_PITCH {
+            let near = strongest(lag - 1, lag + 2);
+            if likeness[near] > 0.85 * likeness[best] {
+                return near;
+            }
+        }
+    }
+    best
+}
+
+fn likeness(sound: &[f32], window: usize, lag: usize) -> f32 {
+    let now = &sound[sound.len() - window..];
+    let before = &sound[sound.len() - window - lag..sound.len() - lag];
+    let (mut product, mut energy) = (0.0, 0.0);
+    for (a, b) in now.iter().zip(before) {
+        product += a * b;
+        energy += b * b;
+    }
+    product / energy.max(1_000.0).sqrt()
+}
+
 /// 200 Hz … 66 Hz, as Appendix I.
 const MIN_PITCH: usize = 40;
 const MAX_PITCH: usize = 120;
@@ -174,6 +223,10 @@ const WINDOW: usize = 160;
 
 /// Three of the longest periods and a quarter of one: 48.75 ms, as Appendix I.
 const HISTORY: usize = MAX_PITCH * 3 + MAX_PITCH / 4;
+
+/// Of what follows a gap: 20 ms show periods of 10 ms, and 40 ms the longest.
+const LEAST_FOLLOWING: usize = 160;
+const MOST_FOLLOWING: usize = 320;
 
 const FADE_FROM: usize = 80;
 const FADE_TO: usize = 480;
@@ -255,6 +308,56 @@ mod tests {
         assert!(levels[3] < -80.0, "{levels:?}");
     }
 
+    /// A voice whose pitch and strength rise, as they do within a word.
+    fn rising(from: usize, len: usize) -> Vec<i16> {
+        (from..from + len)
+            .map(|n| {
+                let t = n as f32 / 8_000.0;
+                let phase = (110.0 * t + 100.0 * t * t) * std::f32::consts::TAU;
+                let strength = 3_000.0 + 30_000.0 * t;
+                ((phase.sin() + 0.6 * (2.0 * phase + 0.7).sin() + 0.4 * (5.0 * phase).sin()) * strength)
+                    as i16
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_gap_with_a_known_other_side_is_filled_better_than_one_without() {
+        let gained = |known: usize| {
+            let gains = (5..15).map(|lost_at| {
+                let mut plc = Plc::new();
+                for frame in 0..lost_at {
+                    plc.good(&mut rising(frame * 160, 160));
+                }
+                let (truth, following) = (rising(lost_at * 160, 160), rising(lost_at * 160 + 160, known));
+                let (mut blind, mut seeing) = ([0; 160], [0; 160]);
+                plc.clone().conceal(&mut blind);
+                plc.conceal_before(&mut seeing, &following);
+                error_db(&truth, &blind) - error_db(&truth, &seeing)
+            });
+            gains.sum::<f32>() / 10.0
+        };
+        for known in [160, 320] {
+            assert!(gained(known) > 2.0, "{} dB with {known} samples", gained(known));
+        }
+        assert_eq!(gained(159), 0.0);
+    }
+
+    #[test]
+    fn what_was_filled_from_both_sides_runs_into_what_follows_untouched() {
+        let mut plc = Plc::new();
+        for frame in 0..5 {
+            plc.good(&mut voiced(frame * 160, 160));
+        }
+        let mut lost = [0; 160];
+        plc.conceal_before(&mut lost, &voiced(6 * 160, 320));
+        let mut back = voiced(6 * 160, 160);
+        plc.good(&mut back);
+        assert_eq!(back, voiced(6 * 160, 160));
+        let step = (i32::from(back[0]) - i32::from(lost[159])).abs();
+        assert!(step < 2_000, "a step of {step}");
+    }
+
     #[test]
     fn nothing_heard_conceals_as_nothing() {
         let mut plc = Plc::default();
@@ -274,12 +377,16 @@ mod tests {
     proptest! {
         #[test]
         fn any_sound_with_any_losses_panics_nothing(
-            frames in proptest::collection::vec((any::<bool>(), any::<i16>(), 0usize..400), 0..40),
+            frames in proptest::collection::vec((0..3, any::<i16>(), 0usize..400, 0usize..400), 0..40),
         ) {
             let mut plc = Plc::new();
-            for (lost, value, len) in frames {
+            for (what, value, len, known) in frames {
                 let mut frame = vec![value; len];
-                if lost { plc.conceal(&mut frame) } else { plc.good(&mut frame) }
+                match what {
+                    0 => plc.conceal(&mut frame),
+                    1 => plc.conceal_before(&mut frame, &vec![value.wrapping_neg(); known]),
+                    _ => plc.good(&mut frame),
+                }
             }
         }
     }

@@ -194,7 +194,15 @@ impl Coder {
                     Codec::from_payload_type(payload_type).unwrap_or(*codec).decode(payload, rx);
                     plc.good(rx);
                 }
-                Frame::Lost | Frame::Packets(_) => plc.conceal(rx),
+                Frame::Lost | Frame::Packets(_) => match jitter.following() {
+                    Some((payload_type, octets)) => {
+                        let mut following = [0; 2 * FRAME];
+                        let following = &mut following[..octets.len().min(2 * FRAME)];
+                        Codec::from_payload_type(payload_type).unwrap_or(*codec).decode(octets, following);
+                        plc.conceal_before(rx, following);
+                    }
+                    None => plc.conceal(rx),
+                },
                 Frame::Empty => plc.reset(),
             },
             Self::G722(g722) => {

@@ -15,6 +15,7 @@ mod handover;
 mod keys;
 mod media;
 mod player;
+mod playout;
 mod recorder;
 mod sip;
 pub mod sound;
@@ -33,6 +34,7 @@ pub use media::{
     RtpSockets,
 };
 pub use player::{Clip, Command};
+pub use playout::Playout;
 pub use recorder::{RecorderHandle, Recording, RecordingResult};
 pub use sip::{
     Command as SipCommand, PeerTls, SipHandle, SipTransports, TlsSettings, TraceName, start as start_sip,

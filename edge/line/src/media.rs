@@ -20,15 +20,14 @@ use trunkline_audio::opus::OpusError;
 use trunkline_audio::record::RecordFrame;
 use trunkline_audio::{Codec, FRAME};
 use trunkline_rtp::rtcp::{NtpTime, Reception, RtcpSession};
-use trunkline_rtp::{
-    EventReceiver, EventSender, JitterBuffer, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc, event_digit,
-};
+use trunkline_rtp::{EventReceiver, EventSender, RtpPacket, RtpSender, RtpTicks, Seq, Ssrc, event_digit};
 use trunkline_sip::sdp::{DTMF_OPUS_PAYLOAD_TYPE, DTMF_PAYLOAD_TYPE, MediaParams, SecureParams};
 
 use crate::bridge::Bridge;
-use crate::coder::{Coder, Effort, LONGEST_PAYLOAD, MediaCodec};
+use crate::coder::{Effort, LONGEST_PAYLOAD, MediaCodec};
 use crate::keys::KeyTones;
 use crate::player::{Command, Filled, Player};
+use crate::playout::Playout;
 use crate::stats::FarEnd;
 use crate::third::Third;
 use crate::wrap::Wrap;
@@ -38,7 +37,7 @@ const PHASES: usize = 20;
 /// A key is pressed for 160 ms.
 const KEY_FRAMES: u16 = 8;
 /// The effort for Opus where nothing else is set.
-const OPUS_COMPLEXITY: u8 = 5;
+pub(crate) const OPUS_COMPLEXITY: u8 = 5;
 /// Packets read from one socket per tick: a flood on one call must not starve the others.
 const MAX_READS: usize = 32;
 /// For so long after the far end moved, what still comes from where it was is not taken for it.
@@ -403,8 +402,7 @@ struct Running {
     latched: bool,
     /// Where the far end was, and until when that is not heard.
     former: Option<(SocketAddr, Instant)>,
-    jitter: JitterBuffer,
-    coder: Coder,
+    playout: Playout,
     effort: Effort,
     sender: RtpSender,
     reception: Reception,
@@ -430,8 +428,7 @@ impl Running {
             remote: io.config.remote,
             latched: false,
             former: None,
-            jitter: codec.jitter_buffer(),
-            coder: Coder::new(codec, &effort)?,
+            playout: Playout::sharing(codec, &effort)?,
             effort,
             sender: new_stream(codec),
             reception: Reception::new(codec.clock_hz()),
@@ -507,11 +504,10 @@ impl Running {
 
     /// Begins a new stream with another codec, whose clock may be another one.
     fn change_codec(&mut self, codec: MediaCodec) {
-        match Coder::new(codec, &self.effort) {
-            Ok(coder) => self.coder = coder,
+        match Playout::sharing(codec, &self.effort) {
+            Ok(playout) => self.playout = playout,
             Err(error) => warn!(%error, "A call goes on without sound"),
         }
-        self.jitter = codec.jitter_buffer();
         if codec.clock_hz() != self.io.config.codec.clock_hz() {
             self.sender = new_stream(codec);
             self.reception = Reception::new(codec.clock_hz());
@@ -592,7 +588,7 @@ impl Running {
                 None if self.former.is_some_and(|(was, until)| from == was && now < until) => continue,
                 None => n,
             };
-            let Ok(mut packet) = RtpPacket::parse(&buffer[..n]) else { continue };
+            let Ok(packet) = RtpPacket::parse(&buffer[..n]) else { continue };
             self.latched = true;
             self.remote = from;
             self.last_heard = now;
@@ -603,9 +599,7 @@ impl Running {
                 }
             } else {
                 self.reception.on_packet(now, &packet);
-                if self.coder.claim(&mut packet, self.io.config.payload_type) {
-                    self.jitter.push(now, &packet);
-                }
+                self.playout.push(now, packet, self.io.config.payload_type);
             }
         }
         self.first = false;
@@ -621,7 +615,7 @@ impl Running {
                 let ours = self.sender.ssrc();
                 let news = self.rtcp.handle(now, wall(), &buffer[..n], ours, &mut self.reception);
                 if let Some(loss) = news.far_loss {
-                    self.coder.set_loss(loss);
+                    self.playout.coder.set_loss(loss);
                 }
                 self.far.take(&news, self.io.config.codec.clock_hz());
             }
@@ -630,8 +624,8 @@ impl Running {
 
     /// Takes the next frame from the jitter buffer; returns how long ago it arrived, in samples.
     fn next_received(&mut self, now: Instant, rx: &mut [i16; FRAME]) -> u16 {
-        self.coder.decode(now, &mut self.jitter, rx);
-        u16::try_from(self.jitter.delay_ticks()).unwrap_or(u16::MAX)
+        self.playout.pop(now, rx);
+        u16::try_from(self.playout.delay_ticks()).unwrap_or(u16::MAX)
     }
 
     fn send(&mut self, now: Instant, rx: &[i16; FRAME], tx: &mut [i16; FRAME]) {
@@ -652,7 +646,7 @@ impl Running {
             }
             _ => {
                 let mut payload = [0; LONGEST_PAYLOAD];
-                let len = self.coder.encode(tx, &mut payload);
+                let len = self.playout.coder.encode(tx, &mut payload);
                 let (payload_type, ticks) = (self.io.config.payload_type, self.sender.frame_ticks());
                 self.sender.write_into(payload_type, &payload[..len], ticks, &mut packet)
             }
@@ -682,7 +676,7 @@ impl Running {
         if self.rtcp.poll_timeout() > now {
             return;
         }
-        self.coder.share_effort();
+        self.playout.coder.share_effort();
         let mut buffer = [0; 256];
         if let Some(n) = self.rtcp.poll(now, wall(), &self.sender, &mut self.reception, &mut buffer) {
             self.send_rtcp(&mut buffer, n);
@@ -708,7 +702,7 @@ impl Running {
         if let Ok(n) = bye {
             self.send_rtcp(&mut buffer, n);
         }
-        let jitter = self.jitter.stats();
+        let jitter = self.playout.stats();
         let stats = MediaStats {
             received: jitter.received,
             sent: self.sent,

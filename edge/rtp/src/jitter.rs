@@ -105,7 +105,7 @@ pub struct JitterBuffer {
     delay: DelayEstimate,
     stream: Option<Stream>,
     candidate: Option<(Ssrc, Seq)>,
-    out: [u8; FRAME_TICKS as usize],
+    out: [u8; MOST_FOLLOWING * FRAME_TICKS as usize],
     last_delay: i64,
     stats: JitterStats,
 }
@@ -159,7 +159,7 @@ impl JitterBuffer {
             delay: DelayEstimate::new(ticks(config.start_ms).clamp(min, max) - TICKS_PER_MS * 5),
             stream: None,
             candidate: None,
-            out: [0; FRAME_TICKS as usize],
+            out: [0; MOST_FOLLOWING * FRAME_TICKS as usize],
             last_delay: 0,
             stats: JitterStats::default(),
         }
@@ -290,11 +290,12 @@ impl JitterBuffer {
         }
         match &mut self.store {
             Store::Octets(ring) => {
-                let kind = ring.copy(stream.cursor, &mut self.out);
+                let out = &mut self.out[..FRAME_TICKS as usize];
+                let kind = ring.copy(stream.cursor, out);
                 if !again {
                     self.store.pass(stream);
                 }
-                Frame::Audio { payload_type: kind - 1, payload: &self.out }
+                Frame::Audio { payload_type: kind - 1, payload: out }
             }
             // A decoder must not get a packet twice: it makes up a frame in between.
             Store::Packets(_) if again => {
@@ -320,6 +321,15 @@ impl JitterBuffer {
             (Store::Packets(packets), Some(stream)) => packets.beginning_at(stream.cursor),
             (Store::Packets(_) | Store::Octets(_), _) => None,
         }
+    }
+
+    /// After [`Frame::Lost`]: what follows the gap, its payload type and 160 or 320 octets, if it is G.711 and there
+    /// already. None where the frame may still come.
+    pub fn following(&mut self) -> Option<(u8, &[u8])> {
+        let (Store::Octets(ring), Some(stream)) = (&self.store, &self.stream) else { return None };
+        let frames = ring.frames_at(stream.cursor, MOST_FOLLOWING);
+        let out = &mut self.out[..frames * FRAME_TICKS as usize];
+        (!out.is_empty()).then(|| (ring.copy(stream.cursor, out) - 1, &*out))
     }
 
     /// Takes in whether the frame that was decoded last is quiet. G.711 is looked at here.
@@ -483,6 +493,9 @@ impl Store {
 const CAPACITY: usize = 8_192;
 
 const FRAME: i64 = FRAME_TICKS as i64;
+
+/// Frames behind a gap that help to fill it: two hold the longest pitch period twice.
+const MOST_FOLLOWING: usize = 2;
 
 const TICKS_PER_MS: i64 = CLOCK_HZ as i64 / 1_000;
 

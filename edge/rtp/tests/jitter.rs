@@ -128,6 +128,52 @@ fn numbers(heard: &[Heard]) -> Vec<u32> {
         .collect()
 }
 
+/// What is told to follow each lost frame, as the numbers of the frames; frames of 20 ms that arrive when `arrives`
+/// says, in ms.
+fn followers(count: u32, arrives: impl Fn(u32) -> Option<u64>) -> (Vec<Vec<u32>>, JitterBuffer) {
+    let start = Instant::now();
+    let mut buffer = JitterBuffer::new(JitterConfig { min_ms: 80, start_ms: 80, max_ms: 200 });
+    let mut arrivals: Vec<_> = (0..count).filter_map(|n| Some((arrives(n)?, n))).collect();
+    arrivals.sort_unstable();
+    let mut arrivals = arrivals.into_iter().peekable();
+    let mut told = Vec::new();
+    for tick in 0..u64::from(count) {
+        let now = tick * 20 + 7;
+        while let Some((at, n)) = arrivals.next_if(|(at, _)| *at <= now) {
+            let payload = octets_of(n);
+            buffer.push(start + Duration::from_millis(at), &speech(n as u16, n * 160, &payload));
+        }
+        if buffer.pop(start + Duration::from_millis(now)) == Frame::Lost {
+            let octets = buffer.following().map(|(payload_type, octets)| {
+                assert_eq!(payload_type, 8);
+                octets.to_vec()
+            });
+            told.push(octets.unwrap_or_default().chunks(160).map(number_of).collect());
+        }
+    }
+    (told, buffer)
+}
+
+#[test]
+fn a_lost_frame_is_told_with_the_two_that_follow_it() {
+    let (told, buffer) = followers(100, |n| (n % 20 != 11).then_some(u64::from(n) * 20));
+    assert_eq!(told, [[12, 13], [32, 33], [52, 53], [72, 73]].map(Vec::from));
+    assert_eq!((buffer.stats().lost, buffer.stats().concealed), (4, 4));
+    // Of two lost in a row the first has nothing behind it, and one may be followed by one frame only.
+    let gaps = [11, 12, 31, 33];
+    let (told, _) = followers(60, |n| (!gaps.contains(&n)).then_some(u64::from(n) * 20));
+    assert_eq!(told, [vec![], vec![13, 14], vec![32], vec![34, 35]]);
+}
+
+#[test]
+fn nothing_follows_a_frame_that_may_still_come_or_the_last_one() {
+    // The buffer has run dry: all that is behind the gap is still under way.
+    let (told, buffer) = followers(40, |n| Some(u64::from(n) * 20 + if n < 20 { 0 } else { 400 }));
+    assert!(!told.is_empty() && told.iter().all(Vec::is_empty), "{told:?}");
+    assert_eq!(buffer.stats().lost, 0);
+    assert_eq!(JitterBuffer::new(JitterConfig::default()).following(), None);
+}
+
 #[test]
 fn a_calm_network_delivers_everything_in_order_across_the_wrap_of_both_counters() {
     let mut world = World::new(1);

@@ -73,15 +73,7 @@ pub fn start_with_arms(
 
 /// Takes one event, `elapsed_s` seconds after the customer answered.
 pub fn step(script: &Script, state: &State, event: &Event, elapsed_s: u32) -> Step<State> {
-    let mut run = Run {
-        graph: script.graph(),
-        state: state.clone(),
-        actions: Vec::new(),
-        said: Vec::new(),
-        because: String::new(),
-        intent: None,
-        elapsed_s,
-    };
+    let mut run = Run::new(script, state, elapsed_s);
     run.take(event);
     run.finish()
 }
@@ -103,16 +95,7 @@ pub fn outcome_now(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
 
 /// Returns what would come of the call by the rules as it stands, whether it goes on or is handed over.
 pub(crate) fn outcome_so_far(script: &Script, state: &State, elapsed_s: u32) -> Outcome {
-    let run = Run {
-        graph: script.graph(),
-        state: state.clone(),
-        actions: Vec::new(),
-        said: Vec::new(),
-        because: String::new(),
-        intent: None,
-        elapsed_s,
-    };
-    run.by_the_rules()
+    Run::new(script, state, elapsed_s).by_the_rules()
 }
 
 /// Says whether an intent was meant so clearly that it counts for more than a value in the same words.
@@ -185,6 +168,18 @@ impl Facts for Run<'_> {
 }
 
 impl<'g> Run<'g> {
+    fn new(script: &'g Script, state: &State, elapsed_s: u32) -> Self {
+        Self {
+            graph: script.graph(),
+            state: state.clone(),
+            actions: Vec::new(),
+            said: Vec::new(),
+            because: String::new(),
+            intent: None,
+            elapsed_s,
+        }
+    }
+
     fn finish(mut self) -> Step<State> {
         if !self.said.is_empty() {
             let mut room = MAX_LAST_CHARS;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Answer, pretty, read};
 use crate::boxes::{Cloud, block_on};
 
-pub(super) fn publish(cloud: &Cloud, files: &[PathBuf], as_json: bool) -> Result<Answer> {
+pub(super) fn publish(cloud: &Cloud, files: &[PathBuf]) -> Result<Answer> {
     let api = cloud.connect()?;
     let (mut page, mut list, mut good) = (String::new(), Vec::new(), true);
     block_on(async {
@@ -21,7 +21,7 @@ pub(super) fn publish(cloud: &Cloud, files: &[PathBuf], as_json: bool) -> Result
         }
         Ok(())
     })?;
-    Ok(Answer { page: if as_json { pretty(&list)? } else { page }, good })
+    Ok(Answer { page: if cloud.json { pretty(&list)? } else { page }, good })
 }
 
 /// Writes down what became of a file. A refusal that is not about the script is an error.

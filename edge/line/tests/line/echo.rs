@@ -2,41 +2,14 @@
 //!
 //! Without the peer its tests say so and pass, unless `TRUNKLINE_REQUIRE_PEERS=1` demands it.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::common::{Peer, free_port, installed};
+use crate::common::free_port;
+use crate::played::play_sound;
 use crate::scenario::{Body, Scenario};
 use trunkline_line::trunks::{CallRequest, Proxy, Target, TrunkSetup, Trunks, TrunksConfig};
 use trunkline_line::{EchoCall, EchoError, EchoHeard, MediaHandle, echo_call};
-
-fn sipp(scenario: &Scenario, more: &[&str]) -> Option<(tempfile::TempDir, Peer, SocketAddr)> {
-    if !installed("sipp", "-v", "sip-tester") {
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("scenario.xml");
-    std::fs::write(&file, scenario.to_xml()).unwrap();
-    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut command = Command::new("sipp");
-    command
-        .arg("-sf")
-        .arg(&file)
-        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-nostdin", "-m", "1"])
-        .args(more);
-    command.args(["-mp", &(free_port() & !1).to_string(), "-p", &at.port().to_string()]);
-    command.args(["-timeout", "60s", "-timeout_error"]).current_dir(folder.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    let peer = Peer(command.spawn().unwrap());
-    for _ in 0..200 {
-        if UdpSocket::bind(at).is_err() {
-            return Some((folder, peer, at));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("nobody takes {at}");
-}
 
 async fn call(at: SocketAddr) -> Result<EchoHeard, EchoError> {
     let proxy = Proxy { host: at.ip().to_string(), port: at.port() };
@@ -58,24 +31,24 @@ fn answers() -> Scenario {
 
 #[tokio::test]
 async fn what_is_sent_returns_with_its_delay_and_its_loss() {
-    let Some((_folder, mut peer, at)) = sipp(&answers(), &["-rtp_echo"]) else { return };
-    let heard = call(at).await.unwrap();
+    let Some(mut played) = play_sound(&answers().to_xml(), &["-rtp_echo"]) else { return };
+    let heard = call(played.at).await.unwrap();
     assert_eq!((heard.trunk.as_str(), heard.codec.as_str()), ("carrier", "PCMA"));
     assert!(heard.loss_db.abs() < 1.5 && heard.round_trip_ms < 400.0 && heard.lost < 0.05, "{heard:?}");
     // It was hung up properly.
-    peer.is_content().await;
+    played.peer.is_content().await;
 }
 
 #[tokio::test]
 async fn who_sends_nothing_back_or_does_not_answer_is_named() {
-    let Some((_folder, _peer, at)) = sipp(&answers(), &[]) else { return };
-    assert_eq!(call(at).await, Err(EchoError::NoSound));
+    let Some(played) = play_sound(&answers().to_xml(), &[]) else { return };
+    assert_eq!(call(played.at).await, Err(EchoError::NoSound));
     let busy = Scenario::called().answer(486, "", Body::None).recv("ACK");
-    let Some((_folder, _peer, at)) = sipp(&busy, &[]) else { return };
-    let refused = call(at).await;
+    let Some(played) = play_sound(&busy.to_xml(), &[]) else { return };
+    let refused = call(played.at).await;
     assert!(matches!(&refused, Err(EchoError::NotAnswered(why)) if why.contains("486")), "{refused:?}");
     let leaves = Scenario::called().answer(200, "", Body::Sdp).recv("ACK").pause(300);
     let leaves = leaves.then_request("BYE", 2, "", Body::None).recv_code(200);
-    let Some((_folder, _peer, at)) = sipp(&leaves, &["-rtp_echo"]) else { return };
-    assert_eq!(call(at).await, Err(EchoError::HungUp));
+    let Some(played) = play_sound(&leaves.to_xml(), &["-rtp_echo"]) else { return };
+    assert_eq!(call(played.at).await, Err(EchoError::HungUp));
 }

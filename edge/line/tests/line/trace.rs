@@ -3,12 +3,13 @@
 //!
 //! Without SIPp the test says so and passes, unless `TRUNKLINE_REQUIRE_PEERS=1` demands it.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{Peer, free_port, installed};
+use crate::common::free_port;
+use crate::played::{Played, play_sound};
 use crate::scenario::{Body, Scenario};
 use trunkline_line::trunks::{
     CallRequest, Encryption, LineNews, LineOrder, Proxy, Target, TrunkSetup, Trunks, TrunksConfig,
@@ -22,10 +23,7 @@ const NUMBER: &str = "13800138000";
 const NONCE: &str = "47ebe028cda119c35d4877b383027d28da013815";
 
 /// A trunk that asks for a password, answers, sends a pressed key as INFO and sound back, and is hung up.
-fn peer(folder: &Path) -> Option<(Peer, SocketAddr)> {
-    if !installed("sipp", "-v", "sip-tester") {
-        return None;
-    }
+fn peer() -> Option<Played> {
     let challenge =
         format!("Proxy-Authenticate: Digest realm=\"trunk\", nonce=\"{NONCE}\", algorithm=MD5, qop=\"auth\"");
     let scenario = Scenario::called()
@@ -39,31 +37,7 @@ fn peer(folder: &Path) -> Option<(Peer, SocketAddr)> {
         .recv_code(200)
         .recv("BYE")
         .reply(200, "", Body::None);
-    let file = folder.join("scenario.xml");
-    std::fs::write(&file, scenario.to_xml()).unwrap();
-    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut command = Command::new("sipp");
-    command.arg("-sf").arg(&file).args([
-        "-i",
-        "127.0.0.1",
-        "-mi",
-        "127.0.0.1",
-        "-nostdin",
-        "-m",
-        "1",
-        "-rtp_echo",
-    ]);
-    command.args(["-mp", &(free_port() & !1).to_string(), "-p", &at.port().to_string()]);
-    command.args(["-timeout", "60s", "-timeout_error"]).current_dir(folder);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    let peer = Peer(command.spawn().unwrap());
-    for _ in 0..200 {
-        if UdpSocket::bind(at).is_err() {
-            return Some((peer, at));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("nobody takes {at}");
+    play_sound(&scenario.to_xml(), &["-rtp_echo"])
 }
 
 fn setup(at: SocketAddr) -> TrunkSetup {
@@ -116,7 +90,8 @@ async fn call(trunks: &Trunks, tracer: &Tracer) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_with_a_password_and_keys_is_kept_without_either() {
     let folder = tempfile::tempdir().unwrap();
-    let Some((mut peer, at)) = peer(folder.path()) else { return };
+    let Some(mut played) = peer() else { return };
+    let at = played.at;
     let traces = folder.path().join("traces");
     let tracer = Tracer::start(&traces, Limits::default()).unwrap();
     let base = 20_000 + (free_port() % 20_000);
@@ -124,7 +99,7 @@ async fn a_call_with_a_password_and_keys_is_kept_without_either() {
     let config = TrunksConfig { tracer: Some(tracer.clone()), rtp_ports, ..TrunksConfig::default() };
     let trunks = Trunks::start(config, vec![setup(at)]).await.unwrap();
     call(&trunks, &tracer).await;
-    peer.is_content().await;
+    played.peer.is_content().await;
 
     let legs = find(&traces, "0192f3a1-call").unwrap();
     let shown = ladder::show(&legs, false);

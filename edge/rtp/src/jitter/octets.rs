@@ -41,6 +41,16 @@ impl Ring {
         first != 0 && (at..at + FRAME).all(|tick| self.kinds[slot(tick)] == first)
     }
 
+    /// How many whole frames of G.711 in one law lie from `at` on, `most` at most.
+    pub(super) fn frames_at(&self, at: i64, most: usize) -> usize {
+        let first = self.kinds[slot(at)];
+        if first == G722 + 1 {
+            return 0;
+        }
+        let same = |frame: &i64| self.kinds[slot(*frame)] == first && self.has(*frame);
+        (0..most as i64).map(|n| at + n * FRAME).take_while(same).count()
+    }
+
     /// Whether the frame's samples are all below about -31 dBFS, in either law; with G.722, whether those before were.
     pub(super) fn is_quiet(&self, at: i64) -> bool {
         if self.kinds[slot(at)] == G722 + 1 {
@@ -53,7 +63,7 @@ impl Ring {
         })
     }
 
-    /// Copies the frame at `at`, and returns its payload type plus one.
+    /// Copies what lies from `at` on, and returns its payload type plus one.
     pub(super) fn copy(&self, at: i64, out: &mut [u8]) -> u8 {
         for (tick, octet) in (at..).zip(out) {
             *octet = self.octets[slot(tick)];

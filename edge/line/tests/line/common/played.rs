@@ -36,6 +36,16 @@ pub(crate) fn play_calls(
     target: Option<SocketAddr>,
     calls: usize,
 ) -> Option<Played> {
+    play_with(at, xml, target, &["-m", &calls.to_string()])
+}
+
+/// Plays a scenario that is called once, with a port for sound; `-rtp_echo` sends back what comes to it.
+pub(crate) fn play_sound(xml: &str, more: &[&str]) -> Option<Played> {
+    let (at, sound) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port() & !1);
+    play_with(at, xml, None, &[&["-m", "1", "-mp", &sound.to_string()], more].concat())
+}
+
+fn play_with(at: SocketAddr, xml: &str, target: Option<SocketAddr>, more: &[&str]) -> Option<Played> {
     if !installed("sipp", "-v", "sip-tester") {
         return None;
     }
@@ -44,7 +54,7 @@ pub(crate) fn play_calls(
     std::fs::write(&file, xml).unwrap();
     let ip = at.ip().to_string();
     let mut command = Command::new("sipp");
-    command.arg("-sf").arg(&file).args(["-i", &ip, "-mi", &ip, "-nostdin", "-m", &calls.to_string()]);
+    command.arg("-sf").arg(&file).args(["-i", &ip, "-mi", &ip, "-nostdin"]).args(more);
     command.args(target.map(|target| target.to_string()));
     command
         .args(["-p", &at.port().to_string(), "-timeout", "60s", "-timeout_error"])

@@ -1,0 +1,98 @@
+//! What people and scripts at a terminal rely on: completion, JSON, exit status.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn call(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trunkctl")).args(args).output().unwrap()
+}
+
+fn said(args: &[&str]) -> String {
+    let done = call(args);
+    assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// The commands that a help lists.
+fn commands(help: &str) -> Vec<String> {
+    let listed =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // A second line of a description is set further in.
+    let first = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    first
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .filter(|name| name != "help")
+        .collect()
+}
+
+#[test]
+fn bash_completes_by_what_trunkctl_prints() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("trunkctl");
+    std::fs::write(&file, said(&["completion", "bash"])).unwrap();
+    let complete = |words: &[&str]| {
+        let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
+        let line = format!(
+            "source '{}'; COMP_WORDS=({}); COMP_CWORD={}; _trunkctl trunkctl '{last}' '{before}'; echo \"${{COMPREPLY[@]}}\"",
+            file.display(),
+            words.join(" "),
+            words.len() - 1
+        );
+        let done = Command::new("bash").args(["-c", &line]).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete(&["trunkctl", "roll"]), "rollout");
+    assert_eq!(complete(&["trunkctl", "rollout", "re"]), "resume");
+    assert_eq!(complete(&["trunkctl", "box", "drain", "--no"]), "--no-wait");
+    for shell in ["zsh", "fish"] {
+        assert!(said(&["completion", shell]).contains("rollout"), "{shell}");
+    }
+}
+
+#[test]
+fn every_command_around_releases_and_boxes_has_json() {
+    for group in ["release", "rollout", "box"] {
+        let names = commands(&said(&[group, "--help"]));
+        assert!(names.len() >= 6, "{group}: {names:?}");
+        for name in names {
+            let help = said(&[group, &name, "--help"]);
+            assert!(help.contains("--json"), "{group} {name}");
+        }
+    }
+    assert!(said(&["flash", "--help"]).contains("--json"));
+}
+
+#[test]
+fn a_key_and_its_signature_are_told_in_json_and_failures_by_the_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (key, repo) = (path("r1"), path("repo"));
+    let made: Value = serde_json::from_str(&said(&["release", "key", &key, "--json"])).unwrap();
+    assert_eq!(made["public"], path("r1.pub"));
+    let public = path("r1.pub");
+    let root = [
+        "release",
+        "root",
+        "--repo",
+        &repo,
+        "--root",
+        &public,
+        "--root-threshold",
+        "1",
+        "--release",
+        &public,
+    ];
+    let more = ["--release-threshold", "1", "--online", &public, "--assign", &public, "--json"];
+    let drafted: Value = serde_json::from_str(&said(&[&root[..], &more[..]].concat())).unwrap();
+    assert_eq!((&drafted["root"], &drafted["threshold"]), (&1.into(), &1.into()));
+    let signed = said(&["release", "sign", "--repo", &repo, "--key", &key, "--json"]);
+    let signed: Value = serde_json::from_str(&signed).unwrap();
+    assert_eq!(signed["signed"][0]["role"], "root");
+
+    assert_eq!(call(&["release", "key", &key]).status.code(), Some(1), "it is there already");
+    assert_eq!(call(&["release", "kay", &key]).status.code(), Some(2), "no such command");
+}
