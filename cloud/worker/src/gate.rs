@@ -402,6 +402,10 @@ mod tests {
         let en = facts_of(&script("appointment-confirmation-en.yaml"));
         assert_eq!(en.purpose, Purpose::Appointment);
         assert!(en.discloses.contains(&trunkline_policy::Disclosure::Ai) && en.texts.len() > 5);
+        assert_eq!((zh.voicemail, en.voicemail), (VoicemailAction::HangUp, VoicemailAction::NeutralText));
+        assert!(en.texts.iter().any(|text| text.contains("call us back")), "{:?}", en.texts);
+        let personal = ScriptFacts::read(r#"{"answered_by": {"voicemail": "Please pay {amount}."}}"#);
+        assert_eq!(personal.voicemail, VoicemailAction::FullText);
     }
 
     #[tokio::test]

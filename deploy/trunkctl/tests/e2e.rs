@@ -393,7 +393,6 @@ async fn a_voicemail_gets_its_message_after_the_beep() {
     let last = &turns.last().unwrap()["robot"][0];
     assert!(last["text"].as_str().unwrap().contains("automated call about an appointment"), "{call}");
     assert_eq!(last["heard"], 1.0, "{call}");
-    stage.stop().await.unwrap();
 }
 
 /// What goes wrong on the line ends with a disposition that says what it was, on API and callback.

@@ -351,6 +351,8 @@ pub struct ScriptFacts {
     pub right_party: bool,
     /// It wants to listen to the callee's tone of voice.
     pub tone_of_voice: bool,
+    /// What it leaves on a voicemail; a text with variables counts as one with details.
+    pub voicemail: VoicemailAction,
     /// Everything that it can say; shared by all calls that are judged with it.
     pub texts: Arc<Vec<String>>,
 }
@@ -366,6 +368,7 @@ impl Default for ScriptFacts {
             human: false,
             right_party: false,
             tone_of_voice: false,
+            voicemail: VoicemailAction::HangUp,
             texts: Arc::default(),
         }
     }

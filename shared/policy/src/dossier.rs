@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::rules::VoicemailAction;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trunkline_model::Callee;
@@ -88,6 +89,7 @@ impl Dossier {
     pub fn with_script(&mut self, script: &ScriptFacts) {
         self.plan.purpose = script.purpose;
         self.plan.emotion &= script.tone_of_voice;
+        self.plan.voicemail = script.voicemail;
         self.plan.script = script.clone();
     }
 
@@ -149,6 +151,8 @@ impl ScriptFacts {
         let value: serde_json::Value = serde_json::from_str(canonical).unwrap_or_default();
         let mut found = Found::default();
         walk(&value, "", &mut found);
+        let to_machine = |which: &str| value["answered_by"][which].as_str();
+        found.texts.extend(["voicemail", "screener"].into_iter().filter_map(to_machine).map(str::to_owned));
         Self {
             purpose: serde_json::from_value(value["purpose"].clone()).unwrap_or(crate::Purpose::Marketing),
             discloses: serde_json::from_value(value["disclose"].clone()).unwrap_or_default(),
@@ -159,6 +163,11 @@ impl ScriptFacts {
             human: true,
             right_party: found.answered.contains("wrong_party"),
             tone_of_voice: value["tone_of_voice"].as_bool().unwrap_or(false),
+            voicemail: match to_machine("voicemail") {
+                None => VoicemailAction::HangUp,
+                Some(text) if text.contains('{') => VoicemailAction::FullText,
+                Some(_) => VoicemailAction::NeutralText,
+            },
             texts: found.texts.into(),
         }
     }

@@ -249,7 +249,11 @@ fn wanted(named: &[Part], is_peer_installed: bool) -> Vec<Part> {
     let all = named.is_empty() || named.contains(&Part::All);
     ORDER
         .into_iter()
-        .filter(|part| named.contains(part) || all && (*part != Part::Peer || is_peer_installed))
+        // Concealment installs programs and plays in real time: only who names it wants that.
+        .filter(|part| {
+            let runs_along = *part != Part::Concealment && (*part != Part::Peer || is_peer_installed);
+            named.contains(part) || all && runs_along
+        })
         .collect()
 }
 
@@ -496,8 +500,9 @@ mod tests {
 
     #[test]
     fn all_parts_run_in_order_and_the_peer_only_when_it_is_there_or_asked_for() {
-        assert_eq!(wanted(&[], true), ORDER);
-        assert_eq!(wanted(&[Part::All], true), ORDER);
+        let all: Vec<Part> = ORDER.into_iter().filter(|part| *part != Part::Concealment).collect();
+        assert_eq!(wanted(&[], true), all);
+        assert_eq!(wanted(&[Part::All], true), all);
         assert!(!wanted(&[], false).contains(&Part::Peer));
         assert_eq!(wanted(&[Part::Carry, Part::Peer], false), [Part::Peer, Part::Carry]);
         assert!(wanted(&[Part::All, Part::Peer], false).contains(&Part::Peer));

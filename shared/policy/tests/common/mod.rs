@@ -71,6 +71,7 @@ impl World {
             human: true,
             right_party: true,
             tone_of_voice: false,
+            voicemail: VoicemailAction::HangUp,
             texts: vec!["Hello, I am a voice assistant.".into()].into(),
         };
         let plan = Plan {
