@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 
 use trunkline_audio::Codec;
 use trunkline_line::{Attached, Bridge, Command as Order, MediaConfig, MediaHandle, RtpPorts};
-use trunkline_rtp::{FRAME_TICKS, RtpSender, RtpTicks, Seq, Ssrc};
 use trunkline_sip::sdp::{LocalMedia, SdpOrigin};
+
+mod common;
+
+use common::{FarEnds, Targets, cpu_of};
 
 type Failed = Box<dyn Error>;
 
@@ -24,11 +27,8 @@ const CALLS: usize = 50;
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(10);
 
-/// Where the far ends' packets go, two for each call.
-type Targets = Vec<SocketAddr>;
-
 fn main() -> Result<(), Failed> {
-    let mut far = FarEnds::bind()?;
+    let mut far = FarEnds::bind(CALLS * 2, None)?;
     println!("| round | ours, a leg | rtpengine, a leg | ratio | packets that came through |");
     println!("| ---: | ---: | ---: | ---: | ---: |");
     for round in 1..=ROUNDS {
@@ -61,52 +61,11 @@ fn measure(
     far.run(targets, Duration::from_secs(1))?;
     let before = cpu()?;
     let begun = Instant::now();
-    let came = far.run(targets, ROUND)?;
+    let (sent, came) = far.run(targets, ROUND)?;
     let used = cpu()?.saturating_sub(before);
     let legs = (CALLS * 2) as f64;
-    Ok((used.as_secs_f64() / begun.elapsed().as_secs_f64() / legs * 100.0, came))
-}
-
-// --- the far ends ------------------------------------------------------------------------------------------
-
-struct FarEnds(Vec<(UdpSocket, RtpSender)>);
-
-impl FarEnds {
-    fn bind() -> Result<Self, Failed> {
-        let bind = |n: usize| -> Result<_, Failed> {
-            let socket = UdpSocket::bind("127.0.0.1:0")?;
-            socket.set_nonblocking(true)?;
-            Ok((socket, RtpSender::new(Ssrc(n as u32 + 1), Seq(1), RtpTicks(0))))
-        };
-        Ok(Self((0..CALLS * 2).map(bind).collect::<Result<_, _>>()?))
-    }
-
-    fn at(&self, end: usize) -> Result<SocketAddr, Failed> {
-        Ok(self.0[end].0.local_addr()?)
-    }
-
-    /// Sends from each end every 20 ms, spread over them, and reads what comes; returns the share that came.
-    fn run(&mut self, targets: &Targets, time: Duration) -> Result<f64, Failed> {
-        let (begun, mut sent, mut came) = (Instant::now(), 0u32, 0u32);
-        let (mut packet, mut buffer) = ([0; 200], [0; 1_500]);
-        for tick in 0u32.. {
-            let due = Duration::from_millis(u64::from(tick));
-            if due >= time {
-                break;
-            }
-            sleep((begun + due).saturating_duration_since(Instant::now()));
-            let ends = self.0.iter_mut().zip(targets).skip(tick as usize % 20).step_by(20);
-            for ((socket, rtp), target) in ends {
-                let len = rtp.write_into(8, &[0x35; 160], FRAME_TICKS, &mut packet)?;
-                socket.send_to(&packet[..len], target)?;
-                sent += 1;
-                while socket.recv_from(&mut buffer).is_ok() {
-                    came += 1;
-                }
-            }
-        }
-        Ok(f64::from(came) / f64::from(sent.max(1)))
-    }
+    let share = came as f64 / sent.max(1) as f64;
+    Ok((used.as_secs_f64() / begun.elapsed().as_secs_f64() / legs * 100.0, share))
 }
 
 // --- ours --------------------------------------------------------------------------------------------------
@@ -182,25 +141,4 @@ fn ask(asks: &UdpSocket, command: &str, call: &str, media: SocketAddr) -> Result
     let port = reply.split("m=audio ").nth(1).and_then(|rest| rest.split(' ').next());
     let port = port.ok_or_else(|| format!("rtpengine answers {reply}"))?;
     Ok(SocketAddr::new(media.ip(), port.parse()?))
-}
-
-// --- CPU ---------------------------------------------------------------------------------------------------
-
-/// Returns what the threads in a folder of `/proc` have computed, all or those of a name.
-fn cpu_of(tasks: &str, name: Option<&str>) -> Result<Duration, Failed> {
-    let mut sum = Duration::ZERO;
-    for task in std::fs::read_dir(tasks)? {
-        let path = task?.path();
-        // A thread may end meanwhile.
-        let (Ok(comm), Ok(times)) =
-            (std::fs::read_to_string(path.join("comm")), std::fs::read_to_string(path.join("schedstat")))
-        else {
-            continue;
-        };
-        if name.is_none_or(|name| comm.trim() == name) {
-            let nanos = times.split_whitespace().next().unwrap_or_default();
-            sum += Duration::from_nanos(nanos.parse()?);
-        }
-    }
-    Ok(sum)
 }
