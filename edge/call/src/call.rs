@@ -243,7 +243,14 @@ impl Call {
             (Phase::Talking, Line::PeerHungUp) => {
                 // A customer who hangs up while the goodbye plays has heard the call out.
                 let over = self.outcome.is_some() || self.state.as_ref().is_some_and(State::is_ended);
-                self.end_as(if over { Disposition::Completed } else { Disposition::CustomerHungUp });
+                self.end_as(if over {
+                    Disposition::Completed
+                } else if self.with_machine.is_some() {
+                    // A voicemail that hangs up before its beep is nobody who was reached.
+                    Disposition::Machine
+                } else {
+                    Disposition::CustomerHungUp
+                });
                 if self.outcome.is_none() {
                     self.outcome_of(now, &Event::HungUp);
                 }

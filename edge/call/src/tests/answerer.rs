@@ -60,6 +60,17 @@ fn a_voicemail_without_a_beep_gets_its_message_when_it_is_quiet_and_one_without_
 }
 
 #[test]
+fn a_machine_that_hangs_up_while_it_is_waited_for_is_no_customer() {
+    for kind in [MachineKind::Voicemail, MachineKind::Screener] {
+        let mut world = answered(TO_MACHINES);
+        world.call.handle_machine(world.now, machine(kind, false));
+        world.settle();
+        world.line(Line::PeerHungUp);
+        assert_eq!(world.record.unwrap().disposition, Disposition::Machine, "{kind:?}");
+    }
+}
+
+#[test]
 fn an_assistant_is_told_who_calls_and_the_person_hears_the_script_from_its_beginning() {
     let mut world = answered(TO_MACHINES);
     let opening = world.played[0].clone();

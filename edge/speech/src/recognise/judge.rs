@@ -10,6 +10,7 @@ use super::phrases::{Choice, ChoiceRule};
 use super::{Draft, Language, RecognizeOptions, Token, Transcript, Utterance, text};
 
 /// What an engine gave for one utterance.
+#[derive(Default)]
 pub(super) struct Written {
     pub(super) raw: String,
     pub(super) tokens: Vec<Token>,

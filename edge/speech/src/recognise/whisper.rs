@@ -392,16 +392,7 @@ impl Whisper {
         let sum: f32 = greedy.text().iter().map(|chosen| chosen.logprob.max(-13.8)).sum();
         let avg_logprob = if tokens.is_empty() { -10.0 } else { sum / tokens.len() as f32 };
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Written {
-            raw,
-            tokens,
-            avg_logprob,
-            no_speech_prob: 0.0,
-            choice: None,
-            aside: None,
-            end_logprob: 0.0,
-            draft: None,
-        }
+        Written { raw, tokens, avg_logprob, ..Written::default() }
     }
 
     /// Finds which of the expected phrases the encoded sound is most likely to be, and which of the signs of
@@ -567,16 +558,7 @@ impl Whisper {
         let avg_logprob = if count == 0 { -10.0 } else { (sum / f64::from(count)) as f32 };
         // A character may lie in two tokens, so the whole is decoded, not the pieces.
         let raw = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Written {
-            raw,
-            tokens,
-            avg_logprob,
-            no_speech_prob: 0.0,
-            choice: None,
-            aside: None,
-            end_logprob: 0.0,
-            draft: None,
-        }
+        Written { raw, tokens, avg_logprob, ..Written::default() }
     }
 }
 
