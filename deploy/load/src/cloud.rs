@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ring::digest;
+use trunkline_ports::free_port;
 
 use crate::authority::Authority;
 
@@ -34,7 +35,7 @@ impl Cloud {
     /// Writes all that a cloud needs into a folder.
     pub(crate) fn set_up(program: &Path, dir: &Path, authority: &Authority) -> Result<Self> {
         let (cert, key) = authority.server()?;
-        let mqtt = free_port()?;
+        let mqtt = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let token = hex::encode(digest::digest(&digest::SHA256, &rand::random::<[u8; 24]>()));
         fs::create_dir_all(dir.join("scripts"))?;
         for (name, text) in [
@@ -137,11 +138,6 @@ impl Drop for Cloud {
     fn drop(&mut self) {
         let _ = self.kill();
     }
-}
-
-/// A port that is free now, and that the cloud takes in each of its lives: boxes come back to where they were.
-fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 fn configuration(mqtt: SocketAddr) -> String {

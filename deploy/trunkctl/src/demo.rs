@@ -166,9 +166,9 @@ async fn demo(options: &Options) -> Result<()> {
         (options.phone.as_deref().map(phone_address).transpose()?, dir.join("customer.wav"));
     let wav = customer_wav.display().to_string();
     let mut args: Vec<&str> = Vec::new();
-    let ours = free_address()?;
+    let ours = free_address();
     if options.inbound {
-        (plan.trunk, plan.bind) = (Some(free_address()?), Some(ours));
+        (plan.trunk, plan.bind) = (Some(free_address()), Some(ours));
     } else if let Some(phone) = &options.phone {
         plan.trunk = trunk;
         plan.trunk_extra = "allow_sip_targets = true\n".to_owned();
@@ -284,9 +284,9 @@ async fn customer_calls(
     }
 }
 
-/// Returns an address that nobody listens at now.
-fn free_address() -> Result<SocketAddr> {
-    Ok(std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
+/// Returns an address that nobody listens at.
+fn free_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], trunkline_ports::free_port()))
 }
 
 /// Kills the cloud, lets the call come to its end without it, and starts it again.

@@ -255,7 +255,7 @@ const WANTS_NONE: &str = "schema: trunkline/persona/1\nname: 李先生，打回�
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_who_calls_reaches_the_script_of_the_number_also_while_the_cloud_is_away() {
     let dir = tempfile::tempdir().unwrap();
-    let free = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = || std::net::SocketAddr::from(([127, 0, 0, 1], trunkline_ports::free_port()));
     let bind = free();
     let plan = Plan { trunk: Some(free()), bind: Some(bind), ..plan(dir.path()) };
     let mut stage = Stage::start(plan, &[], |what| println!("… {what}")).await.unwrap();

@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{Peer, baresip, certificates, free_port, installed};
+use common::{Peer, baresip, certificates, installed};
 use scenario::{Body, Scenario};
 use serde_json::Value;
+use trunkline_ports::{free_port, sound_ports};
 
 fn sipp(folder: &Path, scenario: &Scenario, more: &[&str]) -> Option<(Peer, SocketAddr)> {
     if !installed("sipp", "-v", "sip-tester") {
@@ -29,7 +30,7 @@ fn sipp(folder: &Path, scenario: &Scenario, more: &[&str]) -> Option<(Peer, Sock
     let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut command = Command::new("sipp");
     command.arg("-sf").arg(&file).args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-nostdin"]).args(more);
-    command.args(["-mp", &(free_port() & !1).to_string(), "-p", &at.port().to_string()]);
+    command.args(["-mp", &free_port().to_string(), "-p", &at.port().to_string()]);
     command.args(["-timeout", "60s", "-timeout_error"]).current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
     let peer = Peer(command.spawn().unwrap());
@@ -49,11 +50,12 @@ fn answers() -> Scenario {
 }
 
 fn config(folder: &Path, at: SocketAddr, more: &str) -> PathBuf {
-    let base = 20_000 + (free_port() % 20_000);
+    let rtp_ports = sound_ports();
     let text = format!(
-        "box = \"tl-a\"\ndata_dir = \"data\"\n[rtp]\nports = \"{base}-{}\"\n[[trunk]]\nname = \"carrier\"\nproxy = \"{at}\"\n\
+        "box = \"tl-a\"\ndata_dir = \"data\"\n[rtp]\nports = \"{}-{}\"\n[[trunk]]\nname = \"carrier\"\nproxy = \"{at}\"\n\
          bind = \"127.0.0.1:0\"\n{more}\n",
-        base + 19
+        rtp_ports.start(),
+        rtp_ports.end()
     );
     let path = folder.join("edge.toml");
     std::fs::write(&path, text).unwrap();

@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Peer, free_port, installed};
+use common::{Peer, installed};
 use scenario::{Body, Scenario};
 use trunkline_keeper::{CallsState, EchoDone, EchoWish, Word};
+use trunkline_ports::{free_port, sound_ports};
 
 fn sipp(folder: &Path, more: &[&str]) -> Option<(Peer, SocketAddr)> {
     if !installed("sipp", "-v", "sip-tester") {
@@ -38,7 +39,7 @@ fn sipp(folder: &Path, more: &[&str]) -> Option<(Peer, SocketAddr)> {
         .arg(&file)
         .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-nostdin", "-m", "1"])
         .args(more);
-    command.args(["-mp", &(free_port() & !1).to_string(), "-p", &at.port().to_string()]);
+    command.args(["-mp", &free_port().to_string(), "-p", &at.port().to_string()]);
     command.args(["-timeout", "120s", "-timeout_error"]).current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
     let peer = Peer(command.spawn().unwrap());
@@ -87,12 +88,13 @@ fn start(folder: &Path, trunk: SocketAddr) -> Calls {
         fs::write(folder.join(name), text).unwrap();
         fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    let base = 20_000 + (free_port() % 20_000);
+    let rtp_ports = sound_ports();
     let text = format!(
         "box = \"tl-a\"\ndata_dir = \"data\"\n[cloud]\nmqtt = \"127.0.0.1:1\"\napi = \"https://127.0.0.1:1\"\nca = \"ca.pem\"\n\
-         cert = \"box.pem\"\nkey = \"box.key\"\n[rtp]\nports = \"{base}-{}\"\n[[trunk]]\nname = \"carrier\"\nproxy = \"{trunk}\"\n\
+         cert = \"box.pem\"\nkey = \"box.key\"\n[rtp]\nports = \"{}-{}\"\n[[trunk]]\nname = \"carrier\"\nproxy = \"{trunk}\"\n\
          bind = \"127.0.0.1:0\"\nping = \"off\"\n",
-        base + 19
+        rtp_ports.start(),
+        rtp_ports.end()
     );
     fs::write(folder.join("edge.toml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline-edge"));

@@ -217,7 +217,7 @@ pub async fn start_with(
     configure: impl FnOnce(SocketAddr) -> UaConfig,
     incoming: mpsc::UnboundedSender<SipEvent>,
 ) -> io::Result<SipHandle> {
-    let socket = UdpSocket::bind(bind).await?;
+    let (socket, listener) = bind_both(bind, transports.tcp).await?;
     // Without this a trunk that is not there is noticed only when the transaction times out.
     if bind.is_ipv4()
         && let Err(error) = setsockopt(&socket.as_fd(), sockopt::Ipv4RecvErr, &true)
@@ -226,8 +226,7 @@ pub async fn start_with(
     }
     let local = socket.local_addr()?;
     let (accepted, connections) = mpsc::channel(16);
-    if transports.tcp {
-        let listener = TcpListener::bind(local).await?;
+    if let Some(listener) = listener {
         tokio::spawn(streams::listen(listener, None, accepted.clone()));
     }
     let mut config = configure(local);
@@ -258,6 +257,26 @@ pub async fn start_with(
     };
     tokio::spawn(task.run());
     Ok(SipHandle { commands, local, local_tls })
+}
+
+/// How often another port is asked for when the one that the system gave for UDP is taken for TCP.
+const PORTS_TRIED: usize = 16;
+
+/// Binds UDP and, where `tcp` says so, TCP at the same port; port 0 is one that is free for both.
+async fn bind_both(at: SocketAddr, tcp: bool) -> io::Result<(UdpSocket, Option<TcpListener>)> {
+    let mut left = if at.port() == 0 { PORTS_TRIED } else { 1 };
+    loop {
+        let socket = UdpSocket::bind(at).await?;
+        if !tcp {
+            return Ok((socket, None));
+        }
+        left -= 1;
+        match TcpListener::bind(socket.local_addr()?).await {
+            Ok(listener) => return Ok((socket, Some(listener))),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse || left == 0 => return Err(error),
+            Err(_taken) => debug!("Taken for TCP, another port"),
+        }
+    }
 }
 
 type Accepted = (TcpStream, SocketAddr, Option<TlsAcceptor>);

@@ -97,7 +97,7 @@ fn who() -> Resource {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_was_away_gets_the_newest_figures_only() {
     let authority = Authority::new();
-    let at = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let at = std::net::SocketAddr::from(([127, 0, 0, 1], trunkline_ports::free_port()));
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     std::fs::write(&token, "secret\n").unwrap();

@@ -318,7 +318,7 @@ async fn the_boxs_own_page_follows_it_from_the_label_to_the_link() {
     let site = site();
     let cloud = site.start();
     let mut new = TestBox::new(&site, &cloud, "box");
-    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listen = std::net::SocketAddr::from(([127, 0, 0, 1], trunkline_ports::free_port()));
     new.config.page = Some(PageConfig { listen, always: true });
     let code = new.identity().claim_code().unwrap().reveal();
     let browser =

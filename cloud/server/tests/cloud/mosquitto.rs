@@ -1,6 +1,6 @@
 //! The cloud with a real Mosquitto beside it: an enrolled box speaks, no other does, and who is revoked is out.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ impl Mosquitto {
 /// A site whose cloud has a Mosquitto beside it.
 fn with_mosquitto() -> Option<(Site, Mosquitto)> {
     let site = site();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], trunkline_ports::free_port()));
     let cloud = site.ca.client(Some("cloud"));
     site.write("cloud.pem", &cloud.cert);
     site.write("cloud.key", &cloud.key);

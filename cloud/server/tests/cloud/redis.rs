@@ -1,6 +1,5 @@
 //! Calls as other systems see them, in a real Redis that dies and comes back empty.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,8 +17,7 @@ struct Redis {
 impl Redis {
     /// `None` where there is none and need not be one.
     fn start(site: &Site, port: Option<u16>) -> Option<Self> {
-        let port =
-            port.unwrap_or_else(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+        let port = port.unwrap_or_else(trunkline_ports::free_port);
         let started = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--requirepass", "not a secret", "--dir"])

@@ -8,12 +8,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::{Certificates, Peer, baresip, certificates, free_port, installed, wait_for_listener};
+use crate::common::{Certificates, Peer, baresip, certificates, installed, wait_for_listener};
 use crate::line::{answered, failed, hung_up, line, until};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
 use trunkline_line::{SipTransports, TlsSettings};
+use trunkline_ports::free_port;
 use trunkline_sip::FailureCause;
 use trunkline_sip::message::Transport;
 

@@ -5,18 +5,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::common::free_port;
 use crate::played::play_sound;
 use crate::scenario::{Body, Scenario};
 use trunkline_line::trunks::{CallRequest, Proxy, Target, TrunkSetup, Trunks, TrunksConfig};
 use trunkline_line::{EchoCall, EchoError, EchoHeard, MediaHandle, echo_call};
+use trunkline_ports::sound_ports;
 
 async fn call(at: SocketAddr) -> Result<EchoHeard, EchoError> {
     let proxy = Proxy { host: at.ip().to_string(), port: at.port() };
     let mut setup = TrunkSetup::new("carrier", proxy, "127.0.0.1:0".parse().unwrap());
     setup.pool.ping_every = None;
-    let base = 20_000 + (free_port() % 20_000);
-    let config = TrunksConfig { rtp_ports: base..=base + 19, ..TrunksConfig::default() };
+    let rtp_ports = sound_ports();
+    let config = TrunksConfig { rtp_ports, ..TrunksConfig::default() };
     let trunks = Trunks::start(config, vec![setup]).await.unwrap();
     let media = MediaHandle::start().unwrap();
     let target = Target::Number("4443".to_owned());

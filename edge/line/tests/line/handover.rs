@@ -8,7 +8,7 @@ use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::{Peer, baresip_as, certificates, free_port, installed};
+use crate::common::{Peer, baresip_as, certificates, installed};
 use crate::scenario::{Body, Scenario};
 use tempfile::TempDir;
 use trunkline_audio::Codec;
@@ -18,6 +18,7 @@ use trunkline_line::{
     Attached, Clip, Command, HandOver, HandOverNews, HandOverRequest, MediaCodec, MediaHandle, MediaTerms,
     RtpPorts,
 };
+use trunkline_ports::{free_port, sound_ports};
 use trunkline_sip::FailureCause;
 use trunkline_sip::hunt::HuntPlan;
 use trunkline_sip::message::Uri;
@@ -104,14 +105,14 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let base = 20_000 + (free_port() % 20_000);
-        let config = TrunksConfig { rtp_ports: base..=base + 99, ..TrunksConfig::default() };
+        let rtp_ports = sound_ports();
+        let config = TrunksConfig { rtp_ports, ..TrunksConfig::default() };
         let proxy = Proxy { host: "127.0.0.1".to_owned(), port: free_port() };
         // baresip names the machine's own address for its sound, whatever it is called at.
         let setup = TrunkSetup::new("nobody", proxy, SocketAddr::new(own_ip(), 0));
         let trunks = Trunks::start(config, vec![setup]).await.unwrap();
         let media = MediaHandle::start().unwrap();
-        let ports = RtpPorts::new("127.0.0.1".parse().unwrap(), base + 100..=base + 139);
+        let ports = RtpPorts::new("127.0.0.1".parse().unwrap(), sound_ports());
         let (ours, hers) = (ports.bind().unwrap(), ports.bind().unwrap());
         let terms = |remote| MediaTerms {
             remote,

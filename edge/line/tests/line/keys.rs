@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::common::free_port;
 use crate::played::play;
 use crate::scenario::{Body, Scenario};
 use crate::sound::{Sound, loudest, tone};
@@ -13,13 +12,14 @@ use trunkline_line::trunks::{
     CallRequest, LineNews, LineOrder, PlacedCall, Proxy, Target, TrunkSetup, Trunks, TrunksConfig,
 };
 use trunkline_line::{KeysBy, MediaNews};
+use trunkline_ports::{free_port, sound_ports};
 use trunkline_sip::sdp::Codec;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn trunks(at: SocketAddr, change: impl FnOnce(&mut TrunkSetup)) -> Trunks {
-    let base = 20_000 + (free_port() % 20_000);
-    let config = TrunksConfig { rtp_ports: base..=base + 99, ..TrunksConfig::default() };
+    let rtp_ports = sound_ports();
+    let config = TrunksConfig { rtp_ports, ..TrunksConfig::default() };
     let proxy = Proxy { host: at.ip().to_string(), port: at.port() };
     let mut setup = TrunkSetup::new("trunk", proxy, SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 0));
     setup.inbound = true;

@@ -5,10 +5,11 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use crate::common::{baresip, certificates, free_port};
+use crate::common::{baresip, certificates};
 use crate::line::{line, until};
 use crate::sound::{Sound, loudest, rtp_sockets, tone};
 use trunkline_line::{Command as Order, MediaNews, RtpSockets, SipTransports};
+use trunkline_ports::free_port;
 use trunkline_sip::SipEvent;
 use trunkline_sip::message::Transport;
 use trunkline_sip::sdp::{Codec, Direction, LocalMedia, MediaParams, SdpOrigin};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::{Certificates, Peer, baresip_as, certificates, free_port};
+use crate::common::{Certificates, Peer, baresip_as, certificates};
 use tempfile::TempDir;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,6 +14,7 @@ use tokio_rustls::rustls::{ServerConfig, crypto};
 use trunkline_line::trunks::{
     CallRequest, LineNews, LineOrder, PhonesSetup, Proxy, Target, TrunkSetup, Trunks, TrunksConfig,
 };
+use trunkline_ports::{free_port, sound_ports};
 use trunkline_sip::digest::{Algorithm, Credentials};
 use trunkline_sip::message::Transport;
 use trunkline_sip::{HangupReason, RegistrarConfig};
@@ -30,15 +31,14 @@ fn server(own: &Certificates) -> Arc<ServerConfig> {
 
 /// A box at which user 201 may register; returns where, over UDP and TCP, and over TLS.
 async fn office(own: &Certificates) -> (Trunks, SocketAddr, SocketAddr) {
-    let base = 20_000 + (free_port() % 20_000);
+    let rtp_ports = sound_ports();
     let tls = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut registrar = RegistrarConfig::new("branch17", vec![Credentials::new("201", "secret")]);
     // This baresip stops at an algorithm that it does not know, instead of passing it over.
     registrar.algorithms = vec![Algorithm::MD5];
     let phones =
         PhonesSetup { bind: "127.0.0.1:0".parse().unwrap(), tls: Some((tls, server(own))), registrar };
-    let config =
-        TrunksConfig { rtp_ports: base..=base + 99, phones: Some(phones), ..TrunksConfig::default() };
+    let config = TrunksConfig { rtp_ports, phones: Some(phones), ..TrunksConfig::default() };
     let proxy = Proxy { host: "127.0.0.1".to_owned(), port: free_port() };
     let setup = TrunkSetup::new("nobody", proxy, "127.0.0.1:0".parse().unwrap());
     let trunks = Trunks::start(config, vec![setup]).await.unwrap();

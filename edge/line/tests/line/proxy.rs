@@ -6,13 +6,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::common::free_port;
 use crate::kamailio::Kamailio;
 use crate::line::{Line, answered, failed, hung_up, line_with, until};
 use crate::played::{Played, play_at, play_from};
 use crate::scenario::{Body, ROUTED, Scenario};
 use trunkline_line::trunks::{CallRequest, LineNews, Proxy, Target, TrunkSetup, Trunks, TrunksConfig};
 use trunkline_line::{SipCommand, SipTransports, TlsSettings};
+use trunkline_ports::free_port;
 use trunkline_sip::cause::Outcome;
 use trunkline_sip::digest::Credentials;
 use trunkline_sip::message::{Hop, Transport, Uri};

@@ -7,11 +7,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{Peer, baresip, certificates, free_port, installed};
+use crate::common::{Peer, baresip, certificates, installed};
 use crate::kamailio::Kamailio;
 use crate::line::{line, until};
 use crate::sound::{Sound, loudest, rtp_sockets, tone};
 use trunkline_line::SipTransports;
+use trunkline_ports::{free_port, sound_ports};
 use trunkline_sip::SipEvent;
 use trunkline_sip::message::Transport;
 use trunkline_sip::sdp::{LocalMedia, Secure};
@@ -22,13 +23,13 @@ fn rtpengine() -> Option<(Peer, SocketAddr)> {
         return None;
     }
     let steered = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let first = 20_000 + free_port() % 20_000;
+    let sound = sound_ports();
     let mut command = Command::new("rtpengine");
     // Without the kernel's help: table -1.
     command.args(["--config-file=none", "--foreground", "--table=-1", "--interface=127.0.0.1"]);
     command.args(["--num-threads=1", "--log-level=4"]);
     command.arg(format!("--listen-ng={steered}"));
-    command.args([format!("--port-min={first}"), format!("--port-max={}", first + 99)]);
+    command.args([format!("--port-min={}", sound.start()), format!("--port-max={}", sound.end())]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut relay = Peer(command.spawn().unwrap());
     let asks = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::common::{baresip_as, certificates, free_port};
+use crate::common::{baresip_as, certificates};
 use crate::handover::own_ip;
 use crate::sound::{Sound, loudest, tone};
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use trunkline_line::trunks::{
 use trunkline_line::{
     Command as Order, HandOver, HandOverNews, HandOverRequest, MediaHandle, RecorderHandle, SuperviseMode,
 };
+use trunkline_ports::{free_port, sound_ports};
 use trunkline_sip::hunt::HuntPlan;
 use trunkline_sip::message::Uri;
 
@@ -25,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A box, or somebody's telephone: one trunk by which calls come and go.
 async fn trunks(ip: IpAddr) -> Trunks {
-    let base = 20_000 + (free_port() % 20_000);
-    let config = TrunksConfig { rtp_ports: base..=base + 99, ..TrunksConfig::default() };
+    let rtp_ports = sound_ports();
+    let config = TrunksConfig { rtp_ports, ..TrunksConfig::default() };
     let proxy = Proxy { host: ip.to_string(), port: free_port() };
     let mut setup = TrunkSetup::new("loop", proxy, SocketAddr::new(ip, 0));
     setup.inbound = true;

@@ -6,7 +6,6 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::common::free_port;
 use crate::played::{Played, play_at, play_calls};
 use crate::sound::{Sound, loudest, tone};
 use trunkline_audio::{Codec, FRAME};
@@ -14,6 +13,7 @@ use trunkline_line::trunks::{
     CallRequest, LineNews, LineOrder, PlacedCall, Proxy, Standing, Target, TrunkSetup, Trunks, TrunksConfig,
 };
 use trunkline_line::{Command as Order, HandOver, HandOverNews, HandOverRequest, MediaHandle};
+use trunkline_ports::{free_port, sound_ports};
 use trunkline_rtp::{MAX_PACKET, RtpSender, RtpTicks, Seq, Ssrc};
 use trunkline_sip::TransferStep;
 use trunkline_sip::hunt::HuntPlan;
@@ -26,8 +26,8 @@ fn trunk(name: &str, at: SocketAddr) -> TrunkSetup {
 }
 
 async fn start(setups: Vec<TrunkSetup>) -> Trunks {
-    let base = 20_000 + (free_port() % 20_000);
-    let config = TrunksConfig { rtp_ports: base..=base + 99, ..TrunksConfig::default() };
+    let rtp_ports = sound_ports();
+    let config = TrunksConfig { rtp_ports, ..TrunksConfig::default() };
     Trunks::start(config, setups).await.unwrap()
 }
 

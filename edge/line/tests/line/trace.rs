@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::free_port;
 use crate::played::{Played, play_sound};
 use crate::scenario::{Body, Scenario};
 use trunkline_line::trunks::{
     CallRequest, Encryption, LineNews, LineOrder, Proxy, Target, TrunkSetup, Trunks, TrunksConfig,
 };
 use trunkline_line::{Command as Order, MediaHandle, MediaNews, MediaTerms, TraceName};
+use trunkline_ports::sound_ports;
 use trunkline_sip::digest::Credentials;
 use trunkline_sip::{Account, HangupReason};
 use trunkline_trace::{Limits, Tracer, find, ladder, mask, pcap};
@@ -94,8 +94,7 @@ async fn a_call_with_a_password_and_keys_is_kept_without_either() {
     let at = played.at;
     let traces = folder.path().join("traces");
     let tracer = Tracer::start(&traces, Limits::default()).unwrap();
-    let base = 20_000 + (free_port() % 20_000);
-    let rtp_ports = base..=base + 19;
+    let rtp_ports = sound_ports();
     let config = TrunksConfig { tracer: Some(tracer.clone()), rtp_ports, ..TrunksConfig::default() };
     let trunks = Trunks::start(config, vec![setup(at)]).await.unwrap();
     call(&trunks, &tracer).await;

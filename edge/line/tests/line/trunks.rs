@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::{Certificates, baresip, certificates, free_port};
+use crate::common::{Certificates, baresip, certificates};
 use crate::played::{Played, play, play_from};
 use crate::scenario::{Body, Scenario};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -18,6 +18,7 @@ use trunkline_line::trunks::{
     Trunks, TrunksConfig,
 };
 use trunkline_line::{Command as Order, MediaHandle, MediaNews, MediaTerms, PeerTls};
+use trunkline_ports::{free_port, sound_ports};
 use trunkline_sip::digest::Credentials;
 use trunkline_sip::message::{Transport, Uri};
 use trunkline_sip::sdp::MediaParams;
@@ -45,12 +46,9 @@ fn trunk(name: &str, at: SocketAddr, priority: u16) -> TrunkSetup {
 }
 
 async fn start(setups: Vec<TrunkSetup>) -> Trunks {
-    let base = 20_000 + (free_port() % 20_000);
-    let config = TrunksConfig {
-        rtp_ports: base..=base + 99,
-        first_word: Duration::from_millis(400),
-        ..TrunksConfig::default()
-    };
+    let rtp_ports = sound_ports();
+    let config =
+        TrunksConfig { rtp_ports, first_word: Duration::from_millis(400), ..TrunksConfig::default() };
     Trunks::start(config, setups).await.unwrap()
 }
 

@@ -6,11 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use trunkline_ports::free_port;
 use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::{Direction, MediaParams};
 use trunkline_sip::{CallNews, DialogKey, HangupReason, SipEvent, TransferStep};
 
-use crate::shell::{Peer, Shell, answered, ended, free_port, hung_up, incoming, installed};
+use crate::shell::{Peer, Shell, answered, ended, hung_up, incoming, installed};
 use crate::sound::{Sound, share_of};
 
 /// What baresip plays to us, and what we play to it, in Hz.

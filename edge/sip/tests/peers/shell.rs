@@ -177,10 +177,6 @@ pub(crate) fn installed(program: &str, probe: &str, package: &str) -> bool {
     found
 }
 
-pub(crate) fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 pub(crate) fn incoming(event: &SipEvent) -> Option<DialogKey> {
     if let SipEvent::Incoming { key, .. } = event { Some(*key) } else { None }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use trunkline_ports::free_port;
 use trunkline_sip::sdp::{Codec, Direction};
 use trunkline_sip::{FailureCause, SipEvent};
 
-use crate::shell::{Peer, Shell, answered, failed, free_port, incoming, installed};
+use crate::shell::{Peer, Shell, answered, failed, incoming, installed};
 
 pub(crate) fn has_sipp() -> bool {
     installed("sipp", "-v", "sip-tester")

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use trunkline_ports::free_port;
 use trunkline_sip::message::Uri;
 use trunkline_sip::sdp::Direction;
 use trunkline_sip::{
@@ -12,7 +13,7 @@ use trunkline_sip::{
 };
 
 use crate::scenario::{Body, Scenario};
-use crate::shell::{Peer, Shell, answered, ended, failed, free_port, hung_up, incoming};
+use crate::shell::{Peer, Shell, answered, ended, failed, hung_up, incoming};
 use crate::sipp::{has_sipp, sipp_file};
 
 /// SIPp playing a scenario, with the folder that the scenario is in.

@@ -9,7 +9,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::common::{free_port, installed, wait_for_listener};
+use crate::common::{installed, wait_for_listener};
+use trunkline_ports::free_port;
 
 /// A proxy, ended with the test.
 pub(crate) struct Kamailio {

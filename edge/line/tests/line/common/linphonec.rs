@@ -6,7 +6,8 @@ use std::process::{ChildStdin, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::common::{Peer, free_port, installed};
+use crate::common::{Peer, installed};
+use trunkline_ports::free_port;
 
 /// What it plays, in Hz.
 pub(crate) const THEIRS: f32 = 440.0;
@@ -31,7 +32,7 @@ impl Linphonec {
             .map(|n| (8_000.0 * (n as f32 * THEIRS / 8_000.0 * std::f32::consts::TAU).sin()) as i16)
             .collect();
         trunkline_audio::wav::write(path("tone.wav"), 8_000, &[&tone]).unwrap();
-        let (port, rtp) = (at.port(), 20_000 + free_port() % 10_000 * 2);
+        let (port, rtp) = (at.port(), free_port());
         let config = format!(
             "[sip]\nsip_port={port}\nsip_tcp_port=0\nsip_tls_port=0\ncontact=sip:linphonec@127.0.0.1\n\
              guess_hostname=0\nmedia_encryption=none\n\

@@ -1,11 +1,12 @@
 //! The peers of the tests, and what they need.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use trunkline_ports::free_port;
 
 /// A peer's process, ended with the test.
 pub(crate) struct Peer(pub(crate) Child);
@@ -38,10 +39,6 @@ pub(crate) fn installed(program: &str, probe: &str, package: &str) -> bool {
         println!("skipped: {program} is not installed (Debian package {package})");
     }
     found
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) async fn wait_for_listener(at: SocketAddr) {
@@ -96,7 +93,7 @@ pub(crate) async fn baresip_as(
     if !installed("baresip", "-h", "baresip-core") {
         return None;
     }
-    let at = SocketAddr::from(([127, 0, 0, 1], free_port() & !1));
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let path = |name: &str| folder.join(name);
     std::fs::write(path("own.pem"), format!("{}{}", own.certificate, own.key)).unwrap();
     std::fs::write(path("ca.pem"), &own.authority).unwrap();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::common::{Peer, free_port, installed};
+use crate::common::{Peer, installed};
+use trunkline_ports::free_port;
 
 /// SIPp at an address, with the folder that its scenario is in.
 pub(crate) struct Played {
@@ -41,7 +42,7 @@ pub(crate) fn play_calls(
 
 /// Plays a scenario that is called once, with a port for sound; `-rtp_echo` sends back what comes to it.
 pub(crate) fn play_sound(xml: &str, more: &[&str]) -> Option<Played> {
-    let (at, sound) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port() & !1);
+    let (at, sound) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port());
     play_with(at, xml, None, &[&["-m", "1", "-mp", &sound.to_string()], more].concat())
 }
 

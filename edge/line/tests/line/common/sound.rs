@@ -7,9 +7,8 @@ use trunkline_audio::tone::Goertzel;
 use trunkline_line::{
     Attached, Command as Order, MediaHandle, MediaNews, MediaStats, MediaTerms, RtpPorts, RtpSockets,
 };
+use trunkline_ports::sound_ports;
 use trunkline_sip::sdp::MediaParams;
-
-use crate::common::free_port;
 
 /// A call's sound, with what was heard and told so far.
 pub(crate) struct Sound {
@@ -20,8 +19,7 @@ pub(crate) struct Sound {
 
 /// Binds a pair of ports on loopback.
 pub(crate) fn rtp_sockets() -> RtpSockets {
-    let first = 20_000 + free_port() % 20_000;
-    RtpPorts::new("127.0.0.1".parse().unwrap(), first..=first + 99).bind().unwrap()
+    RtpPorts::new("127.0.0.1".parse().unwrap(), sound_ports()).bind().unwrap()
 }
 
 /// A tone of so many seconds.
