@@ -405,6 +405,25 @@ impl Db {
         Ok(count(row.try_get("n")?))
     }
 
+    /// Returns how many calls wait for a box, by the names of the boxes or lines that they are for; none for all.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn queued_by_boxes(&self) -> Result<Vec<(Vec<String>, u64)>, DbError> {
+        let rows = sqlx::query(
+            "SELECT COALESCE(facts -> '$.boxes', '[]') AS boxes, COUNT(*) AS n FROM calls
+             WHERE status = 'queued' GROUP BY 1 ORDER BY 1",
+        )
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let boxes: String = row.try_get("boxes")?;
+                Ok((json("boxes of a call", &boxes)?, count(row.try_get("n")?)))
+            })
+            .collect()
+    }
+
     /// Takes the lead until `until`, or keeps it. Returns false while somebody else has it.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use sqlx::{Row, SqliteConnection};
 use trunkline_model::{BoxId, CallId, Disposition};
 use trunkline_policy::receipt::Body;
 
-use crate::campaigns::{Moved, Promise};
 use crate::calls::{defer_in, end_queued_in, insert_calls};
+use crate::campaigns::{Moved, Promise};
 use crate::log::append_all;
 use crate::policy::append_receipts;
 use crate::store::{count, number, parsed, to_json};
@@ -82,12 +82,9 @@ impl Db {
                     why: why.clone(),
                     callback: Promise::Keep,
                 }),
-                ContactFate::Done(why) => settled.push(Moved {
-                    n: one.n,
-                    until: None,
-                    why: why.clone(),
-                    callback: Promise::Drop,
-                }),
+                ContactFate::Done(why) => {
+                    settled.push(Moved { n: one.n, until: None, why: why.clone(), callback: Promise::Drop })
+                }
             }
         }
         let receipts: Vec<&Body> = judged.iter().map(|one| &one.receipt).collect();
@@ -161,10 +158,7 @@ async fn start(
 }
 
 /// Lets contacts wait until an instant, or is done with them for good; returns those that changed.
-pub(crate) async fn settle(
-    conn: &mut SqliteConnection,
-    settled: &[Moved],
-) -> Result<BTreeSet<u64>, DbError> {
+pub(crate) async fn settle(conn: &mut SqliteConnection, settled: &[Moved]) -> Result<BTreeSet<u64>, DbError> {
     if settled.is_empty() {
         return Ok(BTreeSet::new());
     }

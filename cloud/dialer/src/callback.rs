@@ -48,7 +48,8 @@ pub fn asked_time(
     let date: Option<Date> = date.and_then(|text| text.parse().ok());
     let time: Option<Time> = time.and_then(|text| text.parse().ok());
     // A time of day on a day that does not have it, by daylight saving, moves by the gap.
-    let at = |date: Date, time: Time| date.to_datetime(time).to_zoned(zone.clone()).ok().map(|z| z.timestamp());
+    let at =
+        |date: Date, time: Time| date.to_datetime(time).to_zoned(zone.clone()).ok().map(|z| z.timestamp());
     let found = match (date, time) {
         (None, None) => None,
         (Some(date), time) => at(date, time.unwrap_or(Time::midnight())),

@@ -12,8 +12,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use trunkline_db::{
-    CampaignRow, ContactFate, ContactRow, Db, DbError, EndedAlike, EndedAttempt, JudgedContact, Moved, NewCall,
-    Promise, Settling,
+    CampaignRow, ContactFate, ContactRow, Db, DbError, EndedAlike, EndedAttempt, JudgedContact, Moved,
+    NewCall, Promise, Settling,
 };
 use trunkline_dialer::allot::{Demand, Grant, Line, allot};
 use trunkline_dialer::callback::{Callbacks, asked_time};
@@ -545,8 +545,9 @@ impl Worker {
                     Settled::Still(at, why) => moved(Some(at), why, Promise::Keep),
                     Settled::Until(at, why) => moved(Some(at), why, Promise::Drop),
                     Settled::Callback(at) => {
-                        let promise = contact.calls.last().map_or(Promise::Drop, |last| Promise::New(last.call, at));
-                        moved(Some(at), format!("callback at {at}"), promise)
+                        let promise =
+                            contact.calls.last().map_or(Promise::Drop, |last| Promise::New(last.call, at));
+                        moved(Some(at), "callback".into(), promise)
                     }
                     Settled::Done(why) => moved(None, why, Promise::Drop),
                 }
@@ -648,14 +649,7 @@ impl Worker {
                 countries: Vec::new(),
             })
             .collect();
-        // Calls that wait already have the first right to a channel.
-        let mut owed = u32::try_from(self.db.queued_count().await?).unwrap_or(u32::MAX);
-        for line in &mut lines {
-            let taken = owed.min(line.free).min(line.starts);
-            line.free -= taken;
-            line.starts -= taken;
-            owed -= taken;
-        }
+        owe(&mut lines, self.db.queued_by_boxes().await?);
         let healthy = lines.iter().filter(|line| line.healthy);
         let free: u32 = healthy.map(|line| line.free.min(line.starts)).sum();
         let mut demands = Vec::with_capacity(running.len());
@@ -750,6 +744,21 @@ impl Worker {
             tracing::info!(campaign = campaign.row.id, "A campaign is finished");
         }
         Ok(())
+    }
+}
+
+/// Sets aside what calls that wait already have the first right to: on the lines that may carry them, and on no others.
+fn owe(lines: &mut [Line], mut waiting: Vec<(Vec<String>, u64)>) {
+    // Who may go anywhere takes what is left.
+    waiting.sort_by_key(|(boxes, _)| boxes.is_empty());
+    for (boxes, calls) in waiting {
+        let mut owed = u32::try_from(calls).unwrap_or(u32::MAX);
+        for line in lines.iter_mut().filter(|line| line.healthy && line.is_among(&boxes)) {
+            let taken = owed.min(line.free).min(line.starts);
+            line.free -= taken;
+            line.starts -= taken;
+            owed -= taken;
+        }
     }
 }
 

@@ -31,7 +31,9 @@ fn ended(ends: &[(i64, Disposition, &str)]) -> Settling {
 #[test]
 fn a_contact_is_tried_again_by_its_cause_and_what_was_no_attempt_does_not_count() {
     let (rules, now) = (Rules::default(), Timestamp::from_second(1_763_863_300).unwrap());
-    let of = |ends: &[(i64, Disposition, &str)]| settle(&rules, &Callbacks::default(), &ended(ends), &TimeZone::UTC, now);
+    let of = |ends: &[(i64, Disposition, &str)]| {
+        settle(&rules, &Callbacks::default(), &ended(ends), &TimeZone::UTC, now)
+    };
     assert_eq!(of(&[(0, Disposition::Completed, "")]), Settled::Done("reached".into()));
     assert_eq!(of(&[(0, Disposition::InvalidNumber, "")]), Settled::Done("invalid_number".into()));
     let Settled::Until(at, _) = of(&[(0, Disposition::Busy, "")]) else { panic!("busy is tried again") };
@@ -77,6 +79,23 @@ fn who_asks_to_be_called_later_is_called_then_as_often_as_the_campaign_permits()
     assert_eq!(of(&rules, &contact), Settled::Done("callbacks used up".into()));
     contact.calls[2].outcome = "agreed".into();
     assert_eq!(of(&rules, &contact), Settled::Done("reached".into()));
+}
+
+#[test]
+fn calls_that_wait_for_a_full_box_take_no_line_of_another() {
+    let line = |id: &str, free| Line {
+        id: id.into(),
+        on: 0,
+        free,
+        starts: u32::MAX,
+        healthy: true,
+        caller_ids: Vec::new(),
+        countries: Vec::new(),
+    };
+    let mut lines = [line("a/trunk", 0), line("b/trunk", 8), line("c/trunk", 4)];
+    let only = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    owe(&mut lines, vec![(only(&[]), 3), (only(&["a"]), 250), (only(&["c/trunk"]), 4)]);
+    assert_eq!(lines.map(|line| line.free), [0, 5, 0]);
 }
 
 fn callee(text: &str) -> Callee {
