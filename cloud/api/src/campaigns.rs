@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use trunkline_db::{CampaignRow, ContactRow};
+use trunkline_db::{CampaignRow, ContactRow, Moved, Promise};
 use trunkline_dialer::campaign::{Command, State as CampaignState, apply};
 use trunkline_policy::next_open;
 use trunkline_worker::campaigns::{Began, CampaignSettings, Mode, call_contact, preflight};
@@ -232,6 +232,7 @@ pub(crate) async fn preview(
             json!({
                 "contact": contact.n, "callee": contact.callee, "variables": contact.variables,
                 "external_id": contact.external_id, "attempts": contact.attempts,
+                "callback_at": contact.callback_at,
             })
         })
         .collect();
@@ -307,7 +308,8 @@ pub(crate) async fn skip(
     }
     let why = request.why.trim();
     let why = if why.is_empty() { "passed over" } else { why };
-    api.db.settle_contacts(&[(n, None, why.to_owned())]).await?;
+    let moved = Moved { n, until: None, why: why.to_owned(), callback: Promise::Drop };
+    api.db.settle_contacts(&[moved], (api.clock)()).await?;
     let detail = Detail::of(json!({ "campaign": id, "contact": n, "why": why }));
     Ok((StatusCode::NO_CONTENT, detail, ()).into_response())
 }

@@ -235,7 +235,7 @@ pub(crate) async fn export(
 
 /// The contacts of a campaign or a list as CSV.
 pub(crate) fn export_of(api: Arc<Api>, id: String) -> Response {
-    let header = "callee,external_id,state,reason,attempts,disposition,outcome\r\n".to_owned();
+    let header = "callee,external_id,state,reason,attempts,disposition,outcome,callback_at\r\n".to_owned();
     let pages = unfold((api, id, 0, Some(header)), |(api, id, after, header)| async move {
         let mut text = header.unwrap_or_default();
         let page = match api.db.contact_results(&id, after, PAGE).await {
@@ -257,6 +257,7 @@ pub(crate) fn export_of(api: Arc<Api>, id: String) -> Response {
                 row.attempts.to_string(),
                 cell(row.disposition.as_deref().unwrap_or_default()),
                 cell(row.outcome.as_deref().unwrap_or_default()),
+                row.callback_at.map(|at| at.to_string()).unwrap_or_default(),
             ];
             text += &cells.join(",");
             text += "\r\n";

@@ -156,6 +156,36 @@ impl Db {
         rows.iter().map(view::read).collect()
     }
 
+    /// Returns the calls that wait for a box and that one of these boxes may carry, as far as whoever asked for them is
+    /// concerned; in the order of [`Self::queued`]. `numbers` names boxes with room for calls to numbers, `addresses`
+    /// those with room for calls to SIP addresses. What waits for other boxes holds nobody up.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn queued_for(
+        &self,
+        (numbers, addresses): (&[&BoxId], &[&BoxId]),
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Call>, DbError> {
+        let rows = sqlx::query(
+            "SELECT * FROM calls
+             WHERE status = 'queued' AND retry_at <= ?1 AND EXISTS (
+                SELECT 1 FROM json_each(CASE WHEN callee LIKE 'sip:%' THEN ?3 ELSE ?2 END) AS room
+                WHERE COALESCE(json_array_length(facts, '$.boxes'), 0) = 0 OR EXISTS (
+                    SELECT 1 FROM json_each(facts, '$.boxes') AS named
+                    WHERE substr(named.value, 1, instr(named.value || '/', '/') - 1) = room.value))
+             ORDER BY priority DESC, id LIMIT ?4",
+        )
+        .bind(now.as_millisecond())
+        .bind(to_json("boxes", &numbers)?)
+        .bind(to_json("boxes", &addresses)?)
+        .bind(limit)
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(view::read).collect()
+    }
+
     /// Gives a queued call to a box. Returns false when it is not queued any more.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use sqlx::{Row, SqliteConnection};
 use trunkline_model::{CallId, Callee, Disposition};
 
 use crate::judged::settle;
+use crate::log::append_all;
 use crate::store::{count, instant, json, number, parsed, to_json};
 use crate::{Db, DbError};
 
@@ -69,6 +70,8 @@ pub struct ContactRow {
     pub external_id: Option<String>,
     /// Attempts so far.
     pub attempts: u32,
+    /// When the customer asked to be called, while that call is still to be made.
+    pub callback_at: Option<Timestamp>,
 }
 
 /// A contact whose call is over, with all its calls so far.
@@ -78,8 +81,51 @@ pub struct Settling {
     pub n: u64,
     /// Whom it is.
     pub callee: Callee,
-    /// When each call ended, how, and why in words; the oldest first.
-    pub calls: Vec<(Timestamp, Disposition, String)>,
+    /// What the gate is to know, as JSON.
+    pub facts: String,
+    /// Its calls; the oldest first.
+    pub calls: Vec<EndedAttempt>,
+}
+
+/// A call of a contact that is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndedAttempt {
+    /// The call.
+    pub call: CallId,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How it ended on the line.
+    pub disposition: Disposition,
+    /// Why, in words.
+    pub cause: String,
+    /// The code of what came of it; empty for nothing.
+    pub outcome: String,
+    /// What the script filled in.
+    pub slots: BTreeMap<String, String>,
+}
+
+/// What follows for a contact whose call is over, or that waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moved {
+    /// The contact.
+    pub n: u64,
+    /// Until when it waits; `None` when it is done.
+    pub until: Option<Timestamp>,
+    /// Why.
+    pub why: String,
+    /// What becomes of a callback that it has been promised.
+    pub callback: Promise,
+}
+
+/// A callback that a contact has been promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// As it was: nobody has been called since.
+    Keep,
+    /// Over: it was kept, or given up.
+    Drop,
+    /// A new one, made in this call.
+    New(CallId, Timestamp),
 }
 
 /// A page of a campaign's contacts.
@@ -190,7 +236,7 @@ impl Db {
             .collect()
     }
 
-    /// Returns contacts that may be called by now, the most urgent first.
+    /// Returns contacts that may be called by now, the most urgent first: those who asked for this time before all others.
     ///
     /// # Errors
     /// [`DbError`].
@@ -200,16 +246,30 @@ impl Db {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<ContactRow>, DbError> {
-        let rows = sqlx::query(
-            "SELECT * FROM campaign_contacts WHERE campaign = ? AND state = 'ready' AND next_at <= ?
+        let promised = sqlx::query(
+            "SELECT * FROM campaign_contacts
+             WHERE campaign = ? AND state = 'ready' AND callback_at IS NOT NULL AND next_at <= ?
+             ORDER BY next_at LIMIT ?",
+        );
+        let others = sqlx::query(
+            "SELECT * FROM campaign_contacts
+             WHERE campaign = ? AND state = 'ready' AND callback_at IS NULL AND next_at <= ?
              ORDER BY priority, next_at, n LIMIT ?",
-        )
-        .bind(campaign)
-        .bind(now.as_millisecond())
-        .bind(limit)
-        .fetch_all(self.reader())
-        .await?;
-        rows.iter().map(read_contact).collect()
+        );
+        let mut ready = Vec::new();
+        for query in [promised, others] {
+            let left = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(ready.len());
+            let rows = query
+                .bind(campaign)
+                .bind(now.as_millisecond())
+                .bind(i64::try_from(left).unwrap_or(i64::MAX))
+                .fetch_all(self.reader())
+                .await?;
+            for row in &rows {
+                ready.push(read_contact(row)?);
+            }
+        }
+        Ok(ready)
     }
 
     /// Returns contacts after number `after`, in the order in which they came.
@@ -244,17 +304,25 @@ impl Db {
         row.as_ref().map(|row| Ok((read_contact(row)?, row.try_get("state")?))).transpose()
     }
 
-    /// Moves contacts on whose calls are over: to wait until an instant, or to be done with (`None`), and why.
+    /// Moves contacts on whose calls are over, and writes into the log of a call that a callback was promised in it.
     ///
     /// # Errors
     /// [`DbError`]; then none was moved.
-    pub async fn settle_contacts(&self, settled: &[(u64, Option<Timestamp>, String)]) -> Result<(), DbError> {
+    pub async fn settle_contacts(&self, settled: &[Moved], now: Timestamp) -> Result<(), DbError> {
         if settled.is_empty() {
             return Ok(());
         }
-        let settled: Vec<_> = settled.iter().map(|(n, until, why)| (*n, *until, why.as_str())).collect();
         let mut tx = self.begin().await?;
-        settle(&mut tx, &settled).await?;
+        let moved = settle(&mut tx, settled).await?;
+        let promised: Vec<_> = settled
+            .iter()
+            .filter(|one| moved.contains(&one.n))
+            .filter_map(|one| match one.callback {
+                Promise::New(call, at) => Some((call, serde_json::json!({ "at": at }))),
+                Promise::Keep | Promise::Drop => None,
+            })
+            .collect();
+        append_all(&mut tx, "call.callback_promised", &promised, now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -265,9 +333,11 @@ impl Db {
     pub async fn settling(&self, campaign: &str, limit: u32) -> Result<Vec<Settling>, DbError> {
         let rows = sqlx::query(
             "WITH over AS MATERIALIZED (
-                SELECT c.n, c.callee FROM campaign_contacts AS c JOIN calls ON calls.id = c.call
+                SELECT c.n, c.callee, c.facts FROM campaign_contacts AS c JOIN calls ON calls.id = c.call
                 WHERE c.campaign = ? AND c.state = 'calling' AND calls.status = 'ended' LIMIT ?)
-             SELECT over.n, over.callee, calls.ended_at, calls.disposition, calls.cause
+             SELECT over.n, over.callee, over.facts, calls.id, calls.ended_at, calls.disposition, calls.cause, calls.outcome_code,
+                CASE WHEN calls.outcome_code IS NULL THEN NULL
+                    ELSE (SELECT record -> '$.slots' FROM records WHERE records.call = calls.id) END AS slots
              FROM over CROSS JOIN calls ON calls.contact = over.n
              WHERE calls.status = 'ended' ORDER BY over.n, calls.id",
         )
@@ -283,12 +353,21 @@ impl Db {
                 .into_iter()
                 .find(|known| known.as_str() == name)
                 .ok_or(DbError::Damaged { what: "disposition", text: name })?;
-            let call = (instant(row.try_get("ended_at")?)?, disposition, row.try_get("cause")?);
+            let slots: Option<String> = row.try_get("slots")?;
+            let call = EndedAttempt {
+                call: parsed("call id", row.try_get("id")?)?,
+                at: instant(row.try_get("ended_at")?)?,
+                disposition,
+                cause: row.try_get("cause")?,
+                outcome: row.try_get::<Option<String>, _>("outcome_code")?.unwrap_or_default(),
+                slots: slots.map_or(Ok(BTreeMap::new()), |text| json("slots", &text))?,
+            };
             match found.last_mut() {
                 Some(last) if last.n == n => last.calls.push(call),
                 _ => found.push(Settling {
                     n,
                     callee: parsed("callee", row.try_get("callee")?)?,
+                    facts: row.try_get("facts")?,
                     calls: vec![call],
                 }),
             }
@@ -324,6 +403,25 @@ impl Db {
             .fetch_one(self.reader())
             .await?;
         Ok(count(row.try_get("n")?))
+    }
+
+    /// Returns how many calls wait for a box, by the names of the boxes or lines that they are for; none for all.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn queued_by_boxes(&self) -> Result<Vec<(Vec<String>, u64)>, DbError> {
+        let rows = sqlx::query(
+            "SELECT COALESCE(facts -> '$.boxes', '[]') AS boxes, COUNT(*) AS n FROM calls
+             WHERE status = 'queued' GROUP BY 1 ORDER BY 1",
+        )
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let boxes: String = row.try_get("boxes")?;
+                Ok((json("boxes of a call", &boxes)?, count(row.try_get("n")?)))
+            })
+            .collect()
     }
 
     /// Takes the lead until `until`, or keeps it. Returns false while somebody else has it.
@@ -419,5 +517,6 @@ fn read_contact(row: &SqliteRow) -> Result<ContactRow, DbError> {
         facts: row.try_get("facts")?,
         external_id: row.try_get("external_id")?,
         attempts: row.try_get("attempts")?,
+        callback_at: row.try_get::<Option<i64>, _>("callback_at")?.map(instant).transpose()?,
     })
 }

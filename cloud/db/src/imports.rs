@@ -52,6 +52,8 @@ pub struct ContactResult {
     pub why: String,
     /// Attempts.
     pub attempts: u32,
+    /// When the customer asked to be called, while that call is still to be made.
+    pub callback_at: Option<Timestamp>,
     /// How the last call ended on the line.
     pub disposition: Option<String>,
     /// What came of it.
@@ -60,7 +62,7 @@ pub struct ContactResult {
 
 /// A page of what became of a campaign's contacts.
 pub(crate) const RESULTS_AFTER: &str =
-    "SELECT c.n, c.callee, c.external_id, c.state, c.why, c.attempts, last.disposition, last.outcome_code
+    "SELECT c.n, c.callee, c.external_id, c.state, c.why, c.attempts, c.callback_at, last.disposition, last.outcome_code
      FROM campaign_contacts AS c
      LEFT JOIN calls AS last ON last.id = (SELECT MAX(id) FROM calls WHERE calls.contact = c.n)
      WHERE c.campaign = ? AND c.n > ? ORDER BY c.n LIMIT ?";
@@ -210,6 +212,7 @@ impl Db {
                     state: row.try_get("state")?,
                     why: row.try_get("why")?,
                     attempts: row.try_get("attempts")?,
+                    callback_at: row.try_get::<Option<i64>, _>("callback_at")?.map(instant).transpose()?,
                     disposition: row.try_get("disposition")?,
                     outcome: row.try_get("outcome_code")?,
                 })

@@ -10,6 +10,7 @@ use trunkline_model::{BoxId, CallId, Disposition};
 use trunkline_policy::receipt::Body;
 
 use crate::calls::{defer_in, end_queued_in, insert_calls};
+use crate::campaigns::{Moved, Promise};
 use crate::log::append_all;
 use crate::policy::append_receipts;
 use crate::store::{count, number, parsed, to_json};
@@ -75,8 +76,15 @@ impl Db {
         for one in judged {
             match &one.fate {
                 ContactFate::Starts(call) => starts.push((one.n, call.as_ref())),
-                ContactFate::Waits(until, why) => settled.push((one.n, Some(*until), why.as_str())),
-                ContactFate::Done(why) => settled.push((one.n, None, why.as_str())),
+                ContactFate::Waits(until, why) => settled.push(Moved {
+                    n: one.n,
+                    until: Some(*until),
+                    why: why.clone(),
+                    callback: Promise::Keep,
+                }),
+                ContactFate::Done(why) => {
+                    settled.push(Moved { n: one.n, until: None, why: why.clone(), callback: Promise::Drop })
+                }
             }
         }
         let receipts: Vec<&Body> = judged.iter().map(|one| &one.receipt).collect();
@@ -149,23 +157,28 @@ async fn start(
     Ok(taken)
 }
 
-/// Lets contacts wait until an instant, or is done with them (`None`) for good; returns those that changed.
-pub(crate) async fn settle(
-    conn: &mut SqliteConnection,
-    settled: &[(u64, Option<Timestamp>, &str)],
-) -> Result<BTreeSet<u64>, DbError> {
+/// Lets contacts wait until an instant, or is done with them for good; returns those that changed.
+pub(crate) async fn settle(conn: &mut SqliteConnection, settled: &[Moved]) -> Result<BTreeSet<u64>, DbError> {
     if settled.is_empty() {
         return Ok(BTreeSet::new());
     }
     let rows: Vec<_> = settled
         .iter()
-        .map(|(n, until, why)| json!([number(*n), until.map(|at| at.as_millisecond()), why]))
+        .map(|one| {
+            let (keep, promised) = match one.callback {
+                Promise::Keep => (1, None),
+                Promise::Drop => (0, None),
+                Promise::New(_, at) => (0, Some(at.as_millisecond())),
+            };
+            json!([number(one.n), one.until.map(|at| at.as_millisecond()), one.why, keep, promised])
+        })
         .collect();
     sqlx::query(
         "UPDATE campaign_contacts SET why = one.value ->> 2,
             state = CASE WHEN one.value ->> 1 IS NULL THEN 'done' ELSE 'ready' END,
             call = CASE WHEN one.value ->> 1 IS NULL THEN call ELSE NULL END,
-            next_at = COALESCE(one.value ->> 1, next_at)
+            next_at = COALESCE(one.value ->> 1, next_at),
+            callback_at = CASE WHEN one.value ->> 3 = 1 THEN callback_at ELSE one.value ->> 4 END
          FROM json_each(?) AS one WHERE n = one.value ->> 0 AND state <> 'done' RETURNING n",
     )
     .bind(to_json("contacts", &rows)?)

@@ -323,23 +323,26 @@ pub(crate) async fn note_progress(
 /// Counts an ended call for its campaign's pacing, and writes down what became of its hand-over.
 pub(crate) async fn note_ended(conn: &mut SqliteConnection, record: &CallRecord) -> Result<(), DbError> {
     let handover = handover_of(&record.transfers);
+    let machine = record.disposition == Disposition::Machine
+        || record.answerer.as_ref().is_some_and(|who| matches!(who.verdict.as_str(), "machine" | "fax"));
+    let answered = record.answered.is_some() && !machine;
+    let late = answered && record.direction.is_outbound() && is_late(record);
     let taken = record.transfers.iter().rfind(|one| one.fate == "done");
     let begun = taken.map(|one| record.ended.as_millisecond() - i64::from(one.took_ms));
     let row = sqlx::query(
-        "UPDATE calls SET handover = ?2, handover_at = CASE WHEN ?2 = '' THEN NULL ELSE COALESCE(handover_at, ?3) END
+        "UPDATE calls SET handover = ?2, handover_at = CASE WHEN ?2 = '' THEN NULL ELSE COALESCE(handover_at, ?3) END,
+            abandoned = ?4
          WHERE id = ?1 RETURNING campaign, handover_at",
     )
     .bind(record.call.to_string())
     .bind(handover)
     .bind(begun)
+    .bind(late)
     .fetch_optional(&mut *conn)
     .await?;
     let Some(row) = row else { return Ok(()) };
     let Some(campaign) = row.try_get::<Option<String>, _>("campaign")? else { return Ok(()) };
     let handover_at: Option<i64> = row.try_get("handover_at")?;
-    let machine = record.disposition == Disposition::Machine
-        || record.answerer.as_ref().is_some_and(|who| matches!(who.verdict.as_str(), "machine" | "fax"));
-    let answered = record.answered.is_some() && !machine;
     let missed = answered && handover == "missed";
     let promised = answered && matches!(handover, "joined" | "left" | "missed");
     let handled = taken.filter(|_| handover == "joined");
@@ -348,7 +351,7 @@ pub(crate) async fn note_ended(conn: &mut SqliteConnection, record: &CallRecord)
         tried: u64::from(answered || machine || reached(record.disposition)),
         answered: u64::from(answered),
         machines: u64::from(machine),
-        abandoned: u64::from(missed || (answered && is_late(record))),
+        abandoned: u64::from(missed || late),
         handovers: u64::from(promised),
         missed: u64::from(missed),
         handled: u64::from(handled.is_some()),

@@ -233,7 +233,8 @@ async fn on_record_of(
     let mut found = vec![OnRecord { lists, ..OnRecord::default() }; asked.len()];
     // CROSS JOIN keeps the order: each callee is looked up by an index, however many calls there are.
     for row in sqlx::query(
-        "SELECT asked.key AS whose, sent_at, rang_at, answered_at, disposition, handover = 'missed' AS missed, facts
+        "SELECT asked.key AS whose, sent_at, rang_at, answered_at, disposition,
+            handover = 'missed' OR abandoned AS missed, facts
          FROM json_each(?) AS asked CROSS JOIN calls ON calls.callee = asked.value ->> 0
          WHERE calls.id <> asked.value ->> 1 AND sent_at IS NOT NULL AND status <> 'queued' ORDER BY calls.rowid",
     )
@@ -245,7 +246,7 @@ async fn on_record_of(
         let rang = row.try_get::<Option<i64>, _>("rang_at")?.is_some();
         let answered = row.try_get::<Option<i64>, _>("answered_at")?.is_some();
         let Some(mut result) = result_of(disposition.as_deref(), rang, answered) else { continue };
-        // The far end of a hand-over that nobody took waited for us in vain. A machine did not.
+        // Who heard no word, or was to be handed over and nobody came, waited for us in vain. A machine did not.
         let machine = disposition.as_deref() == Some(Disposition::Machine.as_str());
         if answered && !machine && row.try_get("missed")? {
             result = AttemptResult::Abandoned;

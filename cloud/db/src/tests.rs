@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use trunkline_model::{BoxId, CallId, Callee, Disposition};
 use trunkline_policy::receipt::{Body, Inputs, Stage};
 use trunkline_policy::{Decision, OptOut, OptOutScope, Verdict};
-use trunkline_wire::{Ack, Birth, CallProgress, CallRecord, ProgressStage, ScriptRef, TurnReply};
+use trunkline_wire::{Ack, Birth, CallProgress, CallRecord, ProgressStage, RobotTurn, ScriptRef, TurnReply};
 use uuid::Uuid;
 
 use crate::{
@@ -646,22 +646,28 @@ async fn what_reached_a_telephone_is_an_attempt_over_all_campaigns_and_boxes() {
 }
 
 #[tokio::test]
-async fn who_waited_for_a_person_in_vain_was_abandoned() {
+async fn who_waited_in_vain_for_a_person_or_for_a_word_was_abandoned() {
     let (_dir, db) = open().await;
     let handed =
         |fate: &'static str| json!([{ "to": "desk", "how": "bridge", "fate": fate, "took_ms": 20_000 }]);
     let ends = [
-        (Disposition::Completed, handed("no_answer"), trunkline_policy::AttemptResult::Abandoned),
-        (Disposition::MediaLost, handed("no_answer"), trunkline_policy::AttemptResult::Abandoned),
-        (Disposition::Machine, handed("no_answer"), trunkline_policy::AttemptResult::Connected),
-        (Disposition::Completed, handed("done"), trunkline_policy::AttemptResult::Conversation),
-        (Disposition::Completed, json!([]), trunkline_policy::AttemptResult::Conversation),
+        (Disposition::Completed, Some(0.4), handed("no_answer"), trunkline_policy::AttemptResult::Abandoned),
+        (Disposition::MediaLost, Some(0.4), handed("no_answer"), trunkline_policy::AttemptResult::Abandoned),
+        (Disposition::Machine, None, handed("no_answer"), trunkline_policy::AttemptResult::Connected),
+        (Disposition::Completed, Some(0.4), handed("done"), trunkline_policy::AttemptResult::Conversation),
+        (Disposition::Completed, Some(0.4), json!([]), trunkline_policy::AttemptResult::Conversation),
+        // The regulator's formula counts these too: so does the rest that follows.
+        (Disposition::CustomerHungUp, None, json!([]), trunkline_policy::AttemptResult::Abandoned),
+        (Disposition::Completed, Some(2.6), json!([]), trunkline_policy::AttemptResult::Abandoned),
+        (Disposition::Machine, None, json!([]), trunkline_policy::AttemptResult::Connected),
     ];
-    for (n, (disposition, transfers, expected)) in (1_u8..).zip(ends) {
+    for (n, (disposition, first_word, transfers, expected)) in (1_u8..).zip(ends) {
         let call = carried(&db, n.into()).await;
         let mut end = ended(n.into(), call, disposition, false);
         if let Effect::Ended(record) = &mut end.effect {
             record.transfers = serde_json::from_value(transfers).unwrap();
+            let said = |start_s| RobotTurn { start_s, ..RobotTurn::default() };
+            record.turns[0].robot = first_word.map(said).into_iter().collect();
         }
         db.ingest(&[end], after(30)).await.unwrap();
         let record = db.on_record(&new_call(n.into()).callee, CallId::from_u128(99)).await.unwrap();

@@ -130,6 +130,9 @@ pub struct Call {
     /// What the gate is to know about the contact, as a JSON object.
     #[serde(skip)]
     pub facts: String,
+    /// The campaign that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<String>,
     /// W3C traceparent of the request that asked for it.
     #[serde(skip)]
     pub trace: String,
@@ -386,6 +389,7 @@ pub(crate) fn read(row: &SqliteRow) -> Result<Call, DbError> {
         outcome: outcome_code.map(|code| Outcome { code, label: outcome_label.unwrap_or_default() }),
         suppress: row.try_get("suppress")?,
         facts: text("facts")?,
+        campaign: row.try_get("campaign")?,
         trace: text("trace")?,
         refusals: row.try_get("refusals")?,
     })

@@ -21,6 +21,16 @@ pub struct Line {
     pub countries: Vec<String>,
 }
 
+impl Line {
+    /// Says whether these names, of lines or of boxes before the slash, have it; none have all.
+    pub fn is_among(&self, names: &[String]) -> bool {
+        let named = |name: &String| {
+            *name == self.id || self.id.split_once('/').is_some_and(|(on, _)| on == name.as_str())
+        };
+        names.is_empty() || names.iter().any(named)
+    }
+}
+
 /// What a campaign wants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
@@ -46,13 +56,10 @@ pub struct Demand {
 
 impl Demand {
     fn may_use(&self, line: &Line) -> bool {
-        let named = |name: &String| {
-            *name == line.id || line.id.split_once('/').is_some_and(|(on, _)| on == name.as_str())
-        };
         line.healthy
             && line.free > 0
             && line.starts > 0
-            && (self.lines.is_empty() || self.lines.iter().any(named))
+            && line.is_among(&self.lines)
             && (self.caller_ids.is_empty() || self.caller_ids.iter().any(|id| line.caller_ids.contains(id)))
             && (line.countries.is_empty()
                 || (!self.countries.is_empty() && self.countries.iter().all(|c| line.countries.contains(c))))

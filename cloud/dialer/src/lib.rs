@@ -1,7 +1,8 @@
 //! The dialer's decisions: who is called, when, and on which line.
 //!
 //! Every part is a plain function or a small state that is pushed into: campaigns and their fuse
-//! ([`campaign`]), the next attempt ([`retry`]), lines for campaigns ([`allot`]), tokens to dial
+//! ([`campaign`]), the next attempt ([`retry`]) and the one that
+//! a customer asked for ([`callback`]), lines for campaigns ([`allot`]), tokens to dial
 //! ([`lease`]), how many calls to start ([`pacing`],
 //! [`people`]), the number that is shown ([`caller`]), widening a release ([`release`]), what a campaign
 //! has before it ([`preflight`]), and the order of contacts ([`queue`]). The simulator ([`sim`]) is a
@@ -17,6 +18,7 @@
 //! that applies all this (`cloud/worker`).
 
 pub mod allot;
+pub mod callback;
 pub mod caller;
 pub mod campaign;
 pub mod lease;

@@ -12,9 +12,11 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use trunkline_db::{
-    CampaignRow, ContactFate, ContactRow, Db, DbError, EndedAlike, JudgedContact, NewCall, Settling,
+    CampaignRow, ContactFate, ContactRow, Db, DbError, EndedAlike, EndedAttempt, JudgedContact, Moved,
+    NewCall, Promise, Settling,
 };
 use trunkline_dialer::allot::{Demand, Grant, Line, allot};
+use trunkline_dialer::callback::{Callbacks, asked_time};
 use trunkline_dialer::caller::{Pool, Wear};
 use trunkline_dialer::campaign::Fuse;
 use trunkline_dialer::preflight::{Preflight, report};
@@ -77,6 +79,9 @@ pub struct CampaignSettings {
     /// What follows which end.
     #[serde(default)]
     pub retry: Rules,
+    /// What follows when a customer asks to be called at another time.
+    #[serde(default)]
+    pub callbacks: Callbacks,
     /// When it stops itself.
     #[serde(default)]
     pub fuse: Fuse,
@@ -346,29 +351,40 @@ pub fn cause_of(disposition: Disposition) -> Option<Cause> {
 /// What becomes of a contact whose call is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// It waits.
+    /// It waits as before: nobody was called.
+    Still(Timestamp, String),
+    /// It is tried again.
     Until(Timestamp, String),
+    /// The customer asked to be called; then, as far as that was understood.
+    Callback(Timestamp),
     /// It is done.
     Done(String),
 }
 
 /// Decides what becomes of a contact whose call is over.
-pub fn settle(rules: &Rules, contact: &Settling, zone: &TimeZone, now: Timestamp) -> Settled {
+pub fn settle(
+    rules: &Rules,
+    callbacks: &Callbacks,
+    contact: &Settling,
+    zone: &TimeZone,
+    now: Timestamp,
+) -> Settled {
     let attempts: Vec<(Timestamp, Cause)> =
-        contact.calls.iter().filter_map(|(at, end, _)| Some((*at, cause_of(*end)?))).collect();
-    let Some((_, last, why)) = contact.calls.last() else {
-        return Settled::Until(now, String::new());
+        contact.calls.iter().filter_map(|call| Some((call.at, cause_of(call.disposition)?))).collect();
+    let Some(last_call) = contact.calls.last() else {
+        return Settled::Still(now, String::new());
     };
+    let EndedAttempt { disposition: last, cause: why, .. } = last_call;
     match last {
         // No line was free in time, or the gate said no at the last moment: nobody was called.
         Disposition::Expired => {
-            return Settled::Until(
+            return Settled::Still(
                 now.saturating_add(SignedDuration::from_secs(5)).unwrap_or(now),
                 why.clone(),
             );
         }
         Disposition::Cancelled if why.starts_with("not permitted") => {
-            return Settled::Until(
+            return Settled::Still(
                 now.saturating_add(SignedDuration::from_mins(1)).unwrap_or(now),
                 why.clone(),
             );
@@ -393,10 +409,36 @@ pub fn settle(rules: &Rules, contact: &Settling, zone: &TimeZone, now: Timestamp
     }
     match next(rules, &attempts, zone) {
         Next::At(at) => Settled::Until(at.max(now), format!("again after {last}")),
-        Next::Reached => Settled::Done("reached".into()),
+        Next::Reached => called_back(rules, callbacks, contact, last_call, (zone, attempts.len())),
         Next::Final(_) => Settled::Done(last.as_str().into()),
         Next::UsedUp => Settled::Done("attempts used up".into()),
     }
+}
+
+/// Decides whether somebody who was reached is called once more because they asked for it.
+fn called_back(
+    rules: &Rules,
+    callbacks: &Callbacks,
+    contact: &Settling,
+    last: &EndedAttempt,
+    (zone, attempts): (&TimeZone, usize),
+) -> Settled {
+    let asks = |call: &EndedAttempt| callbacks.outcomes.contains(&call.outcome);
+    if !asks(last) {
+        return Settled::Done("reached".into());
+    }
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    // The one that is asked for now is among them.
+    if count(contact.calls.iter().filter(|call| asks(call)).count()) > callbacks.max {
+        return Settled::Done("callbacks used up".into());
+    }
+    if count(attempts) >= rules.max_attempts {
+        return Settled::Done("attempts used up".into());
+    }
+    let slot = |name: &String| last.slots.get(name).map(String::as_str);
+    let asked = asked_time(slot(&callbacks.date_slot), slot(&callbacks.time_slot), last.at, zone);
+    let wait = SignedDuration::from_mins(callbacks.default_min.into());
+    Settled::Callback(asked.unwrap_or_else(|| last.at.saturating_add(wait).unwrap_or(last.at)))
 }
 
 /// Returns what is to be known about a contact's call: its own facts, and the campaign's windows and boxes.
@@ -493,20 +535,36 @@ impl Worker {
 
     async fn settle_all(&self, campaign: &Running, now: Timestamp) -> Result<(), DbError> {
         let settling = self.db.settling(&campaign.row.id, SETTLED_AT_ONCE).await?;
-        let settled: Vec<(u64, Option<Timestamp>, String)> = settling
+        let settled: Vec<Moved> = settling
             .iter()
             .map(|contact| {
-                let who = Contact::new(contact.callee.clone());
-                let packs = self.gate.packs().applicable(&who);
-                let zone = packs.first().and_then(|pack| zones_of(&who, pack).zones.into_iter().next());
-                let zone = zone.map_or(TimeZone::UTC, |(_, zone)| zone);
-                match settle(&campaign.settings.retry, contact, &zone, now) {
-                    Settled::Until(at, why) => (contact.n, Some(at), why),
-                    Settled::Done(why) => (contact.n, None, why),
+                let zone = self.zone_of(contact);
+                let settings = &campaign.settings;
+                let moved = |until, why, callback| Moved { n: contact.n, until, why, callback };
+                match settle(&settings.retry, &settings.callbacks, contact, &zone, now) {
+                    Settled::Still(at, why) => moved(Some(at), why, Promise::Keep),
+                    Settled::Until(at, why) => moved(Some(at), why, Promise::Drop),
+                    Settled::Callback(at) => {
+                        let promise =
+                            contact.calls.last().map_or(Promise::Drop, |last| Promise::New(last.call, at));
+                        moved(Some(at), "callback".into(), promise)
+                    }
+                    Settled::Done(why) => moved(None, why, Promise::Drop),
                 }
             })
             .collect();
-        self.db.settle_contacts(&settled).await
+        self.db.settle_contacts(&settled, now).await
+    }
+
+    /// The zone in which what a contact said is understood.
+    fn zone_of(&self, contact: &Settling) -> TimeZone {
+        let facts: ContactFacts = serde_json::from_str(&contact.facts).unwrap_or_default();
+        let mut who = Contact::new(contact.callee.clone());
+        (who.country, who.region) = (facts.country, facts.region);
+        who.zone = facts.zone.map(crate::gate::zone_hint);
+        let packs = self.gate.packs().applicable(&who);
+        let zone = packs.first().and_then(|pack| zones_of(&who, pack).zones.into_iter().next());
+        zone.map_or(TimeZone::UTC, |(_, zone)| zone)
     }
 
     async fn fused(&self, campaign: &Running, now: Timestamp) -> Result<bool, DbError> {
@@ -591,14 +649,7 @@ impl Worker {
                 countries: Vec::new(),
             })
             .collect();
-        // Calls that wait already have the first right to a channel.
-        let mut owed = u32::try_from(self.db.queued_count().await?).unwrap_or(u32::MAX);
-        for line in &mut lines {
-            let taken = owed.min(line.free).min(line.starts);
-            line.free -= taken;
-            line.starts -= taken;
-            owed -= taken;
-        }
+        owe(&mut lines, self.db.queued_by_boxes().await?);
         let healthy = lines.iter().filter(|line| line.healthy);
         let free: u32 = healthy.map(|line| line.free.min(line.starts)).sum();
         let mut demands = Vec::with_capacity(running.len());
@@ -693,6 +744,21 @@ impl Worker {
             tracing::info!(campaign = campaign.row.id, "A campaign is finished");
         }
         Ok(())
+    }
+}
+
+/// Sets aside what calls that wait already have the first right to: on the lines that may carry them, and on no others.
+fn owe(lines: &mut [Line], mut waiting: Vec<(Vec<String>, u64)>) {
+    // Who may go anywhere takes what is left.
+    waiting.sort_by_key(|(boxes, _)| boxes.is_empty());
+    for (boxes, calls) in waiting {
+        let mut owed = u32::try_from(calls).unwrap_or(u32::MAX);
+        for line in lines.iter_mut().filter(|line| line.healthy && line.is_among(&boxes)) {
+            let taken = owed.min(line.free).min(line.starts);
+            line.free -= taken;
+            line.starts -= taken;
+            owed -= taken;
+        }
     }
 }
 

@@ -36,6 +36,26 @@ struct Room {
     starts: u32,
 }
 
+impl Room {
+    /// Says whether it takes a call to a number (`by_trunk`), or to a SIP address, which goes past the trunks.
+    fn takes(&self, by_trunk: bool) -> bool {
+        self.channels > 0 && (self.starts > 0 || !by_trunk)
+    }
+}
+
+/// What the boxes that take calls can take now; beside each is how many calls its trunks take.
+fn rooms(boxes: &[(BoxRow, u32)], now: Timestamp) -> BTreeMap<&BoxId, Room> {
+    boxes
+        .iter()
+        .filter(|(row, _)| row.takes_calls(now))
+        .map(|(row, starts)| {
+            let up = row.calls_per_second() != Some(0.0);
+            let starts = if up { *starts } else { u32::MAX };
+            (&row.id, Room { up, channels: row.channels.saturating_sub(row.busy), starts })
+        })
+        .collect()
+}
+
 /// Decides which box gets which call: the one with the most free channels among those that take calls, have confirmed
 /// the suppressions and `may_carry` it, so that load spreads. A box gets no more calls to numbers than its trunks take
 /// now, which is beside it; one whose trunks are all down comes last, and is then tried all the same.
@@ -45,22 +65,14 @@ pub fn plan(
     now: Timestamp,
     may_carry: impl Fn(&Call, &BoxId) -> bool,
 ) -> Vec<(CallId, BoxId)> {
-    let mut rooms: BTreeMap<&BoxId, Room> = boxes
-        .iter()
-        .filter(|(row, _)| row.takes_calls(now))
-        .map(|(row, starts)| {
-            let up = row.calls_per_second() != Some(0.0);
-            let starts = if up { *starts } else { u32::MAX };
-            (&row.id, Room { up, channels: row.channels.saturating_sub(row.busy), starts })
-        })
-        .collect();
+    let mut rooms = rooms(boxes, now);
     let mut planned = Vec::new();
     for call in queued {
         // A SIP address is called past the trunks.
         let by_trunk = matches!(call.callee, Callee::Number(_));
         let Some((to, room)) = rooms
             .iter_mut()
-            .filter(|(_, room)| room.channels > 0 && (room.starts > 0 || !by_trunk))
+            .filter(|(_, room)| room.takes(by_trunk))
             .filter(|(to, _)| may_carry(call, to))
             .max_by_key(|(_, room)| (room.up, room.channels))
         else {
@@ -130,13 +142,20 @@ impl Worker {
 
     /// Gives calls that wait to boxes, so many as are judged together. Says whether there may be more.
     async fn give_out(&self, now: Timestamp) -> Result<bool, DispatchError> {
-        let queued = self.db.queued(now, BATCH).await?;
-        if queued.is_empty() {
+        if self.db.queued_count().await? == 0 {
             return Ok(false);
         }
         let boxes = self.db.boxes().await?;
         let starts = lines::starts(&self.db, &boxes, now).await?;
         let boxes: Vec<(BoxRow, u32)> = boxes.into_iter().zip(starts).collect();
+        let rooms = rooms(&boxes, now);
+        let with_room = |by_trunk| -> Vec<&BoxId> {
+            rooms.iter().filter(|(_, room)| room.takes(by_trunk)).map(|(id, _)| *id).collect()
+        };
+        let queued = self.db.queued_for((&with_room(true), &with_room(false)), now, BATCH).await?;
+        if queued.is_empty() {
+            return Ok(false);
+        }
         // Facts that cannot be read are no facts, and what is not known fails closed.
         let mut facts: BTreeMap<CallId, ContactFacts> = queued
             .iter()
@@ -366,7 +385,13 @@ impl Lease {
 }
 
 fn ask<'a>(call: &'a Call, facts: &'a ContactFacts) -> Ask<'a> {
-    Ask { call: call.id, callee: &call.callee, caller_id: call.caller_id.as_ref(), facts, campaign: None }
+    Ask {
+        call: call.id,
+        callee: &call.callee,
+        caller_id: call.caller_id.as_ref(),
+        facts,
+        campaign: call.campaign.as_deref(),
+    }
 }
 
 pub(crate) fn signed(duration: Duration) -> SignedDuration {
@@ -449,6 +474,7 @@ mod tests {
             outcome: None,
             suppress: false,
             facts: "{}".into(),
+            campaign: None,
             trace: String::new(),
             refusals: 0,
         }

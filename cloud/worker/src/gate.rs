@@ -252,11 +252,10 @@ impl Gate {
     /// Puts together what is known about a call.
     fn dossier(&self, ask: &Ask<'_>, record: OnRecord, by: Option<&BoxId>) -> Dossier {
         let facts = ask.facts;
-        let zone = |name| ZoneHint { name, source: "request".into(), confidence: 90 };
         let mut dossier = Dossier {
             country: facts.country.clone(),
             region: facts.region.clone(),
-            zone: facts.zone.clone().map(zone),
+            zone: facts.zone.clone().map(zone_hint),
             consent: facts.consent.clone().or_else(|| self.settings.basis.clone()),
             opt_outs: record.opt_outs,
             suppressions: record.suppressions,
@@ -326,6 +325,11 @@ impl Gate {
             audio_label: self.settings.audio_label,
         }
     }
+}
+
+/// A zone that came with a contact.
+pub(crate) fn zone_hint(name: String) -> ZoneHint {
+    ZoneHint { name, source: "request".into(), confidence: 90 }
 }
 
 /// What is found out once for all calls that are judged together.

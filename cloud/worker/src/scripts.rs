@@ -8,7 +8,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use trunkline_db::{Db, DbError, Publication};
-use trunkline_dialogue::{Finding, LoadError, PackSays, Script, lint, lint_under};
+use trunkline_dialogue::{Finding, LoadError, Script, lint, lint_under};
 use trunkline_model::{ScriptId, ScriptVersion};
 use trunkline_nlu::Engine;
 use trunkline_policy::Pack;
@@ -281,15 +281,14 @@ impl Scripts {
 /// # Errors
 /// [`PublishError::Rejected`].
 pub async fn check(bytes: Vec<u8>, packs: &[&Pack]) -> Result<(Script, Vec<Finding>), PublishError> {
-    let packs: Vec<(String, bool)> =
-        packs.iter().map(|pack| (pack.id.clone(), pack.call.emotion.value)).collect();
+    let packs: Vec<Pack> = packs.iter().map(|pack| (*pack).clone()).collect();
     match tokio::task::spawn_blocking(move || check_now(&bytes, &packs)).await {
         Ok(checked) => checked.map_err(PublishError::Rejected),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 
-fn check_now(bytes: &[u8], packs: &[(String, bool)]) -> Result<(Script, Vec<Finding>), Vec<Finding>> {
+fn check_now(bytes: &[u8], packs: &[Pack]) -> Result<(Script, Vec<Finding>), Vec<Finding>> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     match Script::load_bytes(bytes) {
         Ok(script) => {
@@ -304,10 +303,10 @@ fn check_now(bytes: &[u8], packs: &[(String, bool)]) -> Result<(Script, Vec<Find
     }
 }
 
-fn found_in(text: &str, packs: &[(String, bool)]) -> Result<Vec<Finding>, LoadError> {
+fn found_in(text: &str, packs: &[Pack]) -> Result<Vec<Finding>, LoadError> {
     let mut found = lint(text)?;
-    for (id, emotion) in packs {
-        let under = lint_under(text, PackSays { id, emotion: *emotion })?;
+    for pack in packs {
+        let under = lint_under(text, pack)?;
         found.extend(under.into_iter().filter(|one| !found.contains(one)).collect::<Vec<_>>());
     }
     found.sort_by_key(|one| (one.line, one.column, one.severity));

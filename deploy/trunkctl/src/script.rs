@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
 use serde_json::json;
-use trunkline_dialogue::{Entity, Finding, Heard, LoadError, PackSays, Script, lint, lint_under, testing};
+use trunkline_dialogue::{Entity, Finding, Heard, LoadError, Script, lint, lint_under, testing};
 use trunkline_nlu::Engine;
 use trunkline_policy::Packs;
 use trunkline_speech::ort_rt::model_dir;
@@ -282,7 +282,7 @@ fn lint_files(files: &[PathBuf], as_json: bool, strict: bool, pack: Option<&str>
         let known = || packs.all().map(|pack| pack.id.as_str()).collect::<Vec<_>>().join(", ");
         packs.get(id).with_context(|| format!("there is no pack `{id}`; known are {}", known()))
     });
-    let pack = pack.transpose()?.map(|pack| PackSays { id: &pack.id, emotion: pack.call.emotion.value });
+    let pack = pack.transpose()?;
     let (mut page, mut list, mut refused) = (String::new(), Vec::new(), 0);
     for file in files {
         let text = read(file)?;

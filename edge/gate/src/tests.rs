@@ -264,3 +264,21 @@ fn a_list_entry_that_was_pushed_stops_the_call() {
     });
     assert_eq!(world.permit(&command(2), 0, DAY), Ok(()));
 }
+
+#[test]
+fn an_entry_for_one_campaign_stops_its_calls_and_no_others() {
+    let mut world = World::new();
+    let who = Fingerprint::of(&command(1).callee);
+    let change = Change::Listed(Listed { list: "campaign:cmp_1".into(), until: None });
+    let changes = vec![Suppression { n: 5, who, change }];
+    world.gate.suppress(&SuppressCommand { after: 0, upto: 5, changes });
+    let of = |n: u128, campaign: Option<&str>| {
+        let mut command = command(n);
+        let order = command.gate.as_mut().unwrap();
+        order.dossier.plan.campaign = campaign.map(str::to_owned);
+        command
+    };
+    assert_eq!(world.permit(&of(1, Some("cmp_1")), 0, DAY), Err("not permitted: suppressed".into()));
+    assert_eq!(world.permit(&of(2, Some("cmp_2")), 0, DAY), Ok(()));
+    assert_eq!(world.permit(&of(3, None), 0, DAY), Ok(()));
+}

@@ -93,6 +93,16 @@ codes! {
     LeadIn = "lead-in",
     /// Something that the policy pack does not permit.
     ForbiddenByPack = "forbidden-by-pack",
+    /// The policy pack demands that the opening tells something, and `disclose` leaves it out.
+    PackDisclosure = "pack-disclosure",
+    /// The policy pack demands a way to opt out that scripts do not have.
+    PackOptOut = "pack-opt-out",
+    /// The policy pack forbids a phrase that the robot may say.
+    PackPhrase = "pack-phrase",
+    /// The policy pack demands that a debt is named to the right person only.
+    PackRightParty = "pack-right-party",
+    /// The policy pack does not permit what is left on a voicemail.
+    PackVoicemail = "pack-voicemail",
     /// Protected words that are not in the prompt.
     ProtectedWords = "protected-words",
     /// A call that could end without an outcome.

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use trunkline_policy::Pack;
+
 use crate::code::Code;
 use crate::compile::compile;
 use crate::document::Document;
@@ -15,6 +17,7 @@ use crate::script::{LoadError, read};
 mod graph;
 mod guards;
 mod opening;
+mod pack;
 mod person;
 mod rest;
 mod words;
@@ -115,28 +118,17 @@ pub fn lint(text: &str) -> Result<Vec<Finding>, LoadError> {
     Ok(findings)
 }
 
-/// What a policy pack says about scripts. The packs themselves are `shared/policy`'s.
-#[derive(Clone, Copy, Debug)]
-pub struct PackSays<'a> {
-    /// The pack's name.
-    pub id: &'a str,
-    /// The customer's tone of voice may be listened to, with a written consent.
-    pub emotion: bool,
-}
-
-/// As [`lint`], for a script that is used under a policy pack.
+/// As [`lint`], for a script that is used under a policy pack: with what the gate would refuse its calls for.
 ///
 /// # Errors
 ///
 /// As [`lint`].
-pub fn lint_under(text: &str, pack: PackSays<'_>) -> Result<Vec<Finding>, LoadError> {
+pub fn lint_under(text: &str, by: &Pack) -> Result<Vec<Finding>, LoadError> {
     let mut findings = lint(text)?;
-    if let Some(wanted) = read(text)?.tone_of_voice.filter(|wanted| **wanted && !pack.emotion) {
-        let message = format!("the pack `{}` does not permit listening to the tone of voice", pack.id);
-        let remedy = "drop `tone_of_voice`; calls under this pack are made without it";
-        findings.push(Finding::error(Code::ForbiddenByPack, wanted.pos(), message, remedy));
-        findings.sort_by_key(|f| (f.line, f.column, f.severity));
-    }
+    let document = read(text)?;
+    let (graph, _) = compile(&document);
+    findings.extend(pack::under(&document, graph.as_ref(), by));
+    findings.sort_by_key(|f| (f.line, f.column, f.severity));
     Ok(findings)
 }
 

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use trunkline_dialogue::{Code, Finding, PackSays, Script, lint, lint_under};
+use trunkline_dialogue::{Code, Finding, Script, lint, lint_under};
+use trunkline_policy::{Pack, Packs};
 
 const GOOD: &str = include_str!("data/rich-en.yaml");
 
@@ -141,8 +142,35 @@ fn each_kind_of_mistake_is_found_with_its_place_and_a_remedy() {
         made.insert(code);
     }
     let listening = GOOD.replacen("\nvoice:", "\ntone_of_voice: true\nvoice:", 1);
-    let refused = lint_under(&listening, PackSays { id: "eu", emotion: false }).unwrap();
-    made.extend(refused.iter().map(|found| found.code).filter(|code| *code == Code::ForbiddenByPack));
+    let packs = Packs::shipped().unwrap();
+    let eu = packs.get("eu").unwrap();
+    let mut keyed = eu.clone();
+    keyed.call.opt_out.value.key = true;
+    let debt = GOOD.replace("purpose: service", "purpose: debt_reminder");
+    let voicemail = |text: &str| format!("{GOOD}\nanswered_by: {{voicemail: \"{text}\"}}\n");
+    let denies = GOOD.replacen(
+        "handoff:",
+        "digressions: [{on: ask_robot, say: \"I'm NOT a robot.\", return: resume}]\nhandoff:",
+        1,
+    );
+    let undisclosed = GOOD.replacen("\nvoice:", "\ndisclose: [ai]\nvoice:", 1);
+    let under: [(&str, &Pack, Code, usize); 8] = [
+        (&listening, eu, Code::ForbiddenByPack, 1),
+        (&undisclosed, eu, Code::PackDisclosure, 2),
+        (GOOD, &keyed, Code::PackOptOut, 1),
+        (&debt, eu, Code::PackRightParty, 1),
+        (&voicemail("Please call {org}."), eu, Code::PackVoicemail, 1),
+        (&voicemail("Please call us back."), eu, Code::PackVoicemail, 0),
+        (&denies, eu, Code::PackPhrase, 1),
+        (GOOD, eu, Code::PackPhrase, 0),
+    ];
+    for (text, pack, code, times) in under {
+        let found = lint_under(text, pack).unwrap();
+        let of: Vec<&Finding> = found.iter().filter(|found| found.code == code).collect();
+        assert_eq!(of.len(), times, "{code}: {found:?}");
+        assert!(of.iter().all(|found| found.is_error() && found.line > 0), "{code}: {of:?}");
+        made.extend(of.iter().map(|found| found.code));
+    }
     let missed: Vec<&Code> = Code::ALL.iter().filter(|code| !made.contains(code)).collect();
     assert!(missed.is_empty(), "no script shows {missed:?}");
 }

@@ -1,7 +1,8 @@
 //! What is wrong with a script is found, placed and explained; nothing panics the reader.
 
 use proptest::prelude::*;
-use trunkline_dialogue::{LoadError, MAX_BYTES, PackSays, Script, lint, lint_under, schema};
+use trunkline_dialogue::{LoadError, MAX_BYTES, Script, lint, lint_under, schema};
+use trunkline_policy::Packs;
 
 const GOOD: &str = r#"schema: trunkline/script/1
 id: tiny
@@ -216,6 +217,7 @@ proptest! {
 
 #[test]
 fn a_script_that_listens_to_the_tone_of_voice_must_tell_it_and_be_permitted_to() {
+    let packs = Packs::shipped().unwrap();
     let wants = ("voice: {name: af_heart}", "voice: {name: af_heart}\ntone_of_voice: true");
     let found = changed(wants.0, wants.1);
     assert!(found.len() == 1 && found[0].contains("warning[disclosure-missing]"), "{found:?}");
@@ -223,10 +225,10 @@ fn a_script_that_listens_to_the_tone_of_voice_must_tell_it_and_be_permitted_to()
         GOOD.replacen(wants.0, wants.1, 1).replace("is recorded.", "is recorded, your tone of voice too.");
     let told = told.replace("off_until: this call is recorded", "off_until: tone of voice too");
     assert_eq!(lint(&told).unwrap(), []);
-    assert_eq!(lint_under(&told, PackSays { id: "us", emotion: true }).unwrap(), []);
-    let refused = lint_under(&told, PackSays { id: "eu", emotion: false }).unwrap();
+    assert_eq!(lint_under(&told, packs.get("us").unwrap()).unwrap(), []);
+    let refused = lint_under(&told, packs.get("eu").unwrap()).unwrap();
     assert!(refused.len() == 1 && refused[0].is_error() && refused[0].line > 0, "{refused:?}");
-    assert_eq!(lint_under(GOOD, PackSays { id: "eu", emotion: false }).unwrap(), []);
+    assert_eq!(lint_under(GOOD, packs.get("eu").unwrap()).unwrap(), []);
 }
 
 #[test]

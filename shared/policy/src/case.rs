@@ -121,6 +121,14 @@ pub struct Suppression {
     pub until: Option<Timestamp>,
 }
 
+impl Suppression {
+    /// Says whether the entry is about calls of this campaign, or of none: a list `campaign:x` is about those of x only,
+    /// every other list about all.
+    pub fn covers(&self, campaign: Option<&str>) -> bool {
+        self.list.strip_prefix("campaign:").is_none_or(|only| campaign == Some(only))
+    }
+}
+
 /// A time zone that somebody wrote down for a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneHint {

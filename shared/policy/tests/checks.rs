@@ -113,6 +113,30 @@ fn a4_stops_at_a_list_that_names_the_contact_and_at_one_that_is_stale() {
                 Verdict::Allow,
             ),
             (
+                "listed for another campaign",
+                |w| {
+                    w.plan.campaign = Some("y".into());
+                    w.contact.suppressions.push(Suppression { list: "campaign:x".into(), until: None });
+                },
+                Verdict::Allow,
+            ),
+            (
+                "listed for this campaign",
+                |w| {
+                    w.plan.campaign = Some("x".into());
+                    w.contact.suppressions.push(Suppression { list: "campaign:x".into(), until: None });
+                },
+                block(Reason::Suppressed),
+            ),
+            (
+                "listed for a campaign, and the call belongs to none",
+                |w| {
+                    w.plan.campaign = None;
+                    w.contact.suppressions.push(Suppression { list: "campaign:x".into(), until: None });
+                },
+                Verdict::Allow,
+            ),
+            (
                 "25 hours old",
                 |w| w.operations.lists[0].as_of = at("2026-11-22T18:29:59Z"),
                 block(Reason::ListStale),

@@ -199,3 +199,64 @@ async fn a_gray_release_begins_with_the_contacts_of_least_value_widens_and_halts
     assert!(halted["why"].as_str().unwrap().contains("opted out"), "{halted:#}");
     assert_eq!(halted["contacts"]["held"], 10, "{halted:#}");
 }
+
+#[tokio::test]
+async fn who_asks_to_be_called_later_waits_until_then_and_where_no_time_was_understood_the_campaign_says_when()
+ {
+    let site = Site::new();
+    let cloud = site.start();
+    let variables = json!({
+        "org": "Riverside Clinic", "name": "Alex Morgan", "doctor": "Doctor Patel",
+        "date": "2026-11-27", "time": "15:00",
+    });
+    let settings = json!({
+        "script_id": "appointment-confirmation-en", "variables": variables,
+        "callbacks": { "max": 1, "default_min": 0 },
+    });
+    let (status, made) = cloud.post("/v1/campaigns", &json!({ "name": "Later", "settings": settings })).await;
+    assert_eq!(status, StatusCode::CREATED, "{made:#}");
+    let path = format!("/v1/campaigns/{}", made["id"].as_str().unwrap());
+    let csv = "callee,zone\n+15550100001,America/New_York\n+15550100002,America/New_York\n";
+    let upload = cloud.http.post(cloud.url(&format!("{path}/contacts"))).bearer_auth(TOKEN).body(csv);
+    assert!(upload.send().await.unwrap().status().is_success());
+    cloud.post(&format!("{path}/start"), &json!({})).await;
+
+    let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 2).await;
+    let day = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let day = day.checked_add(jiff::ToSpan::days(3)).unwrap();
+    let mut dialled = Vec::new();
+    while dialled.len() < 3 {
+        let dial = fake.dialled().await;
+        dialled.push(dial.callee.reveal().to_owned());
+        let slots = match dial.callee.reveal() {
+            "+15550100001" => json!({ "callback_date": day, "callback_time": "16:30" }),
+            _ => json!({}),
+        };
+        let code = if dialled.len() < 3 { "callback" } else { "agreed" };
+        let now = jiff::Timestamp::now();
+        let end = json!({
+            "call": dial.call, "script": dial.script, "started": now, "answered": now, "ended": now,
+            "disposition": "completed", "outcome": { "code": code, "label": "" }, "slots": slots,
+            "turns": [{ "turn": 0, "decision": { "node": "open", "because": "answered" },
+                "robot": [{ "text": "Hello.", "start_s": 0.3, "heard": 1.0 }] }],
+        });
+        fake.event(dialled.len() as u64, "call.ended", &end).await;
+    }
+    dialled[..2].sort_unstable();
+    assert_eq!(dialled, ["+15550100001", "+15550100002", "+15550100002"], "the first one asked for a day");
+
+    let asked = day.at(16, 30, 0, 0).in_tz("America/New_York").unwrap().timestamp();
+    let begun = Instant::now();
+    loop {
+        let (_, shown) = cloud.get(&path).await;
+        if shown["contacts"] == json!({ "ready": 1, "done": 1 }) {
+            assert_eq!(shown["reasons"], json!({ "callback": 1, "reached": 1 }), "{shown:#}");
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{shown:#}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let csv = text(&cloud, &format!("{path}/contacts.csv")).await;
+    let line = csv.lines().find(|line| line.contains("15550100001")).unwrap();
+    assert!(line.ends_with(&format!(",callback,{asked}")), "{line}");
+}

@@ -13,14 +13,27 @@ fn ended(ends: &[(i64, Disposition, &str)]) -> Settling {
     Settling {
         n: 1,
         callee: "+8613800138000".parse().unwrap(),
-        calls: ends.iter().map(|(s, end, why)| (at(*s), *end, (*why).to_owned())).collect(),
+        facts: "{}".into(),
+        calls: ends
+            .iter()
+            .map(|(s, end, why)| EndedAttempt {
+                call: CallId::from_u128(7),
+                at: at(*s),
+                disposition: *end,
+                cause: (*why).to_owned(),
+                outcome: String::new(),
+                slots: BTreeMap::new(),
+            })
+            .collect(),
     }
 }
 
 #[test]
 fn a_contact_is_tried_again_by_its_cause_and_what_was_no_attempt_does_not_count() {
     let (rules, now) = (Rules::default(), Timestamp::from_second(1_763_863_300).unwrap());
-    let of = |ends: &[(i64, Disposition, &str)]| settle(&rules, &ended(ends), &TimeZone::UTC, now);
+    let of = |ends: &[(i64, Disposition, &str)]| {
+        settle(&rules, &Callbacks::default(), &ended(ends), &TimeZone::UTC, now)
+    };
     assert_eq!(of(&[(0, Disposition::Completed, "")]), Settled::Done("reached".into()));
     assert_eq!(of(&[(0, Disposition::InvalidNumber, "")]), Settled::Done("invalid_number".into()));
     let Settled::Until(at, _) = of(&[(0, Disposition::Busy, "")]) else { panic!("busy is tried again") };
@@ -30,13 +43,59 @@ fn a_contact_is_tried_again_by_its_cause_and_what_was_no_attempt_does_not_count(
     ends.push((0, Disposition::Busy, ""));
     assert!(matches!(of(&ends), Settled::Until(..)));
     assert!(
-        matches!(of(&[(0, Disposition::Expired, "no box")]), Settled::Until(at, _) if at.as_second() == now.as_second() + 5)
+        matches!(of(&[(0, Disposition::Expired, "no box")]), Settled::Still(at, _) if at.as_second() == now.as_second() + 5)
     );
-    assert!(matches!(of(&[(0, Disposition::Cancelled, "not permitted: spacing")]), Settled::Until(..)));
+    assert!(matches!(of(&[(0, Disposition::Cancelled, "not permitted: spacing")]), Settled::Still(..)));
     assert_eq!(
         of(&[(0, Disposition::Cancelled, "cancelled by the caller of the API")]),
         Settled::Done("cancelled".into())
     );
+}
+
+#[test]
+fn who_asks_to_be_called_later_is_called_then_as_often_as_the_campaign_permits() {
+    let (rules, callbacks) = (Rules::default(), Callbacks::default());
+    let zone = TimeZone::get("Asia/Shanghai").unwrap();
+    let now = Timestamp::from_second(1_763_870_000).unwrap();
+    let of = |rules: &Rules, contact: &Settling| settle(rules, &callbacks, contact, &zone, now);
+    let asks = |call: &mut EndedAttempt, slots: &[(&str, &str)]| {
+        call.outcome = "callback".into();
+        call.slots = slots.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    };
+    // It ended on 23 November 2025 at 10:00 in Shanghai.
+    let mut contact = ended(&[(0, Disposition::Completed, "")]);
+    asks(&mut contact.calls[0], &[("callback_date", "2025-11-24"), ("callback_time", "15:00")]);
+    assert_eq!(of(&rules, &contact), Settled::Callback("2025-11-24T07:00:00Z".parse().unwrap()));
+    asks(&mut contact.calls[0], &[("callback_date", "next_week")]);
+    assert_eq!(of(&rules, &contact), Settled::Callback("2025-11-23T04:00:00Z".parse().unwrap()));
+    let once = Rules { max_attempts: 1, ..Rules::default() };
+    assert_eq!(of(&once, &contact), Settled::Done("attempts used up".into()));
+
+    let mut contact = ended(&[(0, Disposition::Completed, ""), (7_200, Disposition::NoAnswer, "")]);
+    asks(&mut contact.calls[0], &[]);
+    assert!(matches!(of(&rules, &contact), Settled::Until(..)), "the callback rang in vain");
+    let mut contact = ended(&[(0, Disposition::Completed, ""); 3]);
+    contact.calls.iter_mut().for_each(|call| asks(call, &[]));
+    assert_eq!(of(&rules, &contact), Settled::Done("callbacks used up".into()));
+    contact.calls[2].outcome = "agreed".into();
+    assert_eq!(of(&rules, &contact), Settled::Done("reached".into()));
+}
+
+#[test]
+fn calls_that_wait_for_a_full_box_take_no_line_of_another() {
+    let line = |id: &str, free| Line {
+        id: id.into(),
+        on: 0,
+        free,
+        starts: u32::MAX,
+        healthy: true,
+        caller_ids: Vec::new(),
+        countries: Vec::new(),
+    };
+    let mut lines = [line("a/trunk", 0), line("b/trunk", 8), line("c/trunk", 4)];
+    let only = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    owe(&mut lines, vec![(only(&[]), 3), (only(&["a"]), 250), (only(&["c/trunk"]), 4)]);
+    assert_eq!(lines.map(|line| line.free), [0, 5, 0]);
 }
 
 fn callee(text: &str) -> Callee {

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use trunkline_model::Callee;
 
 use crate::rules::SipRule;
-use crate::{Case, Check, Finding, LineType, OptOutScope, Reason, classify, zones_of};
+use crate::{Case, Check, Finding, LineType, OptOutScope, Reason, Suppression, classify, zones_of};
 
 /// A1: the number is valid and of a type that may be called. Emergency and premium numbers never are,
 /// in the laboratory neither.
@@ -64,7 +64,9 @@ pub fn a3_zone(case: &Case<'_>) -> Finding {
 /// A4: no list names the contact, and every list that the pack wants is fresh.
 pub fn a4_suppression(case: &Case<'_>) -> Finding {
     let live = |until: Option<Timestamp>| until.is_none_or(|until| until > case.now);
-    if let Some(entry) = case.contact.suppressions.iter().find(|entry| live(entry.until)) {
+    let campaign = case.plan.campaign.as_deref();
+    let holds = |entry: &&Suppression| live(entry.until) && entry.covers(campaign);
+    if let Some(entry) = case.contact.suppressions.iter().find(holds) {
         return Finding::block(Check::A4, Reason::Suppressed, format!("list {}", entry.list));
     }
     let mut seen = Vec::new();
