@@ -48,6 +48,7 @@ async fn api() -> (TempDir, Api) {
         gate: Arc::new(Gate::new(Packs::shipped().unwrap(), GateSettings::default())),
         clock: noon,
         buckets: Buckets::default(),
+        files: Arc::default(),
         hub: Hub::new(),
         wakers: Wakers::default(),
         fleet,

@@ -68,7 +68,7 @@ use trunkline_worker::{Engine, Gate, Hub, Scripts, Wakers, WordLists};
 
 pub use authority::{Authority, AuthorityError};
 pub use fleet::Fleet;
-pub use metrics::figures;
+pub use metrics::{OpenFiles, figures};
 pub use problem::Problem;
 pub use rate::{Buckets, Rate};
 pub use tls::{Connection, Peer, TlsListener, TlsSetupError, server_config};
@@ -93,6 +93,8 @@ pub struct Api {
     pub clock: fn() -> Timestamp,
     /// What each token has spent.
     pub buckets: Buckets,
+    /// The files that this process has open.
+    pub files: Arc<OpenFiles>,
     /// Says which calls changed.
     pub hub: Hub,
     /// Wakes the worker.

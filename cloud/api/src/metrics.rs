@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -22,8 +23,36 @@ use crate::{Api, Problem};
 /// A box that was not heard of for so long counts as silent.
 const SILENT: SignedDuration = SignedDuration::from_mins(5);
 
+/// Files that the server's process has open: every connection is one.
+#[derive(Debug, Default)]
+pub struct OpenFiles {
+    /// How many the system allows; 0 where nobody looked.
+    pub limit: AtomicU64,
+    /// How many there were when somebody last looked.
+    pub open: AtomicU64,
+    /// Connections of boxes that were refused because there was no room for them, since the start.
+    pub refused: AtomicU64,
+}
+
+impl OpenFiles {
+    fn show(&self, page: &mut Page) {
+        let figure = |value: &AtomicU64| Some(value.load(Ordering::Relaxed) as f64);
+        page.family(
+            "trunkline_open_files",
+            "Files that the cloud's process has open, and may have open.",
+            "state",
+            [("open", figure(&self.open)), ("limit", figure(&self.limit))],
+        );
+        page.figure(
+            "trunkline_connections_refused",
+            "Connections of boxes that were refused for want of open files, since the start.",
+            figure(&self.refused),
+        );
+    }
+}
+
 pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Response, Problem> {
-    let page = figures(&api.db, (api.clock)()).await?;
+    let page = figures(&api.db, &api.files, (api.clock)()).await?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.prometheus()).into_response())
 }
 
@@ -31,8 +60,9 @@ pub(crate) async fn scrape(State(api): State<Arc<Api>>, _: Caller) -> Result<Res
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn figures(db: &Db, now: Timestamp) -> Result<Page, DbError> {
+pub async fn figures(db: &Db, files: &OpenFiles, now: Timestamp) -> Result<Page, DbError> {
     let mut page = Page::default();
+    files.show(&mut page);
 
     let mut by_state: BTreeMap<&'static str, u64> =
         ["waiting", "claimed", "approved", "issued", "revoked"].map(|state| (state, 0)).into();

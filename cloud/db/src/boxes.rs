@@ -80,6 +80,16 @@ impl Db {
         Ok(count(row.try_get("n")?))
     }
 
+    /// Returns how many boxes once connected and are not connected now.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn offline_count(&self) -> Result<u64, DbError> {
+        let row =
+            sqlx::query("SELECT COUNT(*) AS n FROM boxes WHERE online = 0").fetch_one(self.reader()).await?;
+        Ok(count(row.try_get("n")?))
+    }
+
     /// Returns the boxes that are connected and lack suppressions: few of many, most of the time.
     ///
     /// # Errors

@@ -115,9 +115,8 @@ impl Db {
                 result.touched.push(call);
             }
         }
-        for (id, top) in highest {
-            let ack = ack(&mut tx, id, top, now).await?;
-            result.acks.push((id.clone(), ack));
+        if !highest.is_empty() {
+            result.acks = acks(&mut tx, highest, now).await?;
         }
         tx.commit().await?;
         Ok(result)
@@ -467,47 +466,92 @@ async fn upsert_turn(
     Ok(())
 }
 
-/// Works out what may be acknowledged: never beyond `top`, the highest number in this batch, so that
-/// a box which counts from 1 again is not told that its new events have arrived.
-async fn ack(conn: &mut SqliteConnection, id: &BoxId, top: u64, now: Timestamp) -> Result<Ack, DbError> {
-    let before: i64 = sqlx::query(
-        "INSERT INTO boxes (box, online, sess, last_seen) VALUES (?1, 0, 0, ?2)
-         ON CONFLICT (box) DO UPDATE SET last_seen = ?2 RETURNING contiguous",
+/// Works out what may be acknowledged to each box: never beyond `top`, the highest number in this batch, so that a box
+/// which counts from 1 again is not told that its new events have arrived. Three statements for all boxes together: with
+/// thousands of boxes each has few events in a batch.
+async fn acks(
+    conn: &mut SqliteConnection,
+    tops: BTreeMap<&BoxId, u64>,
+    now: Timestamp,
+) -> Result<Vec<(BoxId, Ack)>, DbError> {
+    let ids = to_json("boxes", &tops.keys().collect::<Vec<_>>())?;
+    // `WHERE TRUE` tells the upsert from a join.
+    let known = sqlx::query(
+        "INSERT INTO boxes (box, online, sess, last_seen) SELECT value, 0, 0, ?2 FROM json_each(?1) WHERE TRUE
+         ON CONFLICT (box) DO UPDATE SET last_seen = ?2 RETURNING box, contiguous",
     )
-    .bind(id.as_str())
+    .bind(&ids)
     .bind(now.as_millisecond())
-    .fetch_one(&mut *conn)
-    .await?
-    .try_get("contiguous")?;
-    let seen = sqlx::query("SELECT seq FROM call_events WHERE box = ? AND seq > ? ORDER BY seq")
-        .bind(id.as_str())
-        .bind(before)
-        .fetch_all(&mut *conn)
-        .await?;
-    let mut contiguous = count(before);
-    let mut upto = contiguous;
-    let mut except = Vec::new();
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut runs: BTreeMap<String, Run> = BTreeMap::new();
+    for row in known {
+        runs.insert(row.try_get("box")?, Run::from(count(row.try_get("contiguous")?)));
+    }
+    let seen = sqlx::query(
+        "SELECT e.box, e.seq FROM json_each(?) AS asked CROSS JOIN boxes b ON b.box = asked.value
+         CROSS JOIN call_events e ON e.box = b.box AND e.seq > b.contiguous ORDER BY asked.key, e.seq",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *conn)
+    .await?;
     for row in seen {
-        let seq = count(row.try_get("seq")?);
-        if seq == contiguous + 1 {
-            contiguous = seq;
-        } else {
-            let gap = upto + 1..seq;
-            if except.len() as u64 + (gap.end.saturating_sub(gap.start)) > MAX_EXCEPT as u64 {
-                break;
-            }
-            except.extend(gap);
+        if let Some(run) = runs.get_mut(row.try_get::<&str, _>("box")?) {
+            run.take(count(row.try_get("seq")?));
         }
-        upto = seq;
     }
-    if contiguous > count(before) {
-        sqlx::query("UPDATE boxes SET contiguous = ? WHERE box = ?")
-            .bind(number(contiguous))
-            .bind(id.as_str())
-            .execute(conn)
-            .await?;
+    let longer: Vec<(&str, i64)> = runs
+        .iter()
+        .filter(|(_, run)| run.contiguous > run.before)
+        .map(|(id, run)| (id.as_str(), number(run.contiguous)))
+        .collect();
+    if !longer.is_empty() {
+        sqlx::query(
+            "UPDATE boxes SET contiguous = said.value ->> 1 FROM json_each(?) AS said
+             WHERE boxes.box = said.value ->> 0",
+        )
+        .bind(to_json("boxes", &longer)?)
+        .execute(conn)
+        .await?;
     }
-    upto = upto.min(top);
-    except.retain(|&seq| seq <= upto);
-    Ok(Ack { upto, except })
+    let acks =
+        tops.into_iter().filter_map(|(id, top)| Some((id.clone(), runs.remove(id.as_str())?.ack(top))));
+    Ok(acks.collect())
+}
+
+/// The numbers of one box, in order.
+struct Run {
+    before: u64,
+    contiguous: u64,
+    upto: u64,
+    except: Vec<u64>,
+    full: bool,
+}
+
+impl Run {
+    fn from(contiguous: u64) -> Self {
+        Self { before: contiguous, contiguous, upto: contiguous, except: Vec::new(), full: false }
+    }
+
+    fn take(&mut self, seq: u64) {
+        if self.full {
+            return;
+        }
+        if seq == self.contiguous + 1 {
+            self.contiguous = seq;
+        } else {
+            let gap = self.upto + 1..seq;
+            if self.except.len() as u64 + gap.end.saturating_sub(gap.start) > MAX_EXCEPT as u64 {
+                self.full = true;
+                return;
+            }
+            self.except.extend(gap);
+        }
+        self.upto = seq;
+    }
+
+    fn ack(self, top: u64) -> Ack {
+        let upto = self.upto.min(top);
+        Ack { upto, except: self.except.into_iter().filter(|seq| *seq <= upto).collect() }
+    }
 }

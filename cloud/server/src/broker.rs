@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -30,6 +31,7 @@ use trunkline_worker::{Broker, BrokerError, Inbound, Inlet, Publication, Qos};
 
 use crate::acl;
 use crate::config::Endpoint;
+use crate::limits::{self, Room};
 
 /// Room for the fixed header, the topic and the properties around the largest message.
 const HEADER_ROOM: usize = 4 * 1024;
@@ -78,7 +80,8 @@ impl EmbeddedBroker {
             .max_subscriptions(32)
             .max_inflight(NonZeroU16::new(64).context("64 is not zero")?)
             .max_mqueue_len(2_000)
-            .max_session_expiry_interval(Duration::from_secs(24 * 3_600))
+            // Who went away without a word keeps an open file for as long. What a box missed is in the database.
+            .max_session_expiry_interval(Duration::from_secs(15 * 60))
             .tls_cross_certificate(true)
             .tls_cert(Some(text(&endpoint.cert)?))
             .tls_key(Some(text(&endpoint.key)?))
@@ -97,13 +100,15 @@ impl EmbeddedBroker {
 
 impl Listening {
     /// Serves until the task is dropped.
-    pub(crate) fn run(self) -> (EmbeddedBroker, impl Future<Output = ()>) {
+    pub(crate) fn run(self, room: Arc<Room>) -> (EmbeddedBroker, impl Future<Output = ()>) {
         let server = self.server;
-        (self.broker, async move {
+        // Only its accept loop runs in this future: connections have tasks of their own.
+        let accepting = async move {
             if let Err(error) = server.run().await {
                 tracing::error!(%error, "The embedded broker stopped");
             }
-        })
+        };
+        (self.broker, limits::while_there_is_room(room, accepting))
     }
 }
 
@@ -162,6 +167,8 @@ pub(crate) struct Door {
     pub(crate) db: Db,
     /// Boxes that were never enrolled here stay outside.
     pub(crate) only_enrolled: bool,
+    /// Whether there is room for one more.
+    pub(crate) room: Arc<Room>,
 }
 
 /// The only retained topic is `conn`, whose one reader is the cloud, which keeps it in its database.
@@ -201,7 +208,7 @@ impl Handler for Rules {
     async fn hook(&self, parameter: &Parameter, result: Option<HookResult>) -> ReturnType {
         match parameter {
             Parameter::ClientAuthenticate(info) => {
-                let verdict = match self.door.open(authenticate(info)).await {
+                let verdict = match self.door.open(authenticate(info), info.client_id()).await {
                     Ok(id) => {
                         tracing::debug!(box.id = %id, "A box connects");
                         AuthResult::Allow(false, None)
@@ -290,8 +297,13 @@ impl Rules {
 }
 
 impl Door {
-    async fn open(&self, proven: Result<(BoxId, String), String>) -> Result<BoxId, String> {
+    async fn open(&self, proven: Result<(BoxId, String), String>, client: &str) -> Result<BoxId, String> {
         let (id, serial) = proven?;
+        // A box holds its calls over the connection that is named like it, and the rest over others.
+        let for_calls = client == id.as_str();
+        if !self.room.admits(for_calls, &self.db).await {
+            return Err(format!("no files are left for `{client}`: raise the limit of open files"));
+        }
         match self.db.may_connect(&id, &serial, self.only_enrolled).await {
             Ok(true) => Ok(id),
             Ok(false) => Err(format!("box {id} showed a certificate ({serial}) that is not good any more")),

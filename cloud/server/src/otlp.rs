@@ -1,10 +1,12 @@
 //! The cloud's figures on their way to a collector of OpenTelemetry: the section `[otlp]`.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use trunkline_api::OpenFiles;
 use trunkline_db::Db;
 use trunkline_figures::{OtlpConfig, Pusher, Resource};
 
@@ -34,12 +36,12 @@ pub(crate) fn pusher(config: &OtlpConfig) -> anyhow::Result<Pusher> {
 }
 
 /// Pushes what `/metrics` shows, for ever.
-pub(crate) async fn push(pusher: Pusher, db: Db) {
+pub(crate) async fn push(pusher: Pusher, db: Db, files: Arc<OpenFiles>) {
     let figures = || {
-        let db = db.clone();
+        let (db, files) = (db.clone(), Arc::clone(&files));
         async move {
             let now = Timestamp::now();
-            let page = trunkline_api::figures(&db, now).await.map_err(|error| error.to_string())?;
+            let page = trunkline_api::figures(&db, &files, now).await.map_err(|error| error.to_string())?;
             Ok((page, now))
         }
     };

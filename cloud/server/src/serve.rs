@@ -23,7 +23,7 @@ use trunkline_worker::{
 use crate::broker::{Door, EmbeddedBroker, Listening};
 use crate::config::{Config, Endpoint};
 use crate::fleet::FleetSetup;
-use crate::limits;
+use crate::limits::{self, Room};
 use crate::mosquitto::{self, Link, MosquittoConfig};
 use crate::otlp;
 
@@ -104,9 +104,10 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
-    let files = limits::raise()?;
+    let limit = limits::raise()?;
     let db = open(&config.data_dir).await?;
-    limits::check(files, db.box_count().await?)?;
+    limits::check(limit, db.box_count().await?)?;
+    let room = Arc::new(Room::new(limit));
     db.replace_tokens(&tokens).await?;
     db.all_boxes_offline().await?;
     let packs: Vec<_> = gate.packs().all().map(|pack| pack.reference()).collect();
@@ -124,9 +125,11 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
     {
         (_, Some((address, (broker, link)))) => (Arc::new(broker), address, tokio::spawn(link.run())),
         (Some(endpoint), None) => {
-            let mqtt = embedded(endpoint, inlet, Door { db: db.clone(), only_enrolled }).await?;
+            let mqtt =
+                embedded(endpoint, inlet, Door { db: db.clone(), only_enrolled, room: Arc::clone(&room) })
+                    .await?;
             let address = mqtt.address.to_string();
-            let (broker, serving) = mqtt.run();
+            let (broker, serving) = mqtt.run(Arc::clone(&room));
             (Arc::new(broker), address, tokio::spawn(serving))
         }
         (None, None) => bail!("there is no broker"),
@@ -171,7 +174,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         },
     };
     let mut tasks = worker.start(outlet, stop.clone())?;
-    let pushing = pusher.map(|pusher| tokio::spawn(otlp::push(pusher, db.clone())));
+    let pushing = pusher.map(|pusher| tokio::spawn(otlp::push(pusher, db.clone(), room.files())));
     let api = Api {
         db: db.clone(),
         scripts,
@@ -180,6 +183,7 @@ async fn run(checked: Checked) -> anyhow::Result<()> {
         words,
         clock: Timestamp::now,
         buckets: Buckets::default(),
+        files: room.files(),
         hub,
         wakers,
         fleet: fleet.api,

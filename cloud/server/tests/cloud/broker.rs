@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Ca, Cloud, Connect, FakeBox, Link, Pair, Site, envelope};
+use crate::harness::{Ca, Cloud, Connect, FakeBox, Link, Pair, Site, TOKEN, envelope};
 
 const SHORT: Duration = Duration::from_secs(5);
 
@@ -187,4 +187,59 @@ async fn a_message_that_is_too_large_is_refused_and_the_broker_lives_on() {
     assert!(ack.is_none(), "it was acknowledged");
     let mut link = connect(&site, &cloud, Some(&pair), "tl-a").open().await.unwrap();
     assert_ne!(publish(&mut link, "tl/1/tl-a/evt/call").await, PubAckReason::NotAuthorized);
+}
+
+/// Returns a figure of the cloud's page.
+async fn figure(cloud: &Cloud, name: &str) -> f64 {
+    let page = cloud.http.get(cloud.url("/metrics")).bearer_auth(TOKEN).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{name}: {page}")).trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn who_finds_no_file_left_is_refused_and_the_api_and_the_database_work_on() {
+    let site = Site::new();
+    // 256 are kept, and some are open before anybody comes.
+    let cloud = site.start_with_files(360);
+    let mut inside = Vec::new();
+    let mut refused = 0;
+    for number in 0..120 {
+        let name = format!("tl-{number}");
+        let pair = site.ca.client(Some(&name));
+        match connect(&site, &cloud, Some(&pair), &name).open_once().await {
+            Ok(link) => inside.push(link),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 20 && inside.len() > 20, "{} are in, {refused} were refused", inside.len());
+    assert!(figure(&cloud, "trunkline_connections_refused").await >= f64::from(refused));
+    assert_eq!(figure(&cloud, "trunkline_open_files{state=\"limit\"}").await, 360.0);
+
+    // Strangers who say nothing take what is lent to them, and no more.
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(cloud.mqtt).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(figure(&cloud, "trunkline_open_files{state=\"open\"}").await < 340.0, "{}", site.log());
+    for number in 0..30 {
+        let said = cloud.post("/v1/opt-outs", &json!({ "callee": format!("+8613800138{number:03}") })).await;
+        assert!(said.0.is_success(), "{said:?}");
+    }
+    drop(silent);
+
+    // Who goes makes room, and the next one gets it.
+    inside.truncate(inside.len() / 2);
+    let pair = site.ca.client(Some("tl-late"));
+    let until = Instant::now() + Duration::from_secs(30);
+    while connect(&site, &cloud, Some(&pair), "tl-late").open_once().await.is_err() {
+        assert!(
+            Instant::now() < until,
+            "{} are open: the room of those who left is not given again",
+            figure(&cloud, "trunkline_open_files{state=\"open\"}").await
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    drop(inside);
 }

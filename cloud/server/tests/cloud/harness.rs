@@ -187,13 +187,24 @@ impl Site {
     }
 
     pub(crate) fn start(&self) -> Cloud {
+        self.start_as(self.command())
+    }
+
+    /// Starts it so that it may open no more files than `limit`.
+    pub(crate) fn start_with_files(&self, limit: u32) -> Cloud {
+        let plain = self.command();
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={limit}:{limit}")).arg(plain.get_program()).args(plain.get_args());
+        self.start_as(limited)
+    }
+
+    fn start_as(&self, mut command: Command) -> Cloud {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.dir.path().join("cloud.log"))
             .unwrap();
-        let mut process =
-            self.command().stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
+        let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = |key: &str| -> SocketAddr {
@@ -345,7 +356,18 @@ impl Connect<'_> {
 
     /// Connects and returns the client and what comes in, or why it was refused.
     pub(crate) async fn open(&self) -> Result<Link, ConnectionError> {
-        let (client, mut events) = AsyncClient::new(self.options(), 200);
+        Self::begin(self.options()).await
+    }
+
+    /// The same, with a session that ends with the connection.
+    pub(crate) async fn open_once(&self) -> Result<Link, ConnectionError> {
+        let mut options = self.options();
+        options.set_clean_start(true).set_session_expiry_interval(None);
+        Self::begin(options).await
+    }
+
+    async fn begin(options: MqttOptions) -> Result<Link, ConnectionError> {
+        let (client, mut events) = AsyncClient::new(options, 200);
         // Unbounded: acknowledgements that nobody reads must not stop the polling.
         let (sender, packets) = mpsc::unbounded_channel();
         loop {
