@@ -15,6 +15,9 @@ use trunkctl::process::Usage;
 use trunkctl::stage::{Plan, Stage};
 use trunkline_audio::latency::{self, Options, Side};
 
+#[path = "e2e/early.rs"]
+mod early;
+
 const CALL_WITHIN: Duration = Duration::from_secs(600);
 
 fn root() -> PathBuf {

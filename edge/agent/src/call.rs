@@ -71,6 +71,8 @@ pub(crate) enum Message {
     },
     /// What was said before the answer.
     EarlyWords(String),
+    /// That what is not known yet of it is not waited for.
+    NoMoreEarlyWords,
     TurnProbability {
         pause: u32,
         probability: f32,
@@ -508,6 +510,7 @@ impl Driver {
                 self.core.handle_transcript(now, pause, transcript);
             }
             Message::EarlyWords(text) => self.hear_announcement(&text),
+            Message::NoMoreEarlyWords => self.fail_as_told(),
             Message::TurnProbability { pause, probability } => {
                 self.ear.set_turn_probability(pause, probability);
                 self.drain_ear();

@@ -223,10 +223,10 @@ const HOLDS: &[&str] = &[
 /// Meant for what is heard before the answer, where people say nothing.
 #[must_use]
 pub fn announcement(text: &str) -> Option<(Announcement, &'static str)> {
-    let bare = bare(text);
-    if found(&bare, HOLDS).is_some() {
+    if asks_to_wait(text).is_some() {
         return None;
     }
+    let bare = bare(text);
     PARTS.iter().find_map(|(what, parts)| Some((*what, found(&bare, parts)?)))
 }
 
@@ -240,6 +240,11 @@ pub fn announcement_after_answer(text: &str) -> Option<(Option<Announcement>, &'
         Some((what, part)) => Some((Some(what), part)),
         None => Some((None, network)),
     }
+}
+
+/// Returns the part of an announcement that asks to hold the line, if there is one.
+pub(crate) fn asks_to_wait(text: &str) -> Option<&'static str> {
+    found(&bare(text), HOLDS)
 }
 
 /// Returns the first of `parts` in a text of which [`bare`] is left.

@@ -6,7 +6,7 @@
 //! - [`level`]: measuring and setting loudness, fades, trimming. [`tone`]: call tones and keys, made
 //!   and heard. [`noise`]: comfort noise. [`channel`], [`network`], [`music`]: what a telephone line
 //!   does to speech and a network to packets, and music on hold, for tests.
-//! - [`announcement`]: what the network says in words before an answer.
+//! - [`EarlyListener`]: what is heard before an answer; [`announcement`]: what the network says in words.
 //! - [`AnswererDetector`]: who or what answered a call, by its sound.
 //! - [`record`]: the two-channel recording. [`wav`]: reading and writing of whole files.
 //! - [`probe`]: a signal whose echo tells delay and loss.
@@ -23,6 +23,7 @@
 mod announcement;
 mod answerer;
 pub mod channel;
+mod early;
 mod g711;
 pub mod g722;
 pub mod latency;
@@ -41,6 +42,7 @@ pub mod wav;
 
 pub use announcement::{Announcement, announcement, announcement_after_answer};
 pub use answerer::{Answerer, AnswererDetector, AnswererRules, AnswererVerdict};
+pub use early::{EarlyListener, EarlySound, EarlyVerdict};
 pub use g711::Codec;
 
 /// Samples of one frame of 20 ms at 8 kHz.

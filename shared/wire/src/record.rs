@@ -105,10 +105,11 @@ pub struct TransferRecord {
     pub who: String,
 }
 
-/// A tone of the network.
+/// A tone of the network, or what was heard of it otherwise before an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ToneRecord {
-    /// `ringback`, `busy`, `congestion`, `information`, `fax`, `beep`.
+    /// `ringback`, `busy`, `congestion`, `information`, `fax`, `beep`; in words `invalid_number`, `power_off`, `suspended`,
+    /// `in_call`, `no_answer`, `unreachable`, `leave_message`, `hold`; `colour_ring`.
     pub tone: String,
     /// From the order to dial until it was recognised, in milliseconds.
     pub at_ms: u32,

@@ -1,22 +1,25 @@
 //! What the sound of a call says beside words: the network's tones, and who or what answered.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tracing::{debug, info};
 use trunkline_audio::tone::{HeardTone, ProgressDetector, ProgressTone};
 use trunkline_audio::{
-    Announcement, Answerer, AnswererDetector, AnswererRules, AnswererVerdict, FRAME, announcement,
+    Announcement, Answerer, AnswererDetector, AnswererRules, AnswererVerdict, EarlyListener, EarlySound,
+    EarlyVerdict, FRAME,
 };
 use trunkline_call::{Line, Machine, MachineKind};
 use trunkline_dialogue::Script;
 use trunkline_model::Disposition;
+use trunkline_sip::Failure;
 use trunkline_speech::ear::{Ear, EarConfig, EarEvent};
 use trunkline_speech::recognise::{Job, Language, RecognizeOptions};
 use trunkline_wire::{AnswererRecord, CallRecord, ToneRecord, VoiceV1};
 
 use super::{Driver, Message};
 use crate::config::CountryName;
+use crate::failure;
 
 /// `[answer]`: what follows from who answered.
 #[derive(Debug, Default, Deserialize)]
@@ -40,22 +43,33 @@ enum OnMachine {
 const MAX_TONES: usize = 8;
 /// Voice in what is taken for an announcement, in milliseconds: less is a ring, a click, a greeting too early.
 const SHORTEST_ANNOUNCEMENT: u32 = 1_000;
-/// How often the recogniser is asked about one call that is not answered. Songs that are played instead of ringing
-/// have words as well.
-const MAX_EARLY: u8 = 6;
+/// So often the recogniser is asked about one call that is not answered, one time after the other; from then on once in
+/// [`ASKED_EVERY`]. Songs that are played instead of ringing have words as well, and an announcement may come after them.
+const ASKED_AT_ONCE: u32 = 6;
+const ASKED_EVERY: Duration = Duration::from_secs(5);
+/// How long the end of a call is held back for the words of an announcement.
+const WORDS_WITHIN: Duration = Duration::from_secs(3);
+/// Silence that ends what was being said, in frames.
+const SILENCE: usize = 50;
 
 /// Listens to one call.
 pub(super) struct Listener {
     begun: Instant,
     progress: ProgressDetector,
+    early: EarlyListener,
     answerer: AnswererDetector,
     tones: Vec<ToneRecord>,
     verdict: Option<AnswererRecord>,
     /// Listens for announcements before the answer.
-    early: Option<Ear>,
-    /// How often the recogniser was asked, and whether it is at work.
-    asked: u8,
+    ear: Option<Ear>,
+    /// A piece of speech was not given to the recogniser yet.
+    waits: bool,
+    /// How often the recogniser was asked and when last, and whether it is at work.
+    asked: u32,
+    asked_at: Instant,
     asks: bool,
+    /// How the call failed, which is told when the words of what was played are known.
+    failed: Option<Line>,
 }
 
 impl Listener {
@@ -63,12 +77,16 @@ impl Listener {
         Self {
             begun: now,
             progress: ProgressDetector::new(country.country()),
+            early: EarlyListener::new(country.country()),
             answerer: AnswererDetector::new(AnswererRules::default()),
             tones: Vec::new(),
             verdict: None,
-            early: None,
+            ear: None,
+            waits: false,
             asked: 0,
+            asked_at: now,
             asks: false,
+            failed: None,
         }
     }
 
@@ -107,31 +125,62 @@ impl Driver {
         if !self.inbound {
             self.listen_for_announcements(frame);
         }
-        let Some(heard) = self.listener.hear_tone(frame) else { return };
-        info!(at_ms = heard.at_ms, "Early tone: {}, {}", heard.tone.as_str(), heard.evidence);
-        let disposition = match heard.tone {
-            ProgressTone::Busy => Disposition::Busy,
-            ProgressTone::Congestion => Disposition::NetworkFault,
+        if let Some(verdict) = self.listener.early.push(frame) {
+            self.judge_early(&verdict);
+        }
+    }
+
+    /// Notes what is played before the answer, and ends the call where that says how it ends.
+    fn judge_early(&mut self, verdict: &EarlyVerdict) {
+        let (what, evidence) = (verdict.what.as_str(), &verdict.evidence);
+        info!(at_ms = verdict.at_ms, "Before the answer: {what}, {evidence}");
+        self.listener.keep(what, evidence.clone());
+        let disposition = match verdict.what {
+            EarlySound::Tone(ProgressTone::Busy) => Disposition::Busy,
+            EarlySound::Tone(ProgressTone::Congestion) => Disposition::NetworkFault,
+            EarlySound::Announcement(Announcement::InvalidNumber) => Disposition::InvalidNumber,
+            EarlySound::Announcement(Announcement::PowerOff) => Disposition::PowerOff,
+            EarlySound::Announcement(Announcement::Suspended | Announcement::Unreachable) => {
+                Disposition::Unreachable
+            }
+            EarlySound::Announcement(Announcement::InCall) => Disposition::Busy,
+            EarlySound::Announcement(Announcement::NoAnswer) => Disposition::NoAnswer,
+            EarlySound::Announcement(Announcement::Congestion) => Disposition::NetworkFault,
             // The network says more in a moment, or somebody answers.
-            ProgressTone::Ringback | ProgressTone::Information | ProgressTone::Fax => return,
+            EarlySound::Tone(ProgressTone::Ringback | ProgressTone::Information | ProgressTone::Fax)
+            | EarlySound::Announcement(Announcement::LeaveMessage)
+            | EarlySound::ColourRing
+            | EarlySound::Hold => return,
         };
-        let cause = format!("the network plays {}: {}", heard.tone.as_str(), heard.evidence);
-        self.core.handle_line(Instant::now(), Line::Failed { disposition, cause, sip_code: None });
+        let sip_code = match self.listener.failed.take() {
+            Some(Line::Failed { sip_code, .. }) => sip_code,
+            Some(_) | None => None,
+        };
+        let cause = format!("the network plays {what}: {evidence}");
+        self.core.handle_line(Instant::now(), Line::Failed { disposition, cause, sip_code });
     }
 
     /// Asks the recogniser about whatever sounds like speech before the answer.
     fn listen_for_announcements(&mut self, frame: &[i16; FRAME]) {
         let (listener, silero) = (&mut self.listener, &self.shared.speech.silero);
-        let ear = listener.early.get_or_insert_with(|| Ear::new(Some(silero), EarConfig::default()));
+        let ear = listener.ear.get_or_insert_with(|| Ear::new(Some(silero), EarConfig::default()));
         ear.push(frame);
-        let mut pause = false;
         while let Some(event) = ear.poll_event() {
-            pause |= matches!(event, EarEvent::PauseDetected { voiced_ms, .. } if voiced_ms >= SHORTEST_ANNOUNCEMENT);
+            listener.waits |= matches!(event, EarEvent::PauseDetected { voiced_ms, .. } if voiced_ms >= SHORTEST_ANNOUNCEMENT);
         }
-        if !pause || listener.asks || listener.asked >= MAX_EARLY {
+        let may_ask = listener.asked < ASKED_AT_ONCE || listener.asked_at.elapsed() >= ASKED_EVERY;
+        if listener.waits && may_ask {
+            self.ask_what_is_said();
+        }
+    }
+
+    fn ask_what_is_said(&mut self) {
+        let listener = &mut self.listener;
+        if listener.asks {
             return;
         }
-        let Some(utterance) = ear.utterance() else { return };
+        let Some(utterance) = listener.ear.as_ref().and_then(Ear::utterance) else { return };
+        (listener.waits, listener.asked_at) = (false, Instant::now());
         listener.asked += 1;
         let mut options = RecognizeOptions::new(self.language());
         // In many countries they come in two languages.
@@ -149,24 +198,52 @@ impl Driver {
         }
     }
 
-    /// Takes in the words of an announcement before the answer.
+    /// Takes in the words of what was played before the answer.
     pub(super) fn hear_announcement(&mut self, text: &str) {
         self.listener.asks = false;
-        let Some((what, part)) = announcement(text).filter(|_| !self.answered) else { return };
-        info!("Announcement: {}, `{part}`", what.as_str());
-        self.listener.keep(what.as_str(), format!("the words `{part}`"));
-        let disposition = match what {
-            Announcement::InvalidNumber => Disposition::InvalidNumber,
-            Announcement::PowerOff => Disposition::PowerOff,
-            Announcement::Suspended | Announcement::Unreachable => Disposition::Unreachable,
-            Announcement::InCall => Disposition::Busy,
-            Announcement::NoAnswer => Disposition::NoAnswer,
-            Announcement::Congestion => Disposition::NetworkFault,
-            // It is answered in a moment.
-            Announcement::LeaveMessage => return,
-        };
-        let cause = format!("the network says: {} (`{part}`)", what.as_str());
-        self.core.handle_line(Instant::now(), Line::Failed { disposition, cause, sip_code: None });
+        if self.answered {
+            return;
+        }
+        if let Some(verdict) = self.listener.early.handle_words(text) {
+            self.judge_early(&verdict);
+        }
+        if self.listener.failed.is_some() && self.listener.waits {
+            self.ask_what_is_said();
+        }
+        if !self.listener.asks {
+            self.fail_as_told();
+        }
+    }
+
+    /// Tells the core that the call came to nothing: after the words of an announcement that ran until now are known,
+    /// because they say more than a code.
+    pub(super) fn fail(&mut self, failure: &Failure) {
+        let line = failure::line(failure);
+        if !self.answered && failure.sip_code.is_some() && self.listener.ear.is_some() {
+            for _ in 0..SILENCE {
+                self.listen_for_announcements(&[0; FRAME]);
+            }
+            if self.listener.waits {
+                self.ask_what_is_said();
+            }
+        }
+        if !self.listener.asks || self.answered {
+            return self.core.handle_line(Instant::now(), line);
+        }
+        debug!("The call failed while an announcement is being understood");
+        self.listener.failed = Some(line);
+        let own = self.own.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(WORDS_WITHIN).await;
+            let _ = own.send(Message::NoMoreEarlyWords);
+        });
+    }
+
+    /// Tells the failure that was held back, if one was.
+    pub(super) fn fail_as_told(&mut self) {
+        if let Some(line) = self.listener.failed.take() {
+            self.core.handle_line(Instant::now(), line);
+        }
     }
 
     /// Takes in the sound of a call that was answered.

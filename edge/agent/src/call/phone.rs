@@ -15,7 +15,6 @@ use trunkline_sip::sdp::MediaParams;
 use trunkline_wire::{AttemptRecord, CallRecord};
 
 use super::{Driver, PLAYOUT_DRAIN};
-use crate::failure;
 
 impl Driver {
     pub(super) async fn dial(&mut self) {
@@ -99,7 +98,7 @@ impl Driver {
                 self.line = None;
                 // The last trunk's failure is the call's own.
                 self.earlier.pop_if(|attempt| attempt.trunk == self.trunk);
-                self.core.handle_line(now, failure::line(&failure));
+                self.fail(&failure);
             }
             Some(LineNews::PeerHungUp(_)) => {
                 self.line = None;

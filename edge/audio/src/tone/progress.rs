@@ -251,6 +251,11 @@ impl ProgressDetector {
         Some(HeardTone { tone, at_ms: self.frames * u64::from(FRAME_MS), evidence })
     }
 
+    /// Whether the last frame was a tone as networks use them, of whatever meaning.
+    pub(crate) fn is_tone(&self) -> bool {
+        self.steady.0.is_some()
+    }
+
     fn band(&self, frame: &[i16], power: f32) -> Option<Band> {
         BANDS.iter().zip(&self.bands).find_map(|((band, _), filters)| {
             let inside: f32 = filters.iter().map(|filter| filter.power(frame)).sum();
