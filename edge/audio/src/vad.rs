@@ -349,9 +349,9 @@ const CERTAIN_DB: f32 = 12.0;
 const CERTAIN_STEPS: usize = 20;
 const CERTAIN_MARGIN: usize = 80;
 
-/// Bustle is judged within 15 s to each side, from a second at least.
+/// Bustle is judged within 15 s to each side, from five at least: in less, the soft end of one sentence would be it.
 const BUSTLE_REACH: usize = 3_000;
-const BUSTLE_NEEDS: usize = 200;
+const BUSTLE_NEEDS: usize = 1_000;
 const BUSTLE_OVER_DB: f32 = 2.0;
 
 /// What never comes within this of the loudest, for 60 ms, is an echo or somebody in the background.

@@ -16,13 +16,19 @@ const SPIN: &str = "5000";
 const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
+/// Tells whether the threads of this process wait for each other as they should.
+#[must_use]
+pub fn is_settled() -> bool {
+    std::env::var_os(SPIN_COUNT).is_some() || std::env::var_os(WAIT_POLICY).is_some()
+}
+
 /// Starts this program again with the settings, unless somebody set them: to be called first in `main`.
 /// The process keeps its id, arguments and environment.
 ///
 /// # Errors
 /// When the program cannot be started again; it can go on as it is.
 pub fn settle() -> io::Result<()> {
-    if std::env::var_os(SPIN_COUNT).is_some() || std::env::var_os(WAIT_POLICY).is_some() {
+    if is_settled() {
         return Ok(());
     }
     let mut arguments = std::env::args_os();

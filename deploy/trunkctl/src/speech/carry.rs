@@ -365,11 +365,24 @@ impl Run<'_> {
         let remaining = self.clips[caller.clip].speech_end.saturating_sub(caller.at.unwrap_or(usize::MAX));
         match caller.speech_end {
             // More than a drawn breath of speech was still to come.
-            None if remaining > 8 * 200 => self.found.cut_off += 1,
+            None if remaining > 8 * 200 => {
+                if std::env::var_os("SHOW").is_some() {
+                    eprintln!("clip {}: cut off, {} ms were still to come", caller.clip, remaining / 8);
+                }
+                self.found.cut_off += 1;
+            }
             None => {}
             Some(_) if draft.empty => self.found.empty += 1,
             Some(end) => {
                 let since = |at: Option<Instant>| at.map_or(f64::NAN, |at| (signed(end, at)) * 1_000.0);
+                if std::env::var_os("SHOW").is_some() {
+                    let (seen, over) = (since(draft.seen), since(Some(over)));
+                    eprintln!(
+                        "clip {}: seen {seen:.0}, over {over:.0}, answered {:.0} ms",
+                        caller.clip,
+                        since(Some(now))
+                    );
+                }
                 self.found.turns.push(Waterfall {
                     seen: since(draft.seen),
                     recognised: since(draft.recognised),

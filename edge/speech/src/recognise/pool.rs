@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{CancelToken, RecognizeError, RecognizeOptions, Recognizer, Transcript, Utterance};
+use crate::openmp;
 
 /// Sizes of a [`RecognizerPool`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +29,9 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        // Two threads answer in little more than half the time. But where OpenMP's threads wait for
-        // each other by spinning, they take ten times as long as one as soon as anything else wants
-        // the cores, and only the environment of the process can forbid that.
-        let passive = std::env::var("OMP_WAIT_POLICY").is_ok_and(|v| v.eq_ignore_ascii_case("passive"));
-        Self { workers: 0, queue: 64, threads: if passive { cores().min(2) } else { 1 } }
+        // Two threads answer in little more than half the time, unless they wait for each other by spinning for
+        // long: then they take ten times as long as one as soon as anything else wants the cores.
+        Self { workers: 0, queue: 64, threads: if openmp::is_settled() { cores().min(2) } else { 1 } }
     }
 }
 
