@@ -58,6 +58,7 @@ async fn api(callbacks: bool) -> (TempDir, Api) {
             words: Arc::default(),
             clock: ten_in_shanghai,
             buckets,
+            files: Arc::default(),
             hub,
             wakers,
             fleet,

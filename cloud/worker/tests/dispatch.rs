@@ -1,5 +1,7 @@
 //! The dispatcher over a database, with boxes that only listen.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};

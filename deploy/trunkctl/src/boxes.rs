@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use trunkctl::api::Api;
@@ -52,6 +52,27 @@ pub(crate) enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Gives a box to another branch; it keeps its certificate and its settings.
+    #[command(
+        after_help = "Examples:\n  trunkctl box transfer tl-7q2k --branch harbour\n  trunkctl box transfer tl-7q2k --branch harbour --yes --json\n\nExits with 0 when it is done, 1 when it was refused or not confirmed."
+    )]
+    Transfer {
+        #[command(flatten)]
+        sure: Sure,
+        /// The branch that it is for from now on.
+        #[arg(long)]
+        branch: String,
+    },
+    /// Takes a box out of the fleet for good: its certificates are revoked, and it is out within seconds.
+    ///
+    /// It can come back only as a new box: with a new key, claimed and approved again.
+    #[command(
+        after_help = "Examples:\n  trunkctl box decommission tl-7q2k\n  trunkctl box decommission tl-7q2k --yes --json\n\nExits with 0 when it is done, 1 when it was refused or not confirmed."
+    )]
+    Decommission {
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Changes what a box should be.
     Configure {
         #[command(flatten)]
@@ -89,6 +110,40 @@ pub(crate) enum Command {
     },
     #[command(flatten)]
     Order(orders::Command),
+}
+
+/// A box to which something is done that is not easily taken back.
+#[derive(Args)]
+pub(crate) struct Sure {
+    #[command(flatten)]
+    cloud: Cloud,
+    /// The box.
+    id: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Sure {
+    /// Has the box's name typed, unless `--yes` was given.
+    fn confirm(&self, what: &str) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        let id = &self.id;
+        eprint!("{what}\nType the name of the box to go on: ");
+        let mut typed = String::new();
+        std::io::stdin().read_line(&mut typed).context("cannot read from the terminal")?;
+        ensure!(typed.trim() == id, "not confirmed, nothing was changed: type `{id}`, or say --yes");
+        Ok(())
+    }
+
+    async fn tell(&self, command: &str, body: &Value) -> Result<()> {
+        let path = format!("/v1/boxes/{}/{command}", self.id);
+        let done = Api::granted(self.cloud.connect()?.post(&path, body).await?)?;
+        self.cloud.show(&done, enrolment);
+        Ok(())
+    }
 }
 
 /// Which cloud, and as whom.
@@ -167,6 +222,15 @@ async fn ask(command: Command) -> Result<ExitCode> {
             let path = format!("/v1/boxes/{id}/revoke");
             let revoked = cloud.connect()?.post(&path, &json!({ "reason": reason })).await?;
             cloud.show(&Api::granted(revoked)?, enrolment);
+        }
+        Command::Transfer { sure, branch } => {
+            sure.confirm(&format!("{} is to be a box of the branch `{branch}`.", sure.id))?;
+            sure.tell("transfer", &json!({ "branch": branch })).await?;
+        }
+        Command::Decommission { sure } => {
+            sure.confirm(&format!("{} is to leave the fleet for good: its certificates are revoked, and its link is cut within seconds.", sure.id))?;
+            // The reason by which the log tells it from a certificate that was lost.
+            sure.tell("revoke", &json!({ "reason": "decommissioned" })).await?;
         }
         Command::Configure { cloud, id, file } => {
             let text =

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -95,4 +96,31 @@ fn a_key_and_its_signature_are_told_in_json_and_failures_by_the_status() {
 
     assert_eq!(call(&["release", "key", &key]).status.code(), Some(1), "it is there already");
     assert_eq!(call(&["release", "kay", &key]).status.code(), Some(2), "no such command");
+}
+
+/// What does not come back easily wants the name of the box, and asks the cloud nothing before that.
+#[test]
+fn a_box_is_transferred_and_decommissioned_by_typing_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().to_str().unwrap();
+    let ask = |args: &[&str], typed: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trunkctl"));
+        command.arg("box").args(args).args(["--dir", place]);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut asking = piped.spawn().unwrap();
+        asking.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        let done = asking.wait_with_output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{args:?}");
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let transfer = ["transfer", "tl-7q2k", "--branch", "harbour"];
+    for args in [&transfer[..], &["decommission", "tl-7q2k"]] {
+        for typed in ["", "yes\n", "tl-7q2\n"] {
+            let said = ask(args, typed);
+            assert!(said.contains("nothing was changed") && !said.contains("token"), "{said}");
+        }
+        // The folder has no token: that is looked for only after the name was typed, or --yes said.
+        assert!(ask(args, "tl-7q2k\n").contains("cannot read the token"));
+        assert!(ask(&[args, &["--yes"]].concat(), "").contains("cannot read the token"));
+    }
 }

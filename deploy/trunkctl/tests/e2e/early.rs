@@ -11,6 +11,7 @@ use trunkctl::stage::{Plan, Stage, cache_dir};
 use trunkline_audio::Codec;
 use trunkline_audio::level::trim_silence;
 use trunkline_audio::music::hold_music;
+use trunkline_ports::free_port;
 use trunkline_speech::synth::{Locale, PromptStore, SpeechRequest, open_synthesizer};
 
 use super::plan;
@@ -22,7 +23,7 @@ mod common;
 #[path = "../../../../edge/sip/tests/peers/scenario.rs"]
 mod scenario;
 
-use common::{Peer, free_port, installed};
+use common::{Peer, installed};
 use scenario::{Body, Scenario};
 
 const SCRIPT: &str = r#"schema: trunkline/script/1
@@ -73,7 +74,7 @@ fn carrier(folder: &Path, at: SocketAddr, sound: &[i16], then: Then) -> Peer {
     std::fs::write(folder.join("scenario.xml"), xml).unwrap();
     let mut command = Command::new("sipp");
     command.args(["-sf", "scenario.xml", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-nostdin", "-m", "1"]);
-    command.args(["-mp", &(free_port() & !1).to_string(), "-p", &at.port().to_string()]);
+    command.args(["-mp", &free_port().to_string(), "-p", &at.port().to_string()]);
     command.args(["-timeout", "120s", "-timeout_error"]).current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
     let peer = Peer(command.spawn().unwrap());
