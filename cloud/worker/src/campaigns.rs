@@ -556,12 +556,15 @@ impl Worker {
         self.db.settle_contacts(&settled, now).await
     }
 
-    /// The zone in which what a contact said is understood.
+    /// The zone in which what a contact said is understood: the one that is stored for them, however sure that is, else
+    /// the first in which they may be.
     fn zone_of(&self, contact: &Settling) -> TimeZone {
         let facts: ContactFacts = serde_json::from_str(&contact.facts).unwrap_or_default();
+        if let Some(stored) = facts.zone.as_deref().and_then(|name| TimeZone::get(name).ok()) {
+            return stored;
+        }
         let mut who = Contact::new(contact.callee.clone());
         (who.country, who.region) = (facts.country, facts.region);
-        who.zone = facts.zone.map(crate::gate::zone_hint);
         let packs = self.gate.packs().applicable(&who);
         let zone = packs.first().and_then(|pack| zones_of(&who, pack).zones.into_iter().next());
         zone.map_or(TimeZone::UTC, |(_, zone)| zone)

@@ -328,7 +328,7 @@ impl Gate {
 }
 
 /// A zone that came with a contact.
-pub(crate) fn zone_hint(name: String) -> ZoneHint {
+fn zone_hint(name: String) -> ZoneHint {
     ZoneHint { name, source: "request".into(), confidence: 90 }
 }
 

@@ -1,9 +1,10 @@
 //! Scripts, policy packs and word lists by the hash of their content, fetched once and kept.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -21,7 +22,11 @@ pub(crate) struct Blobs {
     client: reqwest::Client,
     base: String,
     dir: PathBuf,
+    fetching: Fetching,
 }
+
+/// What is being fetched now. Calls of a new script begin at the same moment: one of them fetches it, the others wait.
+type Fetching = Arc<Mutex<HashMap<ScriptVersion, Arc<tokio::sync::Mutex<()>>>>>;
 
 impl Blobs {
     /// Keeps blobs in `dir`.
@@ -35,7 +40,7 @@ impl Blobs {
             .timeout(Duration::from_secs(20))
             .build()
             .context("cannot set up HTTPS")?;
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), dir })
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), dir, fetching: Fetching::default() })
     }
 
     /// Returns the script of that version, from the disk where it is there and whole.
@@ -61,16 +66,7 @@ impl Blobs {
     }
 
     async fn blob(&self, version: &ScriptVersion) -> Result<Vec<u8>> {
-        let path = self.dir.join(version.as_str());
-        let kept = fs::read(&path).ok().filter(|bytes| hash(bytes) == version.as_str());
-        match kept {
-            Some(bytes) => Ok(bytes),
-            None => {
-                let bytes = self.fetch(version).await?;
-                self.keep(&path, &bytes).with_context(|| format!("cannot keep {}", path.display()))?;
-                Ok(bytes)
-            }
-        }
+        kept_or(&self.dir, &self.fetching, version, self.fetch(version)).await
     }
 
     async fn fetch(&self, version: &ScriptVersion) -> Result<Vec<u8>> {
@@ -112,14 +108,46 @@ impl Blobs {
         }
         Ok(bytes)
     }
+}
 
-    fn keep(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
-        let part = path.with_extension("part");
-        let mut file = fs::File::create(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(part, path)
+/// Returns a blob from the disk, where it is there and whole; else what `fetch` brings, which is then kept.
+async fn kept_or(
+    dir: &Path,
+    fetching: &Fetching,
+    version: &ScriptVersion,
+    fetch: impl Future<Output = Result<Vec<u8>>>,
+) -> Result<Vec<u8>> {
+    let path = dir.join(version.as_str());
+    let kept = || fs::read(&path).ok().filter(|bytes| hash(bytes) == version.as_str());
+    if let Some(bytes) = kept() {
+        return Ok(bytes);
     }
+    let all = || fetching.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = Arc::clone(all().entry(version.clone()).or_default());
+    let mine = turn.lock().await;
+    let got = match kept() {
+        Some(bytes) => Ok(bytes),
+        None => match fetch.await {
+            Ok(bytes) => {
+                let done = keep(&path, &bytes);
+                done.with_context(|| format!("cannot keep {}", path.display())).map(|()| bytes)
+            }
+            Err(error) => Err(error),
+        },
+    };
+    drop(mine);
+    drop(turn);
+    // Not where somebody waits for their turn: who comes now would fetch it beside them.
+    all().retain(|_, turn| Arc::strong_count(turn) > 1);
+    got
+}
+
+fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = fs::File::create(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(part, path)
 }
 
 #[derive(Debug)]
@@ -135,4 +163,51 @@ impl std::error::Error for NotThere {}
 
 fn hash(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn calls_that_begin_together_fetch_their_script_once_and_all_have_it() {
+        for round in 0..20 {
+            let dir = Arc::new(tempfile::tempdir().unwrap());
+            let (bytes, fetching) = (format!("a script {round}").into_bytes(), Fetching::default());
+            let version: ScriptVersion = hash(&bytes).parse().unwrap();
+            let fetched = Arc::new(AtomicUsize::new(0));
+            let calls: Vec<_> = (0..10)
+                .map(|_| {
+                    let (dir, bytes, version) = (Arc::clone(&dir), bytes.clone(), version.clone());
+                    let (fetched, fetching) = (Arc::clone(&fetched), Arc::clone(&fetching));
+                    tokio::spawn(async move {
+                        let fetch = async {
+                            fetched.fetch_add(1, Ordering::Relaxed);
+                            tokio::task::yield_now().await;
+                            Ok(bytes.clone())
+                        };
+                        kept_or(dir.path(), &fetching, &version, fetch).await.map(|got| got == bytes)
+                    })
+                })
+                .collect();
+            for call in calls {
+                assert!(call.await.unwrap().unwrap());
+            }
+            assert_eq!(fetched.load(Ordering::Relaxed), 1);
+            assert!(fetching.lock().unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_fetched_is_fetched_by_the_next_who_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (bytes, fetching) = (b"a script".to_vec(), Fetching::default());
+        let version: ScriptVersion = hash(&bytes).parse().unwrap();
+        let failed = kept_or(dir.path(), &fetching, &version, async { bail!("no answer") }).await;
+        assert!(failed.is_err());
+        let got = kept_or(dir.path(), &fetching, &version, async { Ok(bytes.clone()) }).await.unwrap();
+        assert_eq!(got, bytes);
+    }
 }
