@@ -50,6 +50,7 @@ pub(crate) async fn start(
     let now = (api.clock)();
     let target = released(&api, &request.release, now)?;
     let profile = profile(&request)?;
+    let everybody = request.boxes.is_none();
     let boxes = match request.boxes {
         Some(boxes) => boxes,
         None => {
@@ -59,10 +60,11 @@ pub(crate) async fn start(
     };
     let stem = request.release.trim_end_matches(".json");
     let id = format!("{stem}-{}", now.as_millisecond());
-    let rollout = Rollout::start(&id, target, profile, boxes, now).map_err(|error| {
+    let mut rollout = Rollout::start(&id, target, profile, boxes, now).map_err(|error| {
         let field = if error == RolloutError::NoBoxes { "boxes" } else { "profile" };
         Problem::refused("malformed_rollout", field, error.to_string())
     })?;
+    rollout.everybody = everybody;
     api.db.add_rollout(&rollout, &by.name, now).await?;
     api.wakers.fleet();
     tracing::info!(rollout = id, by = by.name, "A rollout begins");

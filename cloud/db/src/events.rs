@@ -14,6 +14,7 @@ use crate::experiments::is_due;
 use crate::log::append;
 use crate::numbers::apply_inbound;
 use crate::pacing::{note_ended, note_progress};
+use crate::speed::note_waits;
 use crate::store::{ROWS_AT_ONCE, count, number, parsed, to_json};
 use crate::suppress::anchor_receipt;
 use crate::view::load;
@@ -407,6 +408,7 @@ async fn apply_ended(
     .execute(&mut *conn)
     .await?;
     note_ended(conn, record).await?;
+    note_waits(conn, &event.box_id, record).await?;
     if record.suppress {
         sqlx::query(
             "INSERT OR IGNORE INTO suppressions (callee, call, at)

@@ -5,11 +5,13 @@ use serde_json::json;
 use tempfile::TempDir;
 use trunkline_fleet::enrol::{CERTIFICATE_LIFE, ClaimCode, EnrolError, GUESSES, Person, Role, State};
 use trunkline_fleet::rollout::{Profile, Rollout};
-use trunkline_model::BoxId;
+use trunkline_fleet::speed::{Times, bucket};
+use trunkline_model::{BoxId, CallId};
 use trunkline_trust::{AssignedTarget, sha256};
-use trunkline_wire::Reported;
+use trunkline_wire::{CallRecord, Reported};
+use uuid::Uuid;
 
-use crate::{AssignmentRow, Certificate, Db};
+use crate::{AssignmentRow, Certificate, Db, Effect, Event, Waits};
 
 fn t0() -> Timestamp {
     "2026-11-22T10:00:00Z".parse().unwrap()
@@ -160,4 +162,57 @@ async fn a_rollout_and_an_assignment_read_back_as_written() {
     db.save_assignment(&row, t0()).await.unwrap();
     assert_eq!(db.assignment(&the_box()).await.unwrap(), Some(row));
     assert!(db.call_figures(t0()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn how_long_customers_waited_is_counted_once_by_box_and_hour_and_forgotten_in_time() {
+    let (_dir, db) = open().await;
+    let ended = |seq: u64, minutes: i64| {
+        let record: CallRecord = serde_json::from_value(json!({
+            "call": CallId::from_u128(u128::from(seq)), "started": t0(), "disposition": "completed",
+            "script": {"id": "demo", "version": "0".repeat(64)},
+            "ended": t0() + SignedDuration::from_mins(minutes), "slots": {},
+            "turns": [
+                {"turn": 0, "decision": {"node": "open", "because": "answered"},
+                    "robot": [{"text": "x", "start_s": 0.4, "heard": 1.0}]},
+                {"turn": 1, "decision": {"node": "open", "because": "intent"},
+                    "customer": {"text": "x", "start_s": 2.0, "end_s": 3.0},
+                    "robot": [{"text": "x", "start_s": 3.7, "heard": 1.0}],
+                    "latency": {"asr_start_ms": 100.0, "asr_done_ms": 300.0, "reply_ms": 400.0,
+                        "turn_end_ms": 500.0, "first_packet_ms": 700.0}},
+            ],
+        }))
+        .unwrap();
+        Event {
+            box_id: the_box(),
+            sess: 1,
+            seq,
+            id: Uuid::from_u128(u128::from(seq)),
+            ts: t0(),
+            kind: "call.ended".into(),
+            trace: String::new(),
+            body: "{}".into(),
+            effect: Effect::Ended(Box::new(record)),
+        }
+    };
+    let events = [ended(1, 10), ended(2, 20), ended(3, 70)];
+    for _ in 0..2 {
+        db.ingest(&events, t0()).await.unwrap();
+    }
+    let times = |bucket, n| {
+        let mut times = Times::default();
+        times.add(bucket, n);
+        times
+    };
+    let waits = |n| Waits { first_words: times(bucket(400.0), n), replies: times(bucket(700.0), n) };
+    assert_eq!(db.waits(t0()).await.unwrap(), [(the_box(), waits(3))].into());
+    let second = SignedDuration::from_secs(1);
+    assert_eq!(
+        db.waits(t0() + second).await.unwrap(),
+        [(the_box(), waits(1))].into(),
+        "from the next full hour on"
+    );
+    let later = t0() + SignedDuration::from_hours(24 * 14) + SignedDuration::from_hours(1);
+    db.forget_waits(later).await.unwrap();
+    assert_eq!(db.waits(t0()).await.unwrap(), [(the_box(), waits(1))].into());
 }

@@ -324,6 +324,16 @@ impl Enrolment {
         Ok(())
     }
 
+    /// Returns the branch that it is for, once somebody has said so.
+    pub fn branch(&self) -> Option<&str> {
+        match &self.state {
+            State::Claimed { branch, .. } | State::Approved { branch, .. } | State::Issued { branch, .. } => {
+                Some(branch)
+            }
+            State::Waiting { .. } | State::Revoked { .. } => None,
+        }
+    }
+
     /// Gives the box to another branch; its certificate stays.
     ///
     /// # Errors

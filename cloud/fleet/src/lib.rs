@@ -4,7 +4,8 @@
 //!   revocation, decommission and transfer.
 //! - [`shadow`]: what a box should be against what it says it is, with versions and hashes, and the history
 //!   of who changed what.
-//! - [`rollout`]: waves, gates, pauses; [`sequential`] judges the calls of the new version while they come in.
+//! - [`rollout`]: waves, gates, pauses; [`sequential`] judges the calls of the new version while they come in,
+//!   [`speed`] says how long their customers waited.
 //! - [`alert`]: what somebody should look at, said once.
 //! - [`why`]: one sentence for each box that does not run what it should.
 //!
@@ -20,4 +21,5 @@ pub mod report;
 pub mod rollout;
 pub mod sequential;
 pub mod shadow;
+pub mod speed;
 pub mod why;

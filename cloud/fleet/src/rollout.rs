@@ -9,13 +9,13 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use trunkline_model::BoxId;
-use trunkline_trust::{AssignedTarget, sha256};
+use trunkline_model::{BoxId, DayHours};
+use trunkline_trust::{AssignedTarget, Schedule, sha256};
 
 use crate::report::{BoxReport, Standing};
 use crate::sequential::{Share, Verdict, judge};
 
-/// The gates of a rollout.
+/// The gates of a rollout, and when and how fast boxes take it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// How many percent of the boxes have the version at the end of each wave; the last is 100.
@@ -30,6 +30,18 @@ pub struct Profile {
     pub bad_percent: u32,
     /// … or this many boxes, whichever is more.
     pub bad_boxes: u32,
+    /// Boxes switch in these hours of their local day only; besides, each keeps to its branch's own.
+    #[serde(default)]
+    pub hours: Option<DayHours>,
+    /// From this moment on no hours are waited for; calls still end first.
+    #[serde(default)]
+    pub deadline: Option<Timestamp>,
+    /// The most that one box fetches, in KiB per second.
+    #[serde(default)]
+    pub box_kib_per_s: Option<u64>,
+    /// The most that all boxes of one branch fetch together, in KiB per second.
+    #[serde(default)]
+    pub site_kib_per_s: Option<u64>,
 }
 
 impl Default for Profile {
@@ -41,6 +53,10 @@ impl Default for Profile {
             committed_percent: 95,
             bad_percent: 2,
             bad_boxes: 3,
+            hours: None,
+            deadline: None,
+            box_kib_per_s: None,
+            site_kib_per_s: None,
         }
     }
 }
@@ -223,6 +239,9 @@ pub struct Rollout {
     pub forgiven: BTreeSet<BoxId>,
     /// Calls before this moment are not judged: a person has looked at them.
     pub judged_from: Timestamp,
+    /// The whole fleet is meant: boxes that join it later as well.
+    #[serde(default)]
+    pub everybody: bool,
 }
 
 /// A box's place in the row for a release: the first 16 bits of SHA-256 over both ids.
@@ -270,7 +289,8 @@ impl Rollout {
         }
         let phase = Phase::Running { wave: 0, since: now };
         let forgiven = BTreeSet::new();
-        Ok(Self { id: id.into(), target, profile, waves, phase, forgiven, judged_from: now })
+        let id = id.into();
+        Ok(Self { id, target, profile, waves, phase, forgiven, judged_from: now, everybody: false })
     }
 
     /// Takes a box that joined the fleet after the start: it comes last.
@@ -338,6 +358,36 @@ impl Rollout {
                 }
             }
             Phase::Paused { .. } | Phase::Stopped { .. } => Order::Nothing,
+        }
+    }
+
+    /// Returns when and how fast a box takes the version, while `fetching` boxes of its branch have bytes to fetch.
+    pub fn schedule(&self, fetching: u64) -> Schedule {
+        let bytes = |kib: u64| kib.saturating_mul(1024);
+        let own = self.profile.box_kib_per_s.map(bytes);
+        let shared = self.profile.site_kib_per_s.map(|kib| share_of_site(bytes(kib), fetching));
+        Schedule {
+            window: self.profile.hours.map(DayHours::minutes),
+            deadline: self.profile.deadline,
+            bytes_per_s: own.into_iter().chain(shared).min(),
+            retry_failed: false,
+        }
+    }
+
+    /// Says whether a box that runs this rollout has bytes to fetch: from when it is told until it has them all.
+    pub fn has_to_fetch(&self, now: Timestamp, report: Option<&BoxReport>) -> bool {
+        let Some(report) = report else { return true };
+        match self.standing(report, now) {
+            Standing::NotBegun => true,
+            Standing::UnderWay => {
+                let stage = report.component.as_ref().map_or("", |component| component.stage.as_str());
+                matches!(stage, "idle" | "assigned" | "checking" | "downloading")
+            }
+            Standing::Committed
+            | Standing::Failed
+            | Standing::RolledBack
+            | Standing::Silent
+            | Standing::Cancelled => false,
         }
     }
 

@@ -4,6 +4,7 @@
 //! The decisions are those of `cloud/fleet`; here is the database, the signature of assignments and the way to
 //! the boxes. Everything is read anew each time, so that a restart is no special case.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,24 +12,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
-use trunkline_db::{AssignmentRow, DbError, ReportRow};
+use trunkline_db::{AssignmentRow, DbError, ReportRow, Waits};
 use trunkline_fleet::alert::{self, Alert, Machine, Seen};
+use trunkline_fleet::enrol::{Enrolment, State};
 use trunkline_fleet::report::{BoxReport, Standing};
-use trunkline_fleet::rollout::{Change, Figure, FigureName, Order, Phase, Rollout};
+use trunkline_fleet::rollout::{Change, Figure, FigureName, Phase, Rollout};
 use trunkline_fleet::sequential::Share;
+use trunkline_fleet::speed;
 use trunkline_model::BoxId;
-use trunkline_trust::{AssignedTarget, Assignment, Client, Envelope, EnvelopeError, FileKey, TrustError};
+use trunkline_trust::{Client, EnvelopeError, FileKey, TrustError};
 use trunkline_wire::{Desired, JobNext, Reported, topic};
 use uuid::Uuid;
+
+mod assign;
+
+use assign::{is_news, orders, sign};
 
 use crate::broker::envelope;
 use crate::dispatch::Chain;
 use crate::{BrokerError, Publication, Qos, Stop, Worker};
 
-/// An assignment is believed for this long, and signed anew when a third of it is left.
-const ASSIGNMENT_LIFE: SignedDuration = SignedDuration::from_hours(24 * 30);
-const SIGN_AGAIN: SignedDuration = SignedDuration::from_hours(24 * 10);
 /// What a box did not confirm is sent again after this time.
 pub(crate) const SEND_AGAIN: Duration = Duration::from_secs(15);
 /// Between two looks at the whole fleet.
@@ -36,6 +39,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 const IDLE: Duration = Duration::from_secs(2);
 /// Between two looks at how well the boxes are.
 const ALERTS: Duration = Duration::from_secs(10);
+/// Between two looks at how long customers waited, which is much to read.
+const WAITS: Duration = Duration::from_secs(30);
+/// Between two times that old waits are forgotten.
+const FORGET: Duration = Duration::from_secs(3_600);
 /// A session is ended for so long after its box was revoked; later ones are not let in anyway.
 const KICK_FOR: SignedDuration = SignedDuration::from_mins(5);
 
@@ -126,17 +133,26 @@ pub(crate) enum FleetError {
 /// What was sent to whom in which version, and when; forgotten at a restart, which sends again.
 pub(crate) type Sent = BTreeMap<(BoxId, &'static str, Option<Uuid>), (u64, Instant)>;
 
+/// How long customers waited since a moment, by box, and when that was read.
+type Waited = BTreeMap<Timestamp, (Instant, BTreeMap<BoxId, Waits>)>;
+
 pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
-    let mut sent = Sent::new();
-    let mut looked: Option<Instant> = None;
+    let (mut sent, mut waited) = (Sent::new(), Waited::new());
+    let (mut looked, mut forgot): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
-        if let Err(error) = worker.fleet_look(&mut sent, Timestamp::now()).await {
+        if let Err(error) = worker.fleet_look(&mut sent, &mut waited, Timestamp::now()).await {
             tracing::error!(error = %Chain(&error), "Looking at the fleet failed and is tried again");
         }
         if looked.is_none_or(|at| at.elapsed() >= ALERTS) {
             looked = Some(Instant::now());
             if let Err(error) = worker.look_at_alerts(Timestamp::now()).await {
                 tracing::error!(error = %Chain(&error), "Looking at how well the boxes are failed");
+            }
+        }
+        if forgot.is_none_or(|at| at.elapsed() >= FORGET) {
+            forgot = Some(Instant::now());
+            if let Err(error) = worker.db.forget_waits(Timestamp::now()).await {
+                tracing::error!(error = %Chain(&error), "Old figures of calls could not be forgotten");
             }
         }
         tokio::select! {
@@ -194,7 +210,12 @@ impl Worker {
         Ok(())
     }
 
-    async fn fleet_look(&self, sent: &mut Sent, now: Timestamp) -> Result<(), FleetError> {
+    async fn fleet_look(
+        &self,
+        sent: &mut Sent,
+        waited: &mut Waited,
+        now: Timestamp,
+    ) -> Result<(), FleetError> {
         let since = now.saturating_sub(KICK_FOR).unwrap_or(Timestamp::MIN);
         for id in self.db.revoked_since(since).await? {
             let ended = self.broker.kick(&id).await;
@@ -202,7 +223,7 @@ impl Worker {
                 tracing::warn!(box.id = %id, ended, "The sessions of a revoked box were ended");
             }
         }
-        self.go_on_with_rollouts(now).await?;
+        self.go_on_with_rollouts(waited, now).await?;
         let clock = Instant::now();
         let mut due = |id: &BoxId, what: &'static str, version: u64| {
             let known = sent.get(&(id.clone(), what, None));
@@ -263,19 +284,21 @@ impl Worker {
         Ok(self.db.change_alerts(&changes, now).await?)
     }
 
-    async fn go_on_with_rollouts(&self, now: Timestamp) -> Result<(), FleetError> {
+    async fn go_on_with_rollouts(&self, waited: &mut Waited, now: Timestamp) -> Result<(), FleetError> {
         let Some(keys) = &self.fleet else { return Ok(()) };
         let mut rollouts = self.db.rollouts().await?;
         if rollouts.is_empty() {
             return Ok(());
         }
         let rows = self.db.all_reported().await?;
+        let branches = self.let_join(&mut rollouts, now).await?;
         for rollout in &mut rollouts {
             if !matches!(rollout.phase, Phase::Running { .. }) {
                 continue;
             }
             let boxes = box_reports(&rows, &rollout.target.component);
-            let figures = self.figures(rollout, &boxes, now).await?;
+            let waits = self.waits(waited, rollout.judged_from).await?;
+            let figures = self.figures(rollout, &boxes, waits, now).await?;
             let step = |rollout: &mut Rollout| {
                 let change = rollout.step(now, &boxes, &figures);
                 let words = change.as_ref().map(in_words);
@@ -296,7 +319,7 @@ impl Worker {
         }
         let known: BTreeMap<BoxId, AssignmentRow> =
             self.db.assignments().await?.into_iter().map(|row| (row.box_id.clone(), row)).collect();
-        for (id, wanted) in orders(&rollouts, &rows, now) {
+        for (id, wanted) in orders(&rollouts, &rows, &branches, now) {
             let before = known.get(&id);
             if !is_news(before, &wanted, now) {
                 continue;
@@ -308,18 +331,48 @@ impl Worker {
         Ok(())
     }
 
+    /// Takes boxes that joined the fleet into the rollouts that are meant for everybody; returns each box's branch.
+    async fn let_join(
+        &self,
+        rollouts: &mut [Rollout],
+        now: Timestamp,
+    ) -> Result<BTreeMap<BoxId, String>, FleetError> {
+        let enrolments = self.db.enrolments().await?;
+        let open = |rollout: &&mut Rollout| {
+            rollout.everybody && matches!(rollout.phase, Phase::Running { .. } | Phase::Finished { .. })
+        };
+        for rollout in rollouts.iter_mut().filter(open) {
+            let known: BTreeSet<&BoxId> = rollout.waves.iter().flatten().collect();
+            let issued = enrolments.iter().filter(|one| matches!(one.state, State::Issued { .. }));
+            let new: Vec<BoxId> =
+                issued.map(|one| &one.box_id).filter(|id| !known.contains(id)).cloned().collect();
+            if new.is_empty() {
+                continue;
+            }
+            let join = |rollout: &mut Rollout| {
+                new.iter().for_each(|id| rollout.join(id.clone()));
+                Ok((rollout.clone(), Some(format!("{} boxes joined", new.len()))))
+            };
+            if let Some(Ok(after)) = self.db.change_rollout(&rollout.id, "cloud", now, join).await? {
+                *rollout = after;
+            }
+        }
+        let branch = |one: &Enrolment| Some((one.box_id.clone(), one.branch()?.to_owned()));
+        Ok(enrolments.iter().filter_map(branch).collect())
+    }
+
     /// Compares the calls of the boxes that have the version with those of the rest.
     async fn figures(
         &self,
         rollout: &Rollout,
         boxes: &BTreeMap<BoxId, BoxReport>,
+        waits: &BTreeMap<BoxId, Waits>,
         now: Timestamp,
     ) -> Result<Vec<Figure>, DbError> {
+        let has = |id| boxes.get(id).is_some_and(|one| rollout.standing(one, now) == Standing::Committed);
         let (mut failures, mut opt_outs) = ([Share::default(); 2], [Share::default(); 2]);
         for (id, figures) in self.db.call_figures(rollout.judged_from).await? {
-            let has =
-                boxes.get(&id).is_some_and(|report| rollout.standing(report, now) == Standing::Committed);
-            let side = usize::from(!has);
+            let side = usize::from(!has(&id));
             for (sum, one) in
                 [(&mut failures[side], figures.failures), (&mut opt_outs[side], figures.opt_outs)]
             {
@@ -328,7 +381,22 @@ impl Worker {
             }
         }
         let figure = |name, [new, rest]: [Share; 2]| Figure { name, new, rest };
-        Ok(vec![figure(FigureName::CallFailures, failures), figure(FigureName::OptOuts, opt_outs)])
+        let counted = [figure(FigureName::CallFailures, failures), figure(FigureName::OptOuts, opt_outs)];
+        Ok(counted.into_iter().chain(slower(waits, has)).collect())
+    }
+
+    /// Reads how long customers waited since a moment, unless that was done just now.
+    async fn waits<'a>(
+        &self,
+        waited: &'a mut Waited,
+        since: Timestamp,
+    ) -> Result<&'a BTreeMap<BoxId, Waits>, DbError> {
+        waited.retain(|_, (at, _)| at.elapsed() < WAITS);
+        let (_, waits) = match waited.entry(since) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(place) => place.insert((Instant::now(), self.db.waits(since).await?)),
+        };
+        Ok(waits)
     }
 
     async fn send_desired(&self, to: &BoxId) -> Result<(), FleetError> {
@@ -364,65 +432,22 @@ impl Worker {
     }
 }
 
-/// What one box is to be told by all rollouts together.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Wanted {
-    targets: BTreeMap<String, AssignedTarget>,
-    cancel: Vec<String>,
-}
-
-/// Adds up what the rollouts say, the newest last. One that holds a version back leaves to a box what older
-/// ones have brought it.
-fn orders(rollouts: &[Rollout], rows: &[ReportRow], now: Timestamp) -> BTreeMap<BoxId, Wanted> {
-    let mut all: BTreeMap<BoxId, Wanted> = BTreeMap::new();
-    for rollout in rollouts {
-        let component = &rollout.target.component;
-        let boxes = box_reports(rows, component);
-        for id in rollout.waves.iter().flatten() {
-            match rollout.order(now, id, boxes.get(id)) {
-                Order::Run => {
-                    let wanted = all.entry(id.clone()).or_default();
-                    wanted.targets.insert(component.clone(), rollout.target.clone());
-                    wanted.cancel.retain(|one| one != component);
-                }
-                Order::Hold => {
-                    let wanted = all.entry(id.clone()).or_default();
-                    if !wanted.cancel.contains(component) {
-                        wanted.cancel.push(component.clone());
-                    }
-                }
-                Order::Nothing => {}
-            }
-        }
+/// Compares how long customers waited at boxes that have the version with the rest.
+fn slower(waits: &BTreeMap<BoxId, Waits>, has: impl Fn(&BoxId) -> bool) -> [Figure; 2] {
+    let (mut new, mut rest) = (Waits::default(), Waits::default());
+    for (id, waits) in waits {
+        let side = if has(id) { &mut new } else { &mut rest };
+        side.first_words.add_all(&waits.first_words);
+        side.replies.add_all(&waits.replies);
     }
-    all
-}
-
-fn is_news(before: Option<&AssignmentRow>, wanted: &Wanted, now: Timestamp) -> bool {
-    let Some(before) = before else { return true };
-    let targets: Vec<&AssignedTarget> = wanted.targets.values().collect();
-    before.targets.iter().collect::<Vec<_>>() != targets
-        || before.cancel != wanted.cancel
-        || before.expires < now + SIGN_AGAIN
-}
-
-fn sign(
-    keys: &FleetKeys,
-    id: &BoxId,
-    before: Option<&AssignmentRow>,
-    wanted: Wanted,
-    now: Timestamp,
-) -> Result<AssignmentRow, EnvelopeError> {
-    // Seconds count up without anybody keeping count: sticks and cloud share the key and the rule.
-    let seconds = u64::try_from(now.as_second()).unwrap_or(1);
-    let number = before.map_or(0, |before| before.number + 1).max(seconds);
-    let targets: Vec<AssignedTarget> = wanted.targets.into_values().collect();
-    let expires = now + ASSIGNMENT_LIFE;
-    let assignment = Assignment::new(id.as_str(), number, expires, targets.clone());
-    let mut envelope = Envelope::new(json!(assignment));
-    envelope.sign(&*keys.assign)?;
-    let doc = String::from_utf8_lossy(&envelope.to_bytes()).into_owned();
-    Ok(AssignmentRow { box_id: id.clone(), number, targets, cancel: wanted.cancel, doc, expires })
+    let kinds = [
+        (FigureName::SlowFirstWord, &new.first_words, &rest.first_words),
+        (FigureName::SlowReplies, &new.replies, &rest.replies),
+    ];
+    kinds.map(|(name, new, rest)| {
+        let (new, rest) = speed::late(new, rest);
+        Figure { name, new, rest }
+    })
 }
 
 fn in_words(change: &Change) -> String {
@@ -435,60 +460,19 @@ fn in_words(change: &Change) -> String {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_fleet::rollout::Profile;
-    use trunkline_trust::{Signer, sha256};
-
     use super::*;
 
-    fn t0() -> Timestamp {
-        "2026-11-22T10:00:00Z".parse().unwrap()
-    }
-
-    fn rollout(name: &str, percents: &[u8]) -> Rollout {
-        let target =
-            AssignedTarget { component: "app".into(), name: name.into(), sha256: sha256(name.as_bytes()) };
-        let profile = Profile { percents: percents.to_vec(), ..Profile::default() };
-        let boxes = ["tl-a", "tl-b", "tl-c"].map(|id| id.parse().unwrap());
-        Rollout::start(name, target, profile, boxes, t0()).unwrap()
-    }
-
     #[test]
-    fn a_held_rollout_leaves_to_a_box_what_an_older_one_has_brought() {
-        let mut good = rollout("app-1.json", &[100]);
-        good.phase = Phase::Finished { at: t0() };
-        let mut bad = rollout("app-2.json", &[34, 100]);
-        let canary: Vec<BoxId> = bad.waves[0].clone();
-        let told = orders(&[good.clone(), bad.clone()], &[], t0());
-        for (id, wanted) in &told {
-            let expected = if canary.contains(id) { "app-2.json" } else { "app-1.json" };
-            assert_eq!((wanted.targets["app"].name.as_str(), wanted.cancel.len()), (expected, 0), "{id}");
+    fn a_version_whose_replies_are_late_is_told_by_the_boxes_that_have_it() {
+        let mut waits: BTreeMap<BoxId, Waits> = BTreeMap::new();
+        for (id, ms) in [("tl-a", 1_500.0), ("tl-b", 600.0), ("tl-c", 650.0)] {
+            let one = waits.entry(id.parse().unwrap()).or_default();
+            one.replies.add(speed::bucket(ms), 200);
+            one.first_words.add(speed::bucket(400.0), 50);
         }
-        bad.pause("li", "a look", t0()).unwrap();
-        let told = orders(&[good, bad], &[], t0());
-        for (id, wanted) in &told {
-            assert_eq!(wanted.targets["app"].name, "app-1.json");
-            assert_eq!(wanted.cancel.is_empty(), !canary.contains(id), "the canary takes it back");
-        }
-    }
-
-    #[test]
-    fn an_assignment_is_signed_for_news_only_and_its_number_rises() {
-        let assign = Arc::new(FileKey::from_seed(&[3; 32]).unwrap());
-        let keys = FleetKeys { repo: PathBuf::new(), assign };
-        let id: BoxId = "tl-a".parse().unwrap();
-        let wanted = orders(&[rollout("app-1.json", &[100])], &[], t0()).remove(&id).unwrap();
-        assert!(is_news(None, &wanted, t0()));
-        let first = sign(&keys, &id, None, wanted.clone(), t0()).unwrap();
-        assert!(!is_news(Some(&first), &wanted, t0()));
-        assert!(is_news(
-            Some(&first),
-            &wanted,
-            t0() + ASSIGNMENT_LIFE - SIGN_AGAIN + SignedDuration::from_secs(1)
-        ));
-        let second = sign(&keys, &id, Some(&first), wanted, t0()).unwrap();
-        assert_eq!(second.number, first.number + 1, "also within one second");
-        let signed = Envelope::parse(second.doc.as_bytes()).unwrap();
-        assert_eq!(signed.claimed().collect::<Vec<_>>(), [&keys.assign.public().id()]);
-        assert_eq!(signed.signed()["box"], "tl-a");
+        let [first, replies] = slower(&waits, |id| id.as_str() == "tl-a");
+        assert_eq!((first.name, first.new.bad, first.rest.bad), (FigureName::SlowFirstWord, 0, 0));
+        assert_eq!((replies.name, replies.new), (FigureName::SlowReplies, Share { cases: 200, bad: 200 }));
+        assert_eq!(replies.rest, Share { cases: 400, bad: 0 });
     }
 }

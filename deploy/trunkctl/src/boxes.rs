@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use trunkctl::api::Api;
 use trunkctl::fleet::describe;
@@ -101,12 +102,18 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 8)]
         hours: u32,
     },
-    /// Shows who changed what of a box, and when.
+    /// Shows who changed what of a box, and when; or what was in force at a moment.
+    #[command(
+        after_help = "Examples:\n  trunkctl box history tl-7q2k\n  trunkctl box history tl-7q2k --at 2026-11-17T10:32:00+08:00"
+    )]
     History {
         #[command(flatten)]
         cloud: Cloud,
         /// The box.
         id: String,
+        /// Instead, the document that was in force at this instant, and who had made it so.
+        #[arg(long, value_name = "INSTANT")]
+        at: Option<Timestamp>,
     },
     #[command(flatten)]
     Order(orders::Command),
@@ -253,7 +260,12 @@ async fn ask(command: Command) -> Result<ExitCode> {
             let silent = Api::granted(cloud.connect()?.post(&path, &json!({ "hours": hours })).await?)?;
             cloud.show(&silent, |alert| describe::alert(alert) + "\n");
         }
-        Command::History { cloud, id } => {
+        Command::History { cloud, id, at: Some(at) } => {
+            let path = format!("/v1/boxes/{id}/desired?at={at}");
+            let entry = Api::granted(cloud.connect()?.get(&path).await?)?;
+            cloud.show(&entry, describe::in_force);
+        }
+        Command::History { cloud, id, at: None } => {
             let history = Api::granted(cloud.connect()?.get(&format!("/v1/boxes/{id}/history")).await?)?;
             cloud.show_each(&history["changes"], describe::change);
         }

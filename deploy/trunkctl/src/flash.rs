@@ -11,7 +11,8 @@ use trunkline_model::BoxId;
 use trunkline_trust::{AssignedTarget, Assignment, Client, Envelope, Schedule, TrustError};
 use trunkline_update::{STICK_FOLDER, StickResult, copy_durably};
 
-use crate::release;
+use crate::progress::{Progress, Unit};
+use crate::{keys, release};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -27,7 +28,7 @@ pub(crate) struct Options {
     /// The boxes that may take them.
     #[arg(long = "box", value_name = "ID")]
     boxes: Vec<BoxId>,
-    /// The private key for assignments.
+    /// The private key for assignments: a file, or a `pkcs11:` URI.
     #[arg(long)]
     key: Option<PathBuf>,
     /// For how many days the stick is good.
@@ -53,7 +54,7 @@ fn flash(stick: &Path, options: &Options) -> Result<()> {
     if options.releases.is_empty() || options.boxes.is_empty() {
         bail!("say which releases (--release) are for which boxes (--box)");
     }
-    let key = release::read_key(options.key.as_ref().context("--key is needed for the assignments")?)?;
+    let key = keys::open(options.key.as_ref().context("--key is needed for the assignments")?)?;
     let now = Timestamp::now();
     let client = look(&options.repo, now)?;
     let mut targets = Vec::new();
@@ -63,27 +64,7 @@ fn flash(stick: &Path, options: &Options) -> Result<()> {
         let component = target.release().with_context(|| format!("{name} says nothing of itself"))?.component;
         targets.push(AssignedTarget { component, name: name.clone(), sha256: hash });
     }
-    let mut bytes = 0;
-    let mut copy = |path: &str| -> Result<()> {
-        let (from, to) = (options.repo.join(path), stick.join(path));
-        fs::create_dir_all(to.parent().unwrap_or(stick))?;
-        copy_durably(&from, &to).with_context(|| format!("cannot copy {path} to {}", stick.display()))?;
-        bytes += fs::metadata(&to)?.len();
-        Ok(())
-    };
-    for target in &targets {
-        copy(&format!("packs/{}.pack", target.sha256))?;
-        copy(&format!("targets/{}.{}", target.sha256, target.name))?;
-    }
-    // The timestamp goes last: a stick that is pulled out too early is refused, not half believed.
-    let mut names: Vec<String> = fs::read_dir(options.repo.join("metadata"))?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<_>>()?;
-    names.retain(|name| name.ends_with(".json"));
-    names.sort_by_key(|name| name == "timestamp.json");
-    for name in names {
-        copy(&format!("metadata/{name}"))?;
-    }
+    let bytes = copy_repository(&options.repo, stick, &targets, options.json)?;
     let folder = stick.join("assignments");
     fs::create_dir_all(&folder)?;
     for id in &options.boxes {
@@ -93,14 +74,14 @@ fn flash(stick: &Path, options: &Options) -> Result<()> {
         let mut assignment = Assignment::new(id.as_str(), number, expires, targets.clone());
         assignment.when = Schedule { retry_failed: options.retry_failed, ..Schedule::default() };
         let mut envelope = Envelope::new(json!(assignment));
-        envelope.sign(&key)?;
+        envelope.sign(&*key)?;
         client
             .check_assignment(&envelope.to_bytes(), id.as_str(), 0, now)
             .with_context(|| format!("box {id} would not believe the assignment"))?;
         let file = folder.join(format!("{id}.json"));
         let draft = file.with_extension("draft");
         fs::write(&draft, envelope.to_bytes())?;
-        copy_durably(&draft, &file)?;
+        copy_durably(&draft, &file, |_| {})?;
         fs::remove_file(&draft)?;
     }
     if options.json {
@@ -115,6 +96,37 @@ fn flash(stick: &Path, options: &Options) -> Result<()> {
         println!("It is good until the timestamp's date or for {} days, whichever ends first.", options.days);
     }
     Ok(())
+}
+
+/// Copies what the targets need onto the stick; returns how many bytes.
+fn copy_repository(repo: &Path, stick: &Path, targets: &[AssignedTarget], quiet: bool) -> Result<u64> {
+    let mut paths: Vec<String> = targets
+        .iter()
+        .flat_map(|target| {
+            let (hash, name) = (target.sha256, &target.name);
+            [format!("packs/{hash}.pack"), format!("targets/{hash}.{name}")]
+        })
+        .collect();
+    // The timestamp goes last: a stick that is pulled out too early is refused, not half believed.
+    let mut names: Vec<String> = fs::read_dir(repo.join("metadata"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    names.retain(|name| name.ends_with(".json"));
+    names.sort_by_key(|name| name == "timestamp.json");
+    paths.extend(names.iter().map(|name| format!("metadata/{name}")));
+    let mut total = 0;
+    for path in &paths {
+        let file = repo.join(path);
+        total += fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?.len();
+    }
+    let mut progress = Progress::new("copying", Unit::Bytes, total, quiet);
+    for path in &paths {
+        let to = stick.join(path);
+        fs::create_dir_all(to.parent().unwrap_or(stick))?;
+        copy_durably(&repo.join(path), &to, |more| progress.add(more, path))
+            .with_context(|| format!("cannot copy {path} to {}", stick.display()))?;
+    }
+    Ok(total)
 }
 
 /// Reads the repository as a box would that knows nothing but the first root.

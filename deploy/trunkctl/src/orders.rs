@@ -15,6 +15,7 @@ use trunkctl::api::Api;
 use trunkctl::fleet::describe;
 
 use crate::boxes::Cloud;
+use crate::progress::{Progress, Unit};
 
 /// The order came too late for the box.
 const EXPIRED: u8 = 3;
@@ -156,7 +157,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Fetch { cloud, id, order, out } => {
             let (api, path) = (cloud.connect()?, format!("/v1/boxes/{id}/orders/{order}"));
             let shown = Api::granted(api.get(&path).await?)?;
-            fetch(&api, &path, &shown, &out).await?;
+            fetch(&api, &path, &shown, &out, cloud.json).await?;
             if cloud.json {
                 println!("{shown}");
             }
@@ -182,7 +183,7 @@ impl Order {
         let done = order["state"] == "done";
         if let (true, Some(file)) = (done, file) {
             match file {
-                Some(out) => fetch(&api, &path, &order, out).await?,
+                Some(out) => fetch(&api, &path, &order, out, self.cloud.json).await?,
                 None => {
                     let text = whole(&api, &path, &order, Vec::new()).await?;
                     std::io::stdout().write_all(&text)?;
@@ -235,27 +236,34 @@ impl Order {
 }
 
 /// Fetches the file of an order; goes on with what an earlier try has left beside it.
-async fn fetch(api: &Api, path: &str, order: &Value, out: &Path) -> Result<()> {
+async fn fetch(api: &Api, path: &str, order: &Value, out: &Path, quiet: bool) -> Result<()> {
     let mut part = out.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
     let before = fs::read(&part).unwrap_or_default();
     let resumed = !before.is_empty();
-    let kept =
+    let total = order["file"]["bytes"].as_u64().unwrap_or_default();
+    let mut progress = Progress::new("fetching", Unit::Bytes, total, quiet);
+    let keep =
         |bytes: &[u8]| fs::write(&part, bytes).with_context(|| format!("cannot write {}", part.display()));
-    let fetched = match whole_kept(api, path, order, before, &kept).await {
+    let mut kept = |bytes: &[u8]| {
+        progress.set(bytes.len() as u64, "");
+        keep(bytes)
+    };
+    let fetched = match whole_kept(api, path, order, before, &mut kept).await {
         // What lay there was of another file.
-        Err(_) if resumed => whole_kept(api, path, order, Vec::new(), &kept).await?,
+        Err(_) if resumed => whole_kept(api, path, order, Vec::new(), &mut kept).await?,
         fetched => fetched?,
     };
-    kept(&fetched)?;
+    keep(&fetched)?;
+    drop(progress);
     fs::rename(&part, out).with_context(|| format!("cannot write {}", out.display()))?;
     eprintln!("{}  {} bytes, hash checked", out.display(), fetched.len());
     Ok(())
 }
 
 async fn whole(api: &Api, path: &str, order: &Value, before: Vec<u8>) -> Result<Vec<u8>> {
-    whole_kept(api, path, order, before, &|_| Ok(())).await
+    whole_kept(api, path, order, before, &mut |_| Ok(())).await
 }
 
 /// Fetches part by part, shows each state to `kept`, and checks length and hash.
@@ -264,7 +272,7 @@ async fn whole_kept(
     path: &str,
     order: &Value,
     before: Vec<u8>,
-    kept: &impl Fn(&[u8]) -> Result<()>,
+    kept: &mut impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<Vec<u8>> {
     let file = &order["file"];
     let (Some(length), Some(sha256)) = (file["bytes"].as_u64(), file["sha256"].as_str()) else {

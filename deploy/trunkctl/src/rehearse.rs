@@ -19,7 +19,7 @@ use trunkline_model::BoxId;
 use trunkline_trust::{AssignedTarget, Assignment, Envelope};
 use trunkline_update::{RealDisk, replace};
 
-use crate::{flash, release};
+use crate::{flash, keys, release};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -89,7 +89,7 @@ pub(crate) struct AssignOptions {
     /// The repository.
     #[arg(long, default_value = "repo")]
     repo: PathBuf,
-    /// The private key for assignments.
+    /// The private key for assignments: a file, or a `pkcs11:` URI.
     #[arg(long)]
     key: PathBuf,
     /// The folder for the assignments, one file per box.
@@ -213,7 +213,7 @@ fn show(options: &FileOptions, now: Timestamp) -> Result<()> {
 fn assign(options: &AssignOptions, now: Timestamp) -> Result<()> {
     let (rollout, boxes) = (read(&options.file.file)?, reports(&options.file)?);
     let client = flash::look(&options.repo, now)?;
-    let key = release::read_key(&options.key)?;
+    let key = keys::open(&options.key)?;
     let mut disk = RealDisk::new(&options.out)?;
     let mut told = Vec::new();
     for id in rollout.waves.iter().flatten() {
@@ -224,7 +224,7 @@ fn assign(options: &AssignOptions, now: Timestamp) -> Result<()> {
         let expires = now + SignedDuration::from_hours(24 * options.days);
         let assignment = Assignment::new(id.as_str(), number, expires, vec![rollout.target.clone()]);
         let mut envelope = Envelope::new(json!(assignment));
-        envelope.sign(&key)?;
+        envelope.sign(&*key)?;
         client
             .check_assignment(&envelope.to_bytes(), id.as_str(), 0, now)
             .with_context(|| format!("box {id} would not believe the assignment"))?;

@@ -14,24 +14,37 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use trunkctl::setup;
 use trunkline_trust::{
-    Ceremony, Envelope, FileKey, Holders, Lives, PublicKey, Published, Release, RoleKeys, Root, Signer,
-    Targets, is_plain_name, sha256, target_of,
+    Ceremony, Envelope, Holders, Lives, Published, Release, RoleKeys, Root, Signer as _, Targets,
+    is_plain_name, sha256, target_of,
 };
 use trunkline_update::{Packer, RealDisk, replace};
 
+use crate::keys;
+use crate::progress::{Progress, Unit};
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Makes a key: FILE for whoever signs (mode 0600), FILE.pub for everybody.
+    /// Makes a key: KEY for whoever signs, in a file (mode 0600) or on a token; its public half for everybody.
+    #[command(after_help = keys::HELP)]
     Key {
-        /// Where to.
-        file: PathBuf,
+        /// Where to: a file, or a `pkcs11:` URI.
+        key: PathBuf,
+        /// Where the public half goes; without it KEY.pub, and for a token the key's label with .pub.
+        #[arg(long, value_name = "FILE")]
+        public: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the public half of a key, such as one that a token's own tool has made.
+    #[command(after_help = keys::HELP)]
+    Public {
+        /// The private key: a file, or a `pkcs11:` URI.
+        key: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -41,11 +54,12 @@ pub(crate) enum Command {
     /// Cuts a folder into a release and adds it to the drafted releases.
     Create(CreateOptions),
     /// Adds a signature to every draft that the key may sign.
+    #[command(after_help = keys::HELP)]
     Sign {
         /// The repository, or a copy of it with the folder `draft`.
         #[arg(long, default_value = "repo")]
         repo: PathBuf,
-        /// The private key.
+        /// The private key: a file, or a `pkcs11:` URI.
         #[arg(long)]
         key: PathBuf,
         /// Print JSON.
@@ -53,11 +67,12 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Publishes the drafts that enough people have signed, and renews snapshot and timestamp.
+    #[command(after_help = keys::HELP)]
     Publish {
         /// The repository.
         #[arg(long, default_value = "repo")]
         repo: PathBuf,
-        /// The online key, which signs snapshot and timestamp.
+        /// The online key, which signs snapshot and timestamp: a file, or a `pkcs11:` URI.
         #[arg(long)]
         key: PathBuf,
         /// Print JSON.
@@ -80,7 +95,7 @@ pub(crate) struct RootOptions {
     /// The repository.
     #[arg(long, default_value = "repo")]
     repo: PathBuf,
-    /// Public keys of the root's holders (offline).
+    /// Public keys of the root's holders (offline): files, or `pkcs11:` URIs of tokens that are plugged in.
     #[arg(long = "root", required = true, num_args = 1.., value_name = "PUB")]
     root: Vec<PathBuf>,
     /// How many of them must sign.
@@ -139,50 +154,14 @@ pub(crate) struct CreateOptions {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
-        Command::Key { file, json } => make_key(&file, json),
+        Command::Key { key, public, json } => keys::make(&key, public, json),
+        Command::Public { key, json } => keys::print_public(&key, json),
         Command::Root(options) => draft_root(&options),
         Command::Create(options) => create(&options),
         Command::Sign { repo, key, json } => sign(&repo, &key, json),
         Command::Publish { repo, key, json } => publish(&repo, &key, json),
         Command::Show { repo, json } => show(&repo, json),
     }
-}
-
-fn make_key(file: &Path, json: bool) -> Result<()> {
-    if file.exists() {
-        bail!("{} is there already", file.display());
-    }
-    let pkcs8 = FileKey::generate()?;
-    let key = FileKey::from_pkcs8(&pkcs8)?;
-    let text = STANDARD.encode(&pkcs8);
-    setup::write(file, &format!("{PEM_BEGIN}\n{text}\n{PEM_END}\n"), 0o600)?;
-    setup::write(&public_file(file), &format!("{}\n", key.public().to_hex()), 0o644)?;
-    if json {
-        println!("{}", json!({ "key": key.public().id(), "file": file, "public": public_file(file) }));
-    } else {
-        println!("{}  {}", key.public().id(), file.display());
-    }
-    Ok(())
-}
-
-fn public_file(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".pub");
-    name.into()
-}
-
-/// Reads a private key as `release key` writes it.
-pub(crate) fn read_key(file: &Path) -> Result<FileKey> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let body: String = text.lines().map(str::trim).filter(|line| !line.starts_with("-----")).collect();
-    let bytes = STANDARD.decode(body).with_context(|| format!("{} is no key", file.display()))?;
-    FileKey::from_pkcs8(&bytes).with_context(|| format!("{} is no key", file.display()))
-}
-
-/// Reads a public key as `release key` writes it.
-pub(crate) fn read_public(file: &Path) -> Result<PublicKey> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    PublicKey::from_hex(text.trim()).with_context(|| format!("{} is no public key", file.display()))
 }
 
 /// Returns a published metadata file.
@@ -223,7 +202,7 @@ fn put(repo: &Path, path: &str, bytes: &[u8]) -> Result<()> {
 
 fn draft_root(options: &RootOptions) -> Result<()> {
     let holders = |files: &[PathBuf], threshold: u32| -> Result<Holders> {
-        let keys = files.iter().map(|file| read_public(file)).collect::<Result<Vec<_>>>()?;
+        let keys = files.iter().map(|file| keys::read_public(file)).collect::<Result<Vec<_>>>()?;
         if threshold == 0 || keys.len() < threshold as usize {
             bail!("{threshold} of {} keys cannot sign", keys.len());
         }
@@ -294,10 +273,13 @@ fn create(options: &CreateOptions) -> Result<()> {
     };
     let mut packer = Packer::default();
     let files = files_below(&options.from)?;
+    let mut progress = Progress::new("cutting", Unit::Bytes, length_of(&files)?, options.json);
     for (path, file) in &files {
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         packer.add(path, is_executable(file)?, &bytes);
+        progress.add(bytes.len() as u64, path);
     }
+    drop(progress);
     let (manifest, pack) = packer.finish(release.clone())?;
     let bytes = manifest.to_bytes();
     let hash = sha256(&bytes);
@@ -344,13 +326,17 @@ fn files_below(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(found)
 }
 
+fn length_of(files: &BTreeMap<String, PathBuf>) -> Result<u64> {
+    files.values().try_fold(0, |sum, file| Ok(sum + fs::metadata(file)?.len()))
+}
+
 fn is_executable(file: &Path) -> Result<bool> {
     use std::os::unix::fs::PermissionsExt;
     Ok(fs::metadata(file)?.permissions().mode() & 0o100 != 0)
 }
 
 fn sign(repo: &Path, key: &Path, json: bool) -> Result<()> {
-    let key = read_key(key)?;
+    let key = keys::open(key)?;
     let id = key.public().id();
     let mut signed = Vec::new();
     for role in ["root", "targets"] {
@@ -362,7 +348,7 @@ fn sign(repo: &Path, key: &Path, json: bool) -> Result<()> {
             }
             continue;
         }
-        envelope.sign(&key)?;
+        envelope.sign(&*key)?;
         write_draft(repo, role, &envelope)?;
         let count = envelope.claimed().count();
         if !json {
@@ -397,7 +383,7 @@ fn signers(repo: &Path, role: &str, envelope: &Envelope) -> Result<Vec<RoleKeys>
 }
 
 fn publish(repo: &Path, key: &Path, json: bool) -> Result<()> {
-    let online = read_key(key)?;
+    let online = keys::open(key)?;
     let (root, targets) = (read_draft(repo, "root")?, read_draft(repo, "targets")?);
     let mut written = Vec::new();
     let (published, root) = match (metadata(repo, "1.root.json"), root) {
@@ -418,7 +404,7 @@ fn publish(repo: &Path, key: &Path, json: bool) -> Result<()> {
         let fresh = written.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.clone());
         fresh.or_else(|| metadata(repo, name))
     };
-    let files = published.publish(root.as_ref(), &new, &online, Timestamp::now(), Lives::default(), read)?;
+    let files = published.publish(root.as_ref(), &new, &*online, Timestamp::now(), Lives::default(), read)?;
     written.extend(files);
     for (name, bytes) in &written {
         put(repo, &format!("metadata/{name}"), bytes)?;
@@ -481,6 +467,3 @@ fn show(repo: &Path, json: bool) -> Result<()> {
 fn in_days(days: i64) -> Timestamp {
     Timestamp::now() + SignedDuration::from_hours(24 * days)
 }
-
-const PEM_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
-const PEM_END: &str = "-----END PRIVATE KEY-----";

@@ -7,12 +7,17 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use trunkctl::api::Api;
 use trunkctl::fleet::describe;
+use trunkline_model::DayHours;
 
 use crate::boxes::{Cloud, block_on};
+use crate::progress::{Progress, Unit};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Begins with the first wave of a published release.
+    #[command(
+        after_help = "Examples:\n  trunkctl rollout start --release app-1.4.2.json\n  trunkctl rollout start --release app-1.4.2.json --hours 22:00-05:00 --site-rate 512\n\nExits with 0 when it has begun, 1 when it was refused, 2 when it was misused."
+    )]
     Start(StartOptions),
     /// Follows a rollout until it has ended or was paused; exits with 1 when it was paused or stopped.
     Watch {
@@ -70,6 +75,18 @@ pub(crate) struct StartOptions {
     /// How long a wave lasts at least, such as PT24H or 2h.
     #[arg(long)]
     soak: Option<jiff::SignedDuration>,
+    /// Boxes switch in these hours of their local day only, such as 22:00-05:00; a branch may have its own besides.
+    #[arg(long, value_name = "HH:MM-HH:MM")]
+    hours: Option<DayHours>,
+    /// From this instant on no hours are waited for; calls still end first.
+    #[arg(long, value_name = "INSTANT")]
+    deadline: Option<jiff::Timestamp>,
+    /// The most that one box fetches, in KiB per second.
+    #[arg(long, value_name = "KIB")]
+    box_rate: Option<u64>,
+    /// The most that all boxes of one branch fetch together, in KiB per second.
+    #[arg(long, value_name = "KIB")]
+    site_rate: Option<u64>,
     /// Two waves and a short look, for what cannot wait.
     #[arg(long)]
     emergency: bool,
@@ -105,6 +122,13 @@ async fn start(options: StartOptions) -> Result<()> {
     if let Some(soak) = options.soak {
         profile.insert("soak".into(), json!(soak));
     }
+    let limits = [
+        ("hours", options.hours.map(|hours| json!(hours))),
+        ("deadline", options.deadline.map(|deadline| json!(deadline))),
+        ("box_kib_per_s", options.box_rate.map(|rate| json!(rate))),
+        ("site_kib_per_s", options.site_rate.map(|rate| json!(rate))),
+    ];
+    profile.extend(limits.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     let mut body = json!({ "release": options.release, "emergency": options.emergency, "profile": profile });
     if !options.boxes.is_empty() {
         body["boxes"] = json!(options.boxes);
@@ -121,20 +145,30 @@ async fn tell(cloud: &Cloud, id: &str, command: &str, body: &Value) -> Result<()
     Ok(())
 }
 
-/// Prints each state that differs from the one before; with `--json` a line each.
+/// Prints what changes: the headline, and a line for each box that goes on; with `--json` each state in a line.
 async fn watch(cloud: &Cloud, id: &str) -> Result<()> {
-    let (api, mut last) = (cloud.connect()?, String::new());
+    let (api, path) = (cloud.connect()?, format!("/v1/rollouts/{id}"));
+    let mut shown = Api::granted(api.get(&path).await?)?;
+    let all = shown["boxes"].as_array().map_or(0, Vec::len) as u64;
+    let mut progress = Progress::new("rollout", Unit::Boxes, all, cloud.json);
+    let mut told = Vec::new();
     loop {
-        let shown = Api::granted(api.get(&format!("/v1/rollouts/{id}")).await?)?;
-        let page = describe::rollout(&shown);
-        if page != last {
-            cloud.show(&shown, |_| page.clone());
-            last = page;
+        let said = describe::steps(&shown);
+        if cloud.json {
+            if said != told {
+                println!("{shown}");
+            }
+        } else {
+            let (done, note) = describe::so_far(&shown);
+            progress.set(done, &note);
+            said.iter().filter(|step| !told.contains(*step)).for_each(|step| progress.print(&step.line));
         }
+        told = said;
         match shown["state"]["phase"].as_str() {
             Some("finished") => return Ok(()),
             Some("running") => tokio::time::sleep(Duration::from_secs(1)).await,
             _ => bail!("{}", describe::headline(&shown)),
         }
+        shown = Api::granted(api.get(&path).await?)?;
     }
 }

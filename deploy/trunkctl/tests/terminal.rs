@@ -124,3 +124,40 @@ fn a_box_is_transferred_and_decommissioned_by_typing_its_name() {
         assert!(ask(&[args, &["--yes"]].concat(), "").contains("cannot read the token"));
     }
 }
+
+/// A folder with a little of everything in it, to make a release of.
+fn bundle(dir: &std::path::Path) {
+    std::fs::create_dir_all(dir.join("v1/bin")).unwrap();
+    std::fs::write(dir.join("v1/bin/edge"), "one ".repeat(200_000)).unwrap();
+}
+
+/// What stands on a terminal (one of its own, by `script` of util-linux) at the end.
+fn on_a_terminal(dir: &std::path::Path, line: &str) -> String {
+    let line = format!("exec {} {line}", env!("CARGO_BIN_EXE_trunkctl"));
+    let mut script = Command::new("script");
+    script.current_dir(dir).env("SHELL", "/bin/sh").stdin(Stdio::null());
+    let done = script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).output().unwrap();
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn a_bar_is_for_terminals_only_and_json_is_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    bundle(dir.path());
+    let create = "release create --component app --from v1 --version";
+    let said = on_a_terminal(dir.path(), &format!("{create} 1.0.0"));
+    assert!(
+        said.contains("cutting") && said.contains("781.25 KiB") && said.contains("app-1.0.0.json"),
+        "{said}"
+    );
+    let said = on_a_terminal(dir.path(), &format!("{create} 1.0.1 --json"));
+    assert!(serde_json::from_str::<Value>(&said).is_ok(), "{said}");
+
+    // In a log, what is short says nothing but its result.
+    let mut plain = Command::new(env!("CARGO_BIN_EXE_trunkctl"));
+    let done = plain.current_dir(dir.path()).args(create.split(' ')).arg("1.0.2").output().unwrap();
+    assert!(done.status.success() && done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(String::from_utf8(done.stdout).unwrap().starts_with("app-1.0.2.json"));
+}

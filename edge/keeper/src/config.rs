@@ -1,5 +1,6 @@
 //! `box.toml`: what a box must know before it knows anybody. Everything else comes from headquarters.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -7,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use trunkline_figures::OtlpConfig;
+use trunkline_trust::is_plain_name;
 
 use crate::key::{NOT_BUILT_IN, TPM_BUILT_IN};
+use crate::updates::COMPONENT;
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +195,10 @@ pub struct UpdatesConfig {
     /// What this machine is, as releases name it.
     #[serde(default = "default_platform")]
     pub platform: String,
+    /// What has versions of its own beside the program, by the name of its component, and its folder: `current` in it
+    /// leads to the version in force.
+    #[serde(default)]
+    pub parts: BTreeMap<String, PathBuf>,
 }
 
 /// `[calls]`.
@@ -239,6 +246,14 @@ impl Config {
         if let Some(updates) = &mut config.updates {
             updates.root = base.join(&updates.root);
             updates.slots = base.join(&updates.slots);
+            for (name, folder) in &mut updates.parts {
+                if name == COMPONENT || !is_plain_name(name) {
+                    let text =
+                        format!("[updates.parts] {name}: a component such as models, and not {COMPONENT}");
+                    return Err(ConfigError::Value(text));
+                }
+                *folder = base.join(&*folder);
+            }
         }
         if let Some(calls) = &mut config.calls {
             calls.config = base.join(&calls.config);
@@ -336,6 +351,10 @@ mod tests {
             (format!("{GOOD}[metrics]\nlisten = \"0.0.0.0:9465\"\n"), "127.0.0.1"),
             (format!("{GOOD}[selftest]\nring_s = 600\n"), "ring_s"),
             (format!("{GOOD}[otlp]\nendpoint = \"http://c:4318\"\n"), "[otlp] endpoint"),
+            (
+                format!("{GOOD}[updates]\nroot = \"r\"\nslots = \"s\"\nparts = {{ app = \"p\" }}\n"),
+                "[updates.parts] app",
+            ),
             (format!("{GOOD}[key]\ndevice = \"/dev/tpmrm0\"\n"), "store = \"tpm\""),
         ] {
             let error = load(&wrong).unwrap_err().to_string();

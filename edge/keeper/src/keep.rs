@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use trunkline_figures::{OtlpError, Resource};
+use trunkline_model::DayHours;
 use trunkline_update::{Conditions, Disk as _, RealDisk, Slot, replace};
 use trunkline_wire::{CallsReport, Desired, Drained, Health, NotApplied, OrderReport, Reported};
 
@@ -24,6 +25,7 @@ use crate::metrics::{self, Watched};
 use crate::ordered::{Ordered, view};
 use crate::orders::Orders;
 use crate::page::{Joined, Page};
+use crate::parts;
 use crate::settings::{self, Settings};
 use crate::tls::{self, TlsError, Wallet};
 use crate::updates::{Order, Shell, Told};
@@ -124,6 +126,15 @@ pub async fn keep(
 
     let mut box_state = BoxState::read(&disk, running.as_ref(), carrier.is_some());
     box_state.put_in_force(&mut on_settings, &mut disk);
+    // The program for calls loads what is in force of them.
+    let parts = match (&config.updates, &running) {
+        (Some(updates), Some(_)) => {
+            let updates = updates.clone();
+            let opened = tokio::task::spawn_blocking(move || parts::open(&updates)).await;
+            opened.map_err(|error| KeepError::Updates(error.to_string()))?
+        }
+        _ => Vec::new(),
+    };
     let calls = carrier.map(Calls::start);
     // A box that carries no calls never hears of any.
     let (_none, no_calls) = watch::channel(Standing::Up(CallsState::default()));
@@ -191,7 +202,7 @@ pub async fn keep(
                 tester: calls.as_ref().map(Calls::tester),
                 selftest: config.selftest.clone(),
             };
-            shell.start(orders_rx, told_tx).map_err(|error| KeepError::Updates(error.to_string()))?;
+            shell.start(parts, orders_rx, told_tx).map_err(|error| KeepError::Updates(error.to_string()))?;
         }
         _ => quiet = Some(told_tx),
     }
@@ -501,6 +512,8 @@ impl BoxState {
             calls: self.calls.as_ref().map_or(0, |report| report.calls),
             locked: self.settings.locked,
             metered_limit: self.settings.metered_limit,
+            hours: self.settings.hours.map(DayHours::minutes),
+            bytes_per_s: self.settings.bytes_per_s,
             ..Conditions::default()
         }
     }

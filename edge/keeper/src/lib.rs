@@ -37,6 +37,7 @@ mod metrics;
 mod ordered;
 mod orders;
 mod page;
+mod parts;
 mod redact;
 mod settings;
 mod tls;

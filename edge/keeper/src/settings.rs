@@ -4,6 +4,7 @@
 //! reason. A section that only a newer version knows is no fault of anybody's and is said as well.
 
 use serde_json::{Map, Value, json};
+use trunkline_model::DayHours;
 use trunkline_wire::NotApplied;
 
 /// What is in force on a box.
@@ -17,6 +18,10 @@ pub struct Settings {
     pub locked: bool,
     /// The most that may be fetched without being asked, in bytes, while the line costs money per byte.
     pub metered_limit: Option<u64>,
+    /// The hours in which a version may be switched to, such as those in which the branch is closed.
+    pub hours: Option<DayHours>,
+    /// The most that updates may fetch, in bytes per second.
+    pub bytes_per_s: Option<u64>,
     /// The calls' part, in the words of `edge.toml`, when this box carries calls.
     pub calls: Option<Value>,
 }
@@ -53,6 +58,14 @@ fn updates(settings: &mut Settings, problems: &mut Problems, path: &str, value: 
                 Some(mib) => settings.metered_limit = Some(mib.saturating_mul(1024 * 1024)),
                 None => problems.note(&path, "a whole number of MiB"),
             },
+            ("hours", _) => match value.as_str().map(str::parse::<DayHours>) {
+                Some(Ok(hours)) => settings.hours = Some(hours),
+                _ => problems.note(&path, "hours of the day, such as 22:00-05:00"),
+            },
+            ("kib_per_s", _) => match value.as_u64().filter(|kib| *kib >= LEAST_KIB_PER_S) {
+                Some(kib) => settings.bytes_per_s = Some(kib.saturating_mul(1024)),
+                None => problems.note(&path, &format!("a whole number of KiB/s from {LEAST_KIB_PER_S}")),
+            },
             _ => problems.note(&path, "this version does not know it"),
         }
     }
@@ -75,6 +88,12 @@ impl Settings {
         if let Some(limit) = self.metered_limit {
             updates.insert("metered_mib".into(), json!(limit / (1024 * 1024)));
         }
+        if let Some(hours) = self.hours {
+            updates.insert("hours".into(), json!(hours));
+        }
+        if let Some(rate) = self.bytes_per_s {
+            updates.insert("kib_per_s".into(), json!(rate / 1024));
+        }
         if !updates.is_empty() {
             body.insert("updates".into(), Value::Object(updates));
         }
@@ -84,6 +103,9 @@ impl Settings {
         Value::Object(body)
     }
 }
+
+/// Slower than that, a fetch would be given up.
+const LEAST_KIB_PER_S: u64 = trunkline_update::SLOWEST / 1024;
 
 #[derive(Default)]
 struct Problems(Vec<NotApplied>);
@@ -127,13 +149,14 @@ mod tests {
     fn what_is_right_is_applied_and_the_rest_is_named() {
         let desired = json!({
             "name": "Branch 0451", "log": 7, "gsm": {"ports": 8}, "calls": {"channels": 2},
-            "updates": {"locked": true, "metered_mib": 64, "often": true},
+            "updates": {"locked": true, "metered_mib": 64, "often": true, "hours": "at night", "kib_per_s": 7},
         });
         let (settings, problems) = read(&desired, false);
         assert_eq!(settings.name.as_deref(), Some("Branch 0451"));
         assert!(settings.locked && settings.metered_limit == Some(64 << 20));
         let paths: Vec<&str> = problems.iter().map(|one| one.path.as_str()).collect();
-        assert_eq!(paths, ["/calls", "/gsm", "/log", "/updates/often"]);
+        let updates = ["/updates/hours", "/updates/kib_per_s", "/updates/often"];
+        assert_eq!(paths, [&["/calls", "/gsm", "/log"][..], &updates].concat());
         assert_eq!(
             settings.in_force(),
             json!({"name": "Branch 0451", "updates": {"locked": true, "metered_mib": 64}})
@@ -142,9 +165,11 @@ mod tests {
 
     #[test]
     fn a_document_without_mistakes_is_in_force_as_it_is() {
-        let desired =
-            json!({"name": "a", "log": "info", "updates": {"metered_mib": 3}, "calls": {"channels": 2}});
+        let desired = json!({"name": "a", "log": "info", "updates": {"metered_mib": 3, "hours": "22:00-05:00", "kib_per_s": 64},
+                "calls": {"channels": 2}});
         let (settings, problems) = read(&desired, true);
+        assert_eq!(settings.hours.map(DayHours::minutes), Some((1_320, 300)));
+        assert_eq!(settings.bytes_per_s, Some(65_536));
         assert_eq!((settings.in_force(), problems), (desired, vec![]));
     }
 

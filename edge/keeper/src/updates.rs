@@ -17,6 +17,7 @@ use crate::calls::{EchoDone, Standing, Tester};
 use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::config::{SelftestConfig, UpdatesConfig};
+use crate::parts::Part;
 
 /// The component that the program itself is.
 pub(crate) const COMPONENT: &str = "app";
@@ -74,6 +75,7 @@ impl Shell {
     /// Starts the thread. It ends when `orders` is closed, or after it has told that another version is to start.
     pub(crate) fn start(
         self,
+        parts: Vec<Part>,
         orders: mpsc::Receiver<Order>,
         told: watch::Sender<Told>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -85,7 +87,8 @@ impl Shell {
             platform: self.config.platform.clone(),
             built: self.clock.built(),
         };
-        let components = vec![(COMPONENT.to_owned(), slots, self.slot)];
+        let mut components = vec![(COMPONENT.to_owned(), slots, self.slot)];
+        components.extend(parts);
         let updater = Updater::open(config, disk, &root, components, now(&self.clock))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new()

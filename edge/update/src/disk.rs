@@ -238,7 +238,7 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever either disk says.
-pub fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
+pub fn copy_durably(from: &Path, to: &Path, mut copied: impl FnMut(u64)) -> io::Result<()> {
     let draft = to.with_extension("tmp");
     let (mut source, mut target) = (File::open(from)?, File::create(&draft)?);
     let mut buffer = vec![0; 1 << 20];
@@ -248,6 +248,7 @@ pub fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
             break;
         }
         target.write_all(&buffer[..read])?;
+        copied(read as u64);
     }
     target.sync_all()?;
     fs::rename(&draft, to)?;

@@ -55,13 +55,26 @@ pub struct Conditions {
     pub power: bool,
     /// The most that may be fetched without being asked, while the line costs money per byte.
     pub metered_limit: Option<u64>,
+    /// The hours in which the branch lets versions be switched, in minutes of the local day; a window over midnight
+    /// has from > to. None: at any time.
+    pub hours: Option<(u16, u16)>,
+    /// The most that the branch lets be fetched, in bytes per second.
+    pub bytes_per_s: Option<u64>,
     /// Another component is between two versions.
     pub other_is_switching: bool,
 }
 
 impl Default for Conditions {
     fn default() -> Self {
-        Self { calls: 0, locked: false, power: true, metered_limit: None, other_is_switching: false }
+        Self {
+            calls: 0,
+            locked: false,
+            power: true,
+            metered_limit: None,
+            hours: None,
+            bytes_per_s: None,
+            other_is_switching: false,
+        }
     }
 }
 
@@ -743,12 +756,10 @@ fn waits_for(job: &Job, now: Now, conditions: &Conditions) -> Option<Wait> {
         return Some(Wait::Power);
     }
     let late = job.when.deadline.is_some_and(|deadline| now.wall >= deadline);
-    match job.when.window {
-        Some((from, to)) if !late && !is_within(now.local_minute, from, to) => {
-            Some(Wait::Window { from, to })
-        }
-        _ => None,
-    }
+    // It must be time for both, the rollout and the branch.
+    let mut windows = [job.when.window, conditions.hours].into_iter().flatten();
+    let closed = windows.find(|(from, to)| !is_within(now.local_minute, *from, *to));
+    closed.filter(|_| !late).map(|(from, to)| Wait::Window { from, to })
 }
 
 /// Says whether a minute lies in a window, which may go over midnight. From = to is the whole day.

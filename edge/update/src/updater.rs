@@ -371,8 +371,9 @@ impl<D: Disk + Clone> Updater<D> {
     fn budget(&self) -> Option<u64> {
         let assigned = self.assignment.as_ref().and_then(|assignment| assignment.when.bytes_per_s);
         let beside_calls = (self.conditions.calls > 0).then_some(BESIDE_CALLS);
+        let least = [assigned, self.conditions.bytes_per_s, beside_calls].into_iter().flatten().min();
         // At a rate below the slowest source nothing would ever be whole in time.
-        assigned.into_iter().chain(beside_calls).min().map(|rate| rate.max(SLOWEST))
+        least.map(|rate| rate.max(SLOWEST))
     }
 
     fn fetch(

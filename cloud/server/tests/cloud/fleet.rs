@@ -109,8 +109,25 @@ impl Repo {
         packer.add("bin/self-test", true, format!("#!/bin/sh\n{own_test}\n").as_bytes());
         packer.add("lib/common.bin", false, &common);
         packer.add("version", false, version.as_bytes());
+        self.publish("app", version, number, packer)
+    }
+
+    /// Releases a version of a component that is a single file with its name.
+    fn release_part(&self, component: &str, version: &str, number: u64) {
+        let mut packer = Packer::default();
+        packer.add("version", false, version.as_bytes());
+        self.publish(component, version, number, packer);
+    }
+
+    fn publish(
+        &self,
+        component: &str,
+        version: &str,
+        number: u64,
+        packer: Packer,
+    ) -> (trunkline_update::Manifest, Vec<u8>) {
         let release = Release {
-            component: "app".into(),
+            component: component.into(),
             version: version.into(),
             release: number,
             floor: 0,
@@ -118,7 +135,7 @@ impl Repo {
         };
         let (manifest, pack) = packer.finish(release.clone()).unwrap();
         let bytes = manifest.to_bytes();
-        let (hash, name) = (sha256(&bytes), format!("app-{version}.json"));
+        let (hash, name) = (sha256(&bytes), format!("{component}-{version}.json"));
         self.put(&format!("targets/{hash}.{name}"), &bytes);
         self.put(&format!("packs/{hash}.pack"), &pack);
         let now = Timestamp::now();
@@ -153,7 +170,8 @@ impl TestBox {
         let home = site.dir.path().join(name);
         let ca = site.dir.path().join("ca.pem");
         let root = site.dir.path().join("repo/metadata/1.root.json");
-        let updates = UpdatesConfig { root, slots: home.join("slots"), platform: "x86-64".into() };
+        let parts = [("models".to_owned(), home.join("models"))].into();
+        let updates = UpdatesConfig { root, slots: home.join("slots"), platform: "x86-64".into(), parts };
         let cloud = CloudConfig { mqtt: cloud.mqtt.to_string(), api: format!("https://{}", cloud.api), ca };
         let (orders, selftest) = (OrdersConfig::default(), SelftestConfig::default());
         let config = Config {
@@ -422,6 +440,51 @@ async fn a_good_version_is_committed_and_a_bad_one_falls_back_and_pauses_its_rol
         let response = http.get(cloud.url(&format!("/box/v1/repo/{outside}"))).send().await.unwrap();
         assert_eq!(response.status(), 404, "{outside}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_have_versions_of_their_own_beside_the_program_and_bad_ones_give_way() {
+    let site = site();
+    let cloud = site.start();
+    let repo = Repo::new(site.dir.path());
+    let new = TestBox::new(&site, &cloud, "box");
+    let own_test = "cd ../../models/current 2>/dev/null || exit 0\n\
+                    if grep -q bad version; then echo these models hear nothing; exit 1; fi";
+    let (first, pack) = repo.release("1.0.1", 2, own_test);
+    let updates = new.config.updates.as_ref().unwrap();
+    FileSlots::install(RealDisk::new(&updates.slots).unwrap(), &first, &pack).unwrap();
+    let keeping = new.start(None);
+    new.join(&cloud).await;
+    keeping.stop().await;
+    let start = async |version: &str| {
+        let profile = json!({ "percents": [100], "soak": "PT0S" });
+        let body = json!({ "release": format!("models-{version}.json"), "profile": profile });
+        let (status, rollout) = cloud.ask("li", Method::POST, "/v1/rollouts", &body).await;
+        assert_eq!(status, 201, "{rollout}");
+        format!("/v1/rollouts/{}", rollout["id"].as_str().unwrap())
+    };
+    let current = || fs::read_to_string(updates.parts["models"].join("current/version")).unwrap();
+
+    repo.release_part("models", "1-good", 1);
+    let rollout = start("1-good").await;
+    live(&new, &cloud, &rollout, |shown| shown["state"]["phase"] == "finished").await;
+    assert_eq!(current(), "1-good");
+
+    repo.release_part("models", "2-bad", 2);
+    let rollout = start("2-bad").await;
+    let models = |shown: &Value, stage: &str| {
+        let mut parts = shown["components"].as_array().into_iter().flatten();
+        parts.any(|part| part["component"] == "models" && part["stage"] == stage)
+    };
+    let shown =
+        live(&new, &cloud, &format!("/v1/boxes/{}", new.id()), |shown| models(shown, "rolled_back")).await;
+    assert_eq!(current(), "1-good");
+    let why = shown["updates"].to_string();
+    assert!(why.contains("own test (these models hear nothing)"), "{why}");
+    let shown = seen(&cloud, &rollout, "paused", |shown| shown["state"]["phase"] == "paused").await;
+    assert_eq!(shown["state"]["cause"]["cause"], "cannot_pass");
+    let start = launch(&mut RealDisk::new(&updates.slots).unwrap()).unwrap();
+    assert_eq!(start.sealed.release.version, "1.0.1", "nothing happened to the program");
 }
 
 /// A program for calls that makes test calls: they hear nothing while a file `deaf` is there.

@@ -150,6 +150,18 @@ pub fn change(change: &Value) -> String {
     said
 }
 
+/// Returns what a box was to be at some moment, and who had made it so.
+pub fn in_force(entry: &Value) -> String {
+    let document = &entry["document"];
+    let body = serde_json::to_string_pretty(&document["body"]).unwrap_or_default();
+    format!(
+        "since {}  version {} by {}\n{body}\n",
+        text(&entry["at"]),
+        document["version"],
+        text(&entry["by"])
+    )
+}
+
 /// Returns a rollout in one line.
 pub fn headline(rollout: &Value) -> String {
     let state = &rollout["state"];
@@ -171,6 +183,12 @@ pub fn headline(rollout: &Value) -> String {
         Some("too_many_bad") => {
             said += &format!(": {} boxes went wrong, {} may", cause["bad"], cause["allowed"])
         }
+        Some("worse") => {
+            let permille = cause["by_permille"].as_u64().unwrap_or_default();
+            let figure = text(&cause["figure"]).replace('_', " ");
+            said +=
+                &format!(": {figure}: {}.{} percentage points above the rest", permille / 10, permille % 10);
+        }
         Some(other) => said += &format!(": {other}"),
         None => {}
     }
@@ -181,9 +199,47 @@ pub fn headline(rollout: &Value) -> String {
 pub fn rollout(rollout: &Value) -> String {
     let mut page = headline(rollout) + "\n";
     for one in rollout["boxes"].as_array().into_iter().flatten() {
-        page += &format!("  wave {}  {:<20} {}\n", one["wave"], text(&one["box"]), text(&one["why"]));
+        page += &(box_of_rollout(one) + "\n");
     }
     page
+}
+
+fn box_of_rollout(one: &Value) -> String {
+    format!("  wave {}  {:<20} {}", one["wave"], text(&one["box"]), text(&one["why"]))
+}
+
+/// A line of a rollout that is watched; two are equal when nothing has gone on, whatever bytes were fetched meanwhile.
+pub struct Step {
+    /// What is said.
+    pub line: String,
+    about: String,
+}
+
+impl PartialEq for Step {
+    fn eq(&self, other: &Self) -> bool {
+        self.about == other.about
+    }
+}
+
+/// Returns the headline of a rollout and a line for each box, to be told when they change.
+pub fn steps(rollout: &Value) -> Vec<Step> {
+    let headline = headline(rollout);
+    let boxes = rollout["boxes"].as_array().into_iter().flatten().map(|one| {
+        // "downloading: 4096 bytes are left", and next "downloading: 1024 bytes are left", are one step.
+        let stage = text(&one["why"]).split(": ").next().unwrap_or_default();
+        Step { line: box_of_rollout(one), about: format!("{} {stage} {}", one["box"], one["standing"]) }
+    });
+    [Step { line: headline.clone(), about: headline }].into_iter().chain(boxes).collect()
+}
+
+/// Returns how many boxes have committed, and in a few words how the others are.
+pub fn so_far(rollout: &Value) -> (u64, String) {
+    let count = |standing: &str| rollout["counts"][standing].as_u64().unwrap_or_default();
+    let others = [("under_way", "under way"), ("failed", "failed"), ("rolled_back", "rolled back")];
+    let others = others.into_iter().chain([("silent", "silent")]).filter(|(standing, _)| count(standing) > 0);
+    let others: Vec<String> =
+        others.map(|(standing, words)| format!("{} {words}", count(standing))).collect();
+    (count("committed"), others.join(", "))
 }
 
 #[cfg(test)]
@@ -253,5 +309,27 @@ mod tests {
             "r  paused in wave 1 (waves of 1, 2 boxes): 1 of the wave's 1 boxes went wrong\n  \
              wave 1  tl-a                 rolled_back: never started\n"
         );
+    }
+
+    #[test]
+    fn of_a_rollout_that_is_watched_only_steps_are_told() {
+        let at = |why: &str| {
+            json!({"id": "r", "waves": [2], "state": {"phase": "running", "wave": 0},
+                "counts": {"committed": 1, "under_way": 1}, "boxes": [
+                {"box": "tl-a", "wave": 1, "standing": "committed", "why": "it runs this version"},
+                {"box": "tl-b", "wave": 1, "standing": "under_way", "why": why}]})
+        };
+        let before = steps(&at("downloading: 4096 bytes are left to fetch"));
+        let same = steps(&at("downloading: 1024 bytes are left to fetch"));
+        assert!(before == same);
+        let after = steps(&at("wait_window: it waits for a call to end"));
+        let new: Vec<&str> =
+            after.iter().filter(|step| !same.contains(step)).map(|step| &step.line[..]).collect();
+        assert_eq!(new, ["  wave 1  tl-b                 wait_window: it waits for a call to end"]);
+        assert_eq!(so_far(&at("x")), (1, "1 under way".into()));
+        let worse =
+            json!({"phase": "paused", "cause": {"cause": "worse", "figure": "opt_outs", "by_permille": 25}});
+        let said = headline(&json!({"id": "r", "waves": [2], "state": worse}));
+        assert!(said.ends_with(": opt outs: 2.5 percentage points above the rest"), "{said}");
     }
 }

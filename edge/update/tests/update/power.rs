@@ -68,6 +68,7 @@ fn cut_everywhere(verdict: Verdict) -> u64 {
         let context = format!("{verdict:?}, cut after change {n} of {changes}, {:?}", life.stages);
         expect_end(&mut life, verdict, &status[0].stage, status[0].floor, &context);
     }
+    println!("a version that {verdict:?}: cut after each of its {changes} changes, the right slot each time");
     changes
 }
 

@@ -431,6 +431,8 @@ fn an_update_waits_for_its_hours_for_calls_and_for_whoever_is_on_site() {
     life.local_minute = 0;
     life.conditions = Conditions { locked: true, ..Conditions::default() };
     assert_eq!(step(&mut life, &mut updater), Some(Wait::Lock));
+    life.conditions = Conditions { hours: Some((1_200, 1_380)), ..Conditions::default() };
+    assert_eq!(step(&mut life, &mut updater), Some(Wait::Window { from: 1_200, to: 1_380 }), "the branch's");
     life.conditions = Conditions { power: false, ..Conditions::default() };
     assert_eq!(step(&mut life, &mut updater), Some(Wait::Power));
     life.conditions = Conditions::default();
@@ -569,6 +571,14 @@ fn a_budget_is_kept() {
     assert_eq!(live(&mut life).stage, "committed");
     let pack: u64 = life.fetched.iter().filter(|(path, _)| path.starts_with("packs/")).map(|(_, n)| n).sum();
     let least = Duration::from_secs(pack / 20_000 - 1);
+    assert!(life.clock >= least, "{pack} bytes in {:?}", life.clock);
+
+    // What the branch allows counts as well, whichever is less.
+    let (_, mut life) = fresh();
+    life.conditions.bytes_per_s = Some(10_000);
+    assign(&mut life, "app-2.0.0.json", Schedule { bytes_per_s: Some(20_000), ..Schedule::default() });
+    assert_eq!(live(&mut life).stage, "committed");
+    let least = Duration::from_secs(pack / 10_000 - 1);
     assert!(life.clock >= least, "{pack} bytes in {:?}", life.clock);
 }
 
