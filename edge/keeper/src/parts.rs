@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use trunkline_update::{BootRecord, RealDisk, Slot, launch};
 
@@ -22,7 +22,7 @@ pub(crate) type Part = (String, RealDisk, Slot);
 /// Decides which version of each part is in force, and counts those on trial; once per start of the keeper. A part whose
 /// folder cannot be used is said and left as it is.
 pub(crate) fn open(config: &UpdatesConfig) -> Vec<Part> {
-    let open = |(name, folder): (&String, _)| match open_one(name, folder) {
+    let open = |(name, folder): (&String, &PathBuf)| match open_one(name, folder) {
         Ok((disk, slot)) => Some((name.clone(), disk, slot)),
         Err(error) => {
             tracing::error!(part = name, %error, "A part of this box cannot be updated");
