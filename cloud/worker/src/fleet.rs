@@ -369,7 +369,8 @@ impl Worker {
         waits: &BTreeMap<BoxId, Waits>,
         now: Timestamp,
     ) -> Result<Vec<Figure>, DbError> {
-        let has = |id| boxes.get(id).is_some_and(|one| rollout.standing(one, now) == Standing::Committed);
+        let has =
+            |id: &BoxId| boxes.get(id).is_some_and(|one| rollout.standing(one, now) == Standing::Committed);
         let (mut failures, mut opt_outs) = ([Share::default(); 2], [Share::default(); 2]);
         for (id, figures) in self.db.call_figures(rollout.judged_from).await? {
             let side = usize::from(!has(&id));

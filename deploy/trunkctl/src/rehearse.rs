@@ -19,7 +19,7 @@ use trunkline_model::BoxId;
 use trunkline_trust::{AssignedTarget, Assignment, Envelope};
 use trunkline_update::{RealDisk, replace};
 
-use crate::{flash, keys, release};
+use crate::{flash, keys};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

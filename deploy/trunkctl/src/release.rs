@@ -18,8 +18,8 @@ use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use trunkline_trust::{
-    Ceremony, Envelope, Holders, Lives, Published, Release, RoleKeys, Root, Signer as _, Targets,
-    is_plain_name, sha256, target_of,
+    Ceremony, Envelope, Holders, Lives, Published, Release, RoleKeys, Root, Targets, is_plain_name, sha256,
+    target_of,
 };
 use trunkline_update::{Packer, RealDisk, replace};
 
