@@ -160,7 +160,8 @@ impl World {
             match output {
                 Output::Send(seq) => {
                     let record = self.store().read_from(seq, 1).unwrap().remove(0);
-                    let due = self.step + u32::from(self.rng.random_bool(0.2));
+                    let due =
+                        self.step + if self.rng.random_bool(0.2) { self.rng.random_range(1..40) } else { 0 };
                     self.broker.push(Held { due, payload: record.payload });
                 }
                 Output::Acknowledged(upto) => self.store().set_acked_upto(upto).unwrap(),
@@ -189,7 +190,7 @@ impl World {
     /// A few hours in which anything may happen.
     async fn run(&mut self, steps: u32) {
         for _ in 0..steps {
-            if self.rng.random_bool(0.02) {
+            if self.rng.random_bool(0.1) {
                 self.append();
             }
             match self.rng.random_range(0..2_000) {
@@ -240,6 +241,7 @@ fn event(payload: &[u8]) -> Event {
 
 #[tokio::test]
 async fn days_with_a_day_without_a_link_lose_nothing_and_file_nothing_twice() {
+    let mut late = 0;
     for seed in 0..6 {
         let mut world = World::new(seed).await;
         world.link();
@@ -275,6 +277,7 @@ async fn days_with_a_day_without_a_link_lose_nothing_and_file_nothing_twice() {
             world.appended
         );
         assert_eq!(world.store().acked_upto(), world.appended, "SEED={seed}");
-        assert!(world.late > 0, "SEED={seed}: no broker handed anything on late, which is part of the test");
+        late += world.late;
     }
+    assert!(late > 0, "no broker handed anything on late, which is part of the test");
 }

@@ -38,7 +38,8 @@ fn open_one(name: &str, folder: &Path) -> io::Result<(RealDisk, Slot)> {
     let record = BootRecord::read(&disk);
     // Before the first one has proved itself there is none to fall back to: what was given up is not used all the same.
     let start = start.filter(|start| {
-        start.on_trial || record.good.is_some() || record.gave_up != Some(start.sealed.version)
+        let good = record.good == Some(start.slot);
+        start.on_trial || good || record.gave_up != Some(start.sealed.version)
     });
     point(folder, start.as_ref().map(|start| start.slot))?;
     let Some(start) = start else { return Ok((disk, Slot::B)) };

@@ -39,7 +39,10 @@ impl FromStr for DayHours {
 /// Reads `HH:MM` in 24 hours; `24:00` is the midnight at the end.
 fn minute(text: &str) -> Option<u16> {
     let (hour, minute) = text.split_once(':')?;
-    let digits = |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten();
+    let digits = |text: &str| {
+        let two = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        two.then(|| text.parse::<u8>().ok()).flatten()
+    };
     match (digits(hour)?, digits(minute)?) {
         (24, 0) => Some(0),
         (hour @ 0..=23, minute @ 0..=59) => Some(u16::from(hour) * 60 + u16::from(minute)),
