@@ -158,7 +158,8 @@ impl Db {
 
     /// Returns the calls that wait for a box and that one of these boxes may carry, as far as whoever asked for them is
     /// concerned; in the order of [`Self::queued`]. `numbers` names boxes with room for calls to numbers, `addresses`
-    /// those with room for calls to SIP addresses. What waits for other boxes holds nobody up.
+    /// those with room for calls to SIP addresses. What waits for other boxes holds nobody up. The first `passed` of them
+    /// are passed over.
     ///
     /// # Errors
     /// [`DbError`].
@@ -166,7 +167,7 @@ impl Db {
         &self,
         (numbers, addresses): (&[&BoxId], &[&BoxId]),
         now: Timestamp,
-        limit: u32,
+        (limit, passed): (u32, u32),
     ) -> Result<Vec<Call>, DbError> {
         let rows = sqlx::query(
             "SELECT * FROM calls
@@ -175,12 +176,13 @@ impl Db {
                 WHERE COALESCE(json_array_length(facts, '$.boxes'), 0) = 0 OR EXISTS (
                     SELECT 1 FROM json_each(facts, '$.boxes') AS named
                     WHERE substr(named.value, 1, instr(named.value || '/', '/') - 1) = room.value))
-             ORDER BY priority DESC, id LIMIT ?4",
+             ORDER BY priority DESC, id LIMIT ?4 OFFSET ?5",
         )
         .bind(now.as_millisecond())
         .bind(to_json("boxes", &numbers)?)
         .bind(to_json("boxes", &addresses)?)
         .bind(limit)
+        .bind(passed)
         .fetch_all(self.reader())
         .await?;
         rows.iter().map(view::read).collect()

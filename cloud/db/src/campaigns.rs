@@ -72,6 +72,19 @@ pub struct ContactRow {
     pub attempts: u32,
     /// When the customer asked to be called, while that call is still to be made.
     pub callback_at: Option<Timestamp>,
+    /// The call in which they asked.
+    pub callback_call: Option<CallId>,
+}
+
+/// What a call needs of a line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wants {
+    /// Names of the boxes or lines that it is for; none for all.
+    pub boxes: Vec<String>,
+    /// Whom it calls.
+    pub callee: Callee,
+    /// The number that it shows.
+    pub caller_id: Option<String>,
 }
 
 /// A contact whose call is over, with all its calls so far.
@@ -405,23 +418,38 @@ impl Db {
         Ok(count(row.try_get("n")?))
     }
 
-    /// Returns how many calls wait for a box, by the names of the boxes or lines that they are for; none for all.
+    /// Returns the first `limit` calls that wait for a box.
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn queued_by_boxes(&self) -> Result<Vec<(Vec<String>, u64)>, DbError> {
+    pub async fn queued_wants(&self, limit: u32) -> Result<Vec<Wants>, DbError> {
         let rows = sqlx::query(
-            "SELECT COALESCE(facts -> '$.boxes', '[]') AS boxes, COUNT(*) AS n FROM calls
-             WHERE status = 'queued' GROUP BY 1 ORDER BY 1",
+            "SELECT COALESCE(facts -> '$.boxes', '[]') AS boxes, callee, caller_id FROM calls
+             WHERE status = 'queued' ORDER BY priority DESC, id LIMIT ?",
         )
+        .bind(limit)
         .fetch_all(self.reader())
         .await?;
         rows.iter()
             .map(|row| {
                 let boxes: String = row.try_get("boxes")?;
-                Ok((json("boxes of a call", &boxes)?, count(row.try_get("n")?)))
+                Ok(Wants { boxes: json("boxes of a call", &boxes)?, ..wants(row)? })
             })
             .collect()
+    }
+
+    /// Returns the calls that boxes carry now, or were given, with their boxes.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn carried(&self) -> Result<Vec<Wants>, DbError> {
+        let rows = sqlx::query(
+            "SELECT box, callee, caller_id FROM calls
+             WHERE box IS NOT NULL AND lost = 0 AND status <> 'ended' AND status <> 'queued' AND direction = 'outbound'",
+        )
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(|row| Ok(Wants { boxes: vec![row.try_get("box")?], ..wants(row)? })).collect()
     }
 
     /// Takes the lead until `until`, or keeps it. Returns false while somebody else has it.
@@ -509,6 +537,14 @@ fn read(row: &SqliteRow) -> Result<CampaignRow, DbError> {
     })
 }
 
+fn wants(row: &SqliteRow) -> Result<Wants, DbError> {
+    Ok(Wants {
+        boxes: Vec::new(),
+        callee: parsed("callee", row.try_get("callee")?)?,
+        caller_id: row.try_get("caller_id")?,
+    })
+}
+
 fn read_contact(row: &SqliteRow) -> Result<ContactRow, DbError> {
     Ok(ContactRow {
         n: count(row.try_get("n")?),
@@ -518,5 +554,9 @@ fn read_contact(row: &SqliteRow) -> Result<ContactRow, DbError> {
         external_id: row.try_get("external_id")?,
         attempts: row.try_get("attempts")?,
         callback_at: row.try_get::<Option<i64>, _>("callback_at")?.map(instant).transpose()?,
+        callback_call: row
+            .try_get::<Option<&str>, _>("callback_call")?
+            .map(|id| parsed("call", id))
+            .transpose()?,
     })
 }

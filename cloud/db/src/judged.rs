@@ -165,12 +165,12 @@ pub(crate) async fn settle(conn: &mut SqliteConnection, settled: &[Moved]) -> Re
     let rows: Vec<_> = settled
         .iter()
         .map(|one| {
-            let (keep, promised) = match one.callback {
-                Promise::Keep => (1, None),
-                Promise::Drop => (0, None),
-                Promise::New(_, at) => (0, Some(at.as_millisecond())),
+            let (keep, promised, by) = match one.callback {
+                Promise::Keep => (1, None, None),
+                Promise::Drop => (0, None, None),
+                Promise::New(call, at) => (0, Some(at.as_millisecond()), Some(call)),
             };
-            json!([number(one.n), one.until.map(|at| at.as_millisecond()), one.why, keep, promised])
+            json!([number(one.n), one.until.map(|at| at.as_millisecond()), one.why, keep, promised, by])
         })
         .collect();
     sqlx::query(
@@ -178,7 +178,8 @@ pub(crate) async fn settle(conn: &mut SqliteConnection, settled: &[Moved]) -> Re
             state = CASE WHEN one.value ->> 1 IS NULL THEN 'done' ELSE 'ready' END,
             call = CASE WHEN one.value ->> 1 IS NULL THEN call ELSE NULL END,
             next_at = COALESCE(one.value ->> 1, next_at),
-            callback_at = CASE WHEN one.value ->> 3 = 1 THEN callback_at ELSE one.value ->> 4 END
+            callback_at = CASE WHEN one.value ->> 3 = 1 THEN callback_at ELSE one.value ->> 4 END,
+            callback_call = CASE WHEN one.value ->> 3 = 1 THEN callback_call ELSE one.value ->> 5 END
          FROM json_each(?) AS one WHERE n = one.value ->> 0 AND state <> 'done' RETURNING n",
     )
     .bind(to_json("contacts", &rows)?)

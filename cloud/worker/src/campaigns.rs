@@ -15,7 +15,7 @@ use trunkline_db::{
     CampaignRow, ContactFate, ContactRow, Db, DbError, EndedAlike, EndedAttempt, JudgedContact, Moved,
     NewCall, Promise, Settling,
 };
-use trunkline_dialer::allot::{Demand, Grant, Line, allot};
+use trunkline_dialer::allot::{Demand, Grant, allot};
 use trunkline_dialer::callback::{Callbacks, asked_time};
 use trunkline_dialer::caller::{Pool, Wear};
 use trunkline_dialer::campaign::Fuse;
@@ -24,6 +24,7 @@ use trunkline_dialer::release::{Release, Seen, Verdict as Step, judge};
 use trunkline_dialer::retry::{Cause, Next, Rules, next};
 use trunkline_dialogue::Script;
 use trunkline_model::{CallId, Disposition, E164, ScriptId};
+use trunkline_policy::receipt::Asked;
 use trunkline_policy::{Contact, Hours, Verdict, zones_of};
 use trunkline_wire::ScriptRef;
 use uuid::Uuid;
@@ -31,7 +32,8 @@ use uuid::Uuid;
 use crate::dispatch::Chain;
 use crate::gate::Question;
 use crate::pacing::{InPass, Pacing, People, Subject};
-use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker, lines};
+use crate::lines::{Fits, Lines};
+use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker};
 
 /// How long a started call may wait for its box. A short lease: with a lost link dialling gets slower.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
@@ -40,6 +42,12 @@ const LEAD: SignedDuration = SignedDuration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 /// At most so many contacts of a campaign are looked at in a pass.
 const LOOKED_AT: u32 = 2_000;
+/// So many calls that wait for a box are set off against free lines.
+const OWED: u32 = 5_000;
+/// How long a contact waits that no line carries: somebody may add one.
+const NO_LINE_PAUSE: SignedDuration = SignedDuration::from_mins(10);
+/// How long a contact waits whose lines are full while others are not.
+const FULL_PAUSE: SignedDuration = SignedDuration::from_secs(15);
 /// So many are judged together: a pass holds the database's writer no longer than for these.
 const JUDGED_AT_ONCE: usize = 250;
 /// So many are judged in a pass; what is left is for the next one, which follows at once and sees what has changed since.
@@ -182,7 +190,9 @@ pub async fn call_contact(
 ) -> Result<Began, DbError> {
     let mut wear = wear(db, of.1, now).await?;
     let mut began =
-        call_contacts(db, gate, of, std::slice::from_ref(contact), wear.as_deref_mut(), now).await?;
+
+        call_contacts(db, gate, of, (std::slice::from_ref(contact), &|_, _| true), wear.as_deref_mut(), now)
+            .await?;
     Ok(began.pop().unwrap_or(Began::Gone))
 }
 
@@ -193,6 +203,9 @@ async fn wear(db: &Db, settings: &CampaignSettings, now: Timestamp) -> Result<Op
     let shown = db.shown_since(&pool.numbers, since).await?;
     Ok(Some(shown.into_iter().map(|(calls, last)| Wear { calls, last }).collect()))
 }
+
+/// Says of a contact, by its place, whether the line that is free for it may show a number.
+type MayShow<'a> = dyn Fn(usize, &E164) -> bool + Sync + 'a;
 
 /// A contact with all that its call would have.
 struct Prospect<'a> {
@@ -217,7 +230,7 @@ async fn call_contacts(
     db: &Db,
     gate: &Gate,
     (campaign, settings, script): (&str, &CampaignSettings, &Script),
-    contacts: &[ContactRow],
+    (contacts, may_show): (&[ContactRow], &MayShow<'_>),
     mut wear: Option<&mut [Wear]>,
     now: Timestamp,
 ) -> Result<Vec<Began>, DbError> {
@@ -229,7 +242,11 @@ async fn call_contacts(
         let mut facts = facts_of(contact, settings);
         let (mut caller_id, mut shows) = (settings.caller_id.clone(), None);
         if let (Some(pool), Some(ahead)) = (&settings.caller_ids, &mut ahead) {
-            let Some(chosen) = pool.choose(ahead, contact.callee.reveal(), now) else { continue };
+            let Some(chosen) = 
+                pool.choose(ahead, contact.callee.reveal(), |number| may_show(at, number), now)
+            else {
+                continue;
+            };
             caller_id = pool.numbers.get(chosen.at).cloned();
             facts.local_presence = chosen.local;
             facts.shown = chosen.why;
@@ -446,6 +463,7 @@ pub fn facts_of(contact: &ContactRow, settings: &CampaignSettings) -> ContactFac
     let mut facts: ContactFacts = serde_json::from_str(&contact.facts).unwrap_or_default();
     facts.windows.clone_from(&settings.windows);
     facts.boxes.clone_from(&settings.boxes);
+    facts.asked = contact.callback_at.zip(contact.callback_call).map(|(at, call)| Asked { call, at });
     facts
 }
 
@@ -509,8 +527,10 @@ impl Worker {
             });
         }
         let mut left = JUDGED_IN_PASS;
-        for (at, calls) in by_campaign(&self.shares(&mut running, &ready, now).await?) {
-            let judged = self.start_calls(&mut running[at], &mut ready[at], (calls, left), now).await?;
+        let (lines, grants) = self.shares(&mut running, &mut ready, now).await?;
+        for (at, berths) in by_campaign(&grants, &lines) {
+            let judged =
+                self.start_calls(&mut running[at], &mut ready[at], &lines, (berths, left), now).await?;
             left -= judged.min(left);
         }
         for campaign in &running {
@@ -633,31 +653,17 @@ impl Worker {
     async fn shares(
         &self,
         running: &mut [Running],
-        ready: &[Vec<ContactRow>],
+        ready: &mut [Vec<ContactRow>],
         now: Timestamp,
-    ) -> Result<Vec<Grant>, DbError> {
-        let boxes = self.db.boxes().await?;
-        let starts = lines::starts(&self.db, &boxes, now).await?;
-        let mut lines: Vec<Line> = boxes
-            .iter()
-            .zip(starts)
-            .enumerate()
-            .map(|(on, (row, starts))| Line {
-                id: format!("{}/trunk", row.id),
-                on,
-                free: row.channels.saturating_sub(row.busy),
-                starts,
-                healthy: row.takes_calls(now),
-                caller_ids: Vec::new(),
-                countries: Vec::new(),
-            })
-            .collect();
-        owe(&mut lines, self.db.queued_by_boxes().await?);
-        let healthy = lines.iter().filter(|line| line.healthy);
-        let free: u32 = healthy.map(|line| line.free.min(line.starts)).sum();
+    ) -> Result<(Lines, Vec<Grant>), DbError> {
+        let mut lines = Lines::read(&self.db, now).await?;
+        let waiting = self.db.queued_wants(OWED).await?;
+        lines.owe(&waiting, |call| self.gate.boxes_for(&call.callee, &call.boxes));
+        let free = lines.free();
         let mut demands = Vec::with_capacity(running.len());
         let mut in_pass = InPass::new();
         for ((at, campaign), ready) in (0..).zip(running).zip(ready) {
+            self.put_off(&lines, &campaign.settings, ready, now).await?;
             let calling = self.db.contacts_called(&campaign.row.id).await?;
             let subject = Subject {
                 campaign: &campaign.row.id,
@@ -677,14 +683,47 @@ impl Worker {
                 weight: campaign.settings.weight,
                 wanted,
                 running: calling,
-                caller_ids: Vec::new(),
-                countries: Vec::new(),
-                lines: campaign.settings.boxes.clone(),
+                routes: lines
+                    .routes(numbers_of(&campaign.settings), ready.iter().map(|contact| &contact.callee)),
+                lines: lines.allowed(&campaign.settings.boxes),
                 waited_s: self.waited(&campaign.row, now).await?,
             });
         }
-        let speech: Vec<u32> = boxes.iter().map(|row| row.channels.saturating_sub(row.busy)).collect();
-        Ok(allot(&lines, &speech, &demands))
+        let grants = allot(&lines.lines, &lines.room, &demands);
+        Ok((lines, grants))
+    }
+
+    /// Lets contacts wait that no line of the campaign carries, and where these fill the whole look, those whose lines are
+    /// all full: they must not hide the others.
+    async fn put_off(
+        &self,
+        lines: &Lines,
+        settings: &CampaignSettings,
+        ready: &mut Vec<ContactRow>,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let (allowed, numbers) = (lines.allowed(&settings.boxes), numbers_of(settings));
+        let many = u32::try_from(ready.len()).is_ok_and(|all| all == LOOKED_AT);
+        let open = lines.open(&allowed);
+        let some_open = !open.is_empty();
+        let mut moved = Vec::new();
+        ready.retain(|contact| {
+            let (why, wait) = match lines.fits(&allowed, numbers, &contact.callee) {
+                Fits::No(why) => (why, NO_LINE_PAUSE),
+                Fits::Yes if many && some_open => {
+                    let may = lines.profiles_for(numbers, &contact.callee);
+                    if may.iter().any(|profile| open.contains(profile)) {
+                        return true;
+                    }
+                    ("lines_full", FULL_PAUSE)
+                }
+                Fits::Yes => return true,
+            };
+            let until = Some(now.saturating_add(wait).unwrap_or(now));
+            moved.push(Moved { n: contact.n, until, why: why.to_owned(), callback: Promise::Keep });
+            false
+        });
+        self.db.settle_contacts(&moved, now).await
     }
 
     /// Seconds since a campaign last began a call, or was started.
@@ -700,20 +739,33 @@ impl Worker {
         &self,
         campaign: &mut Running,
         ready: &mut Vec<ContactRow>,
-        (calls, most): (usize, usize),
+        lines: &Lines,
+        (mut berths, most): (Berths, usize),
         now: Timestamp,
     ) -> Result<usize, DbError> {
-        let (mut left, mut judged) = (calls, 0);
-        while left > 0 && judged < most && !ready.is_empty() {
-            let next = left.min(ready.len()).min(JUDGED_AT_ONCE).min(most - judged);
-            let some: Vec<ContactRow> = ready.drain(..next).collect();
-            judged += next;
+        let mut judged = 0;
+        while judged < most {
+            let next = JUDGED_AT_ONCE.min(most - judged);
+            let numbers = numbers_of(&campaign.settings);
+            let (some, over) =
+                board(ready, &mut berths, next, |contact| lines.profiles_for(numbers, &contact.callee));
+            if some.is_empty() {
+                break;
+            }
+            judged += some.len();
             let of = (campaign.row.id.as_str(), &campaign.settings, &*campaign.script);
             let wear = campaign.wear.as_deref_mut();
-            for began in call_contacts(&self.db, &self.gate, of, &some, wear, now).await? {
-                if let Began::Started(id) = began {
-                    left -= 1;
-                    self.hub.changed(id);
+            let may_show = |at: usize, number: &E164| {
+                over.get(at).is_some_and(|profile| lines.shows(*profile, number))
+            };
+            let began = call_contacts(&self.db, &self.gate, of, (&some, &may_show), wear, now).await?;
+            for (began, profile) in began.into_iter().zip(&over) {
+                match began {
+                    Began::Started(id) => self.hub.changed(id),
+                    // Its line is free for another.
+                    Began::Waits(..) | Began::Never(_) | Began::Gone => {
+                        *berths.entry(*profile).or_default() += 1;
+                    }
                 }
             }
             self.wakers.dispatcher();
@@ -750,35 +802,60 @@ impl Worker {
     }
 }
 
-/// Sets aside what calls that wait already have the first right to: on the lines that may carry them, and on no others.
-fn owe(lines: &mut [Line], mut waiting: Vec<(Vec<String>, u64)>) {
-    // Who may go anywhere takes what is left.
-    waiting.sort_by_key(|(boxes, _)| boxes.is_empty());
-    for (boxes, calls) in waiting {
-        let mut owed = u32::try_from(calls).unwrap_or(u32::MAX);
-        for line in lines.iter_mut().filter(|line| line.healthy && line.is_among(&boxes)) {
-            let taken = owed.min(line.free).min(line.starts);
-            line.free -= taken;
-            line.starts -= taken;
-            owed -= taken;
-        }
-    }
-}
+/// Calls that a campaign may start, by the profiles of the lines that are free for them: which line of a profile a call
+/// takes is the dispatcher's choice.
+type Berths = BTreeMap<usize, usize>;
 
-/// Sums grants up by their campaigns, in the order in which these got their first: which line a call takes is the
-/// dispatcher's choice, and calls of one campaign are judged together.
-fn by_campaign(grants: &[Grant]) -> Vec<(usize, usize)> {
-    let mut summed: Vec<(usize, usize)> = Vec::new();
+/// Sums grants up by their campaigns, in the order in which these got their first: calls of one campaign are judged
+/// together.
+fn by_campaign(grants: &[Grant], lines: &Lines) -> Vec<(usize, Berths)> {
+    let mut summed: Vec<(usize, Berths)> = Vec::new();
     for grant in grants {
         let (Ok(at), Ok(calls)) = (usize::try_from(grant.campaign), usize::try_from(grant.calls)) else {
             continue;
         };
+        let Some(line) = lines.lines.get(grant.line) else { continue };
         match summed.iter_mut().find(|(known, _)| *known == at) {
-            Some((_, sum)) => *sum += calls,
-            None => summed.push((at, calls)),
+            Some((_, berths)) => *berths.entry(line.profile).or_default() += calls,
+            None => summed.push((at, Berths::from([(line.profile, calls)]))),
         }
     }
     summed
+}
+
+/// Takes out of `ready` up to `most` contacts that the berths are for, in their order, each with its profile.
+fn board(
+    ready: &mut Vec<ContactRow>,
+    berths: &mut Berths,
+    most: usize,
+    profiles_for: impl Fn(&ContactRow) -> Vec<usize>,
+) -> (Vec<ContactRow>, Vec<usize>) {
+    let (mut some, mut over, mut left) = (Vec::new(), Vec::new(), Vec::new());
+    for contact in ready.drain(..) {
+        let full = some.len() >= most || berths.values().all(|calls| *calls == 0);
+        let may = if full { Vec::new() } else { profiles_for(&contact) };
+        match may.into_iter().find(|profile| berths.get(profile).is_some_and(|calls| *calls > 0)) {
+            Some(profile) => {
+                if let Some(calls) = berths.get_mut(&profile) {
+                    *calls -= 1;
+                }
+                some.push(contact);
+                over.push(profile);
+            }
+            None => left.push(contact),
+        }
+    }
+    *ready = left;
+    (some, over)
+}
+
+/// Returns the numbers that a campaign shows; none where its lines show their own.
+fn numbers_of(settings: &CampaignSettings) -> &[E164] {
+    match (&settings.caller_ids, &settings.caller_id) {
+        (Some(pool), _) => &pool.numbers,
+        (None, Some(one)) => std::slice::from_ref(one),
+        (None, None) => &[],
+    }
 }
 
 /// Looks at every contact of a campaign as the gate would now. `pace` is in calls per hour.
@@ -795,7 +872,10 @@ pub async fn preflight(
     now: Timestamp,
 ) -> Result<Option<Preflight>, DbError> {
     let Some(script) = scripts.current(&settings.script_id) else { return Ok(None) };
+    let lines = Lines::read(db, now).await?;
+    let (allowed, numbers) = (lines.allowed(&settings.boxes), numbers_of(settings));
     let mut verdicts = Vec::new();
+    let mut no_line: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut after = 0;
     loop {
         let page = db.contacts_after(campaign, after, 1_000).await?;
@@ -817,9 +897,19 @@ pub async fn preflight(
             })
             .collect();
         let judged = gate.judge_all(db, &questions, now).await?;
-        verdicts.extend(judged.into_iter().map(|judged| judged.receipt.decision.verdict));
+        for (judged, contact) in judged.into_iter().zip(&page) {
+            let verdict = judged.receipt.decision.verdict;
+            let may = matches!(verdict, Verdict::Allow | Verdict::Defer { .. });
+            match lines.fits(&allowed, numbers, &contact.callee) {
+                Fits::No(why) if may => *no_line.entry(why).or_default() += 1,
+                Fits::Yes | Fits::No(_) => verdicts.push(verdict),
+            }
+        }
     }
-    Ok(Some(report(verdicts, pace, now)))
+    let mut found = report(verdicts, pace, now);
+    found.contacts += no_line.values().sum::<u64>();
+    found.never.append(&mut no_line);
+    Ok(Some(found))
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ async fn calls_that_wait_for_a_full_box_hold_up_nobody_elses() {
     born(&db, "a", 0, now).await;
     born(&db, "b", 9, now).await;
     let script = worker.scripts.current(&"repayment-reminder-zh".parse().unwrap()).unwrap();
-    let add = async |n: u32, only: &[&str]| {
+    let add_to = async |n: u32, callee: String, only: &[&str]| {
         let facts = ContactFacts {
             boxes: only.iter().map(|id| (*id).to_owned()).collect(),
             ..ContactFacts::default()
@@ -96,7 +96,7 @@ async fn calls_that_wait_for_a_full_box_hold_up_nobody_elses() {
             [("org", "和顺银行"), ("name", "王芳"), ("amount", "1280.50"), ("due_date", "2026-11-20")];
         let call = NewCall {
             id: CallId::from_u128(n.into()),
-            callee: format!("+86138{:08}", 10_000_000 + n).parse().unwrap(),
+            callee: callee.parse().unwrap(),
             caller_id: None,
             script: ScriptRef { id: script.id().clone(), version: script.version().clone() },
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
@@ -111,6 +111,9 @@ async fn calls_that_wait_for_a_full_box_hold_up_nobody_elses() {
             idempotency: None,
         };
         db.create_call(&call, now).await.unwrap();
+    };
+    let add = async |n: u32, only: &[&str]| {
+        add_to(n, format!("+86138{:08}", 10_000_000 + n), only).await;
     };
     // More than are looked at together, and all before the others.
     for n in 1..=260 {
