@@ -3,25 +3,52 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
 use jiff::SignedDuration;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use trunkline_db::AlertRow;
 
-use crate::audit::Detail;
+use crate::answer::Done;
 use crate::auth::Member;
-use crate::fleet::{operator, read};
+use crate::fleet::operator;
+use crate::openapi::{Route, get, post};
 use crate::query::Query;
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 const MOST: u32 = 500;
 /// Nobody remembers after this time why they did not want to hear of it.
 const MOST_HOURS: u32 = 24 * 14;
 
-#[derive(Deserialize)]
+pub(crate) fn routes() -> Vec<Route> {
+    let list = get("listAlerts", list, "Lists what somebody should look at on boxes, the newest first");
+    let silence = post(
+        "silenceAlert",
+        silence,
+        "Lets an alert be silent for some hours; one that comes again after it was over is loud",
+    );
+    let silence = silence.part::<Number>("id", "The alert").says("Silenced").fails(&[404]);
+    vec![
+        Route::at("/v1/alerts").on(list.says("The alerts")),
+        Route::at("/v1/alerts/{id}/silence").on(silence),
+    ]
+}
+
+/// Numbers begin with 1.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "it is a schema")]
+struct Number(#[schemars(range(min = 1))] u64);
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Alerts {
+    alerts: Vec<AlertRow>,
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
     /// Those that are over as well.
@@ -33,13 +60,15 @@ pub(crate) async fn list(
     State(api): State<Arc<Api>>,
     _: crate::auth::Caller,
     Query(query): Query<ListQuery>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "alerts": api.db.alerts(query.all, MOST).await? })))
+) -> Result<Json<Alerts>, Problem> {
+    Ok(Json(Alerts { alerts: api.db.alerts(query.all, MOST).await? }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SilenceRequest {
+#[schemars(inline)]
+pub(crate) struct SilenceRequest {
+    #[schemars(range(min = 1, max = MOST_HOURS))]
     hours: u32,
 }
 
@@ -48,12 +77,12 @@ pub(crate) async fn silence(
     State(api): State<Arc<Api>>,
     Member(by): Member,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+    body: Sent<SilenceRequest>,
+) -> Result<Done<AlertRow>, Problem> {
     operator(&by)?;
     let missing = || Problem::not_found("there is no such alert, or it is over");
     let id: u64 = id.parse().map_err(|_| missing())?;
-    let request: SilenceRequest = read(body)?;
+    let request = body.json()?;
     if request.hours == 0 || request.hours > MOST_HOURS {
         return Err(Problem::refused("bad_hours", "hours", format!("1 to {MOST_HOURS}")));
     }
@@ -61,5 +90,5 @@ pub(crate) async fn silence(
     let until = now + SignedDuration::from_hours(i64::from(request.hours));
     let alert = api.db.silence_alert(id, &by.name, until, now).await?.ok_or_else(missing)?;
     tracing::info!(by = by.name, alert = id, box.id = %alert.box_id, "An alert was silenced");
-    Ok((Detail::of(json!({ "alert": id, "until": until })), Json(json!(alert))).into_response())
+    Ok(Done::of(alert).noting(json!({ "alert": id, "until": until })))
 }

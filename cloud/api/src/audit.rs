@@ -7,10 +7,13 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use trunkline_db::AuditEntry;
 
 use crate::auth::{self, Caller};
+use crate::openapi::{Route, get};
 use crate::problem::Chain;
 use crate::query::Query;
 use crate::{Api, Problem};
@@ -64,9 +67,25 @@ pub(crate) async fn keep(State(api): State<Arc<Api>>, request: Request, next: Ne
     response
 }
 
-#[derive(Deserialize)]
+pub(crate) fn routes() -> Vec<Route> {
+    let list = get("audit", list, "Who changed what and when, the newest first");
+    vec![Route::at("/v1/audit").on(list.says("A page of the log"))]
+}
+
+/// A page of the log.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Log {
+    entries: Vec<AuditEntry>,
+    /// Where the next page begins; `null` at the end.
+    next: Option<u64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Page {
+    /// `next` of the page before.
     before: Option<u64>,
+    #[schemars(range(min = 1, max = 1_000), extend("default" = 100))]
     limit: Option<u32>,
 }
 
@@ -75,9 +94,9 @@ pub(crate) async fn list(
     State(api): State<Arc<Api>>,
     _: Caller,
     Query(page): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Log>, Problem> {
     let limit = page.limit.unwrap_or(100).clamp(1, 1_000);
     let entries = api.db.audit(page.before, limit).await?;
     let next = entries.last().map(|last| last.n).filter(|_| entries.len() as u64 == u64::from(limit));
-    Ok(Json(json!({ "entries": entries, "next": next })))
+    Ok(Json(Log { entries, next }))
 }

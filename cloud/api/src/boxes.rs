@@ -6,14 +6,41 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
+use trunkline_db::BoxRow;
 use trunkline_model::ScriptVersion;
 
 use crate::auth::{Caller, Known};
+use crate::openapi::{Route, get, text};
 use crate::{Api, Problem};
 
-pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "boxes": api.db.boxes().await? })))
+pub(crate) fn routes() -> Vec<Route> {
+    let blob = get("fetchBlob", blob, "Hands a box a script, a policy pack or a word list by its hash")
+        .part::<ScriptVersion>("sha256", "SHA-256 of the text, hexadecimal")
+        .or_sends(
+            200,
+            "The text; its SHA-256 is the address",
+            "application/json",
+            json!({ "type": "object" }),
+        )
+        .or_sends(200, "The text; its SHA-256 is the address", "application/yaml", text())
+        .fails(&[404]);
+    vec![
+        Route::at("/v1/boxes").on(get("listBoxes", list, "Lists the boxes").says("The boxes")),
+        Route::at("/box/v1/blobs/{sha256}").on(blob),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Boxes {
+    boxes: Vec<BoxRow>,
+}
+
+pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Boxes>, Problem> {
+    Ok(Json(Boxes { boxes: api.db.boxes().await? }))
 }
 
 /// A script by the hash of its canonical text, or a policy pack by that of its own. Content under a hash never

@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use trunkline_db::{CallFilter, CallStatus, Cancelled, Created, NewCall, TransferAsked};
+use trunkline_db::{Call, CallDetail, CallFilter, CallStatus, Cancelled, Created, NewCall, TransferAsked};
 use trunkline_dialogue::VariableError;
 use trunkline_model::{CallId, Callee, E164, ScriptId};
 use trunkline_policy::{Consent, Verdict};
@@ -22,56 +19,147 @@ use trunkline_wire::{ScriptRef, SuperviseWish, UnknownWish};
 use trunkline_worker::{Ask, ContactFacts, check_target};
 use uuid::Uuid;
 
-use crate::audit::Detail;
+use crate::answer::Accepted;
 use crate::auth::{Caller, sha256_hex};
+use crate::openapi::{Route, get, post, text};
 use crate::query::Query;
-use crate::sent::Sent;
+use crate::sent::{MaybeSent, Sent};
 use crate::{Api, Problem};
 
 const MAX_TEXT: usize = 200;
 const MAX_URL: usize = 2_000;
 
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        Route::at("/v1/calls")
+            .on(post("createCall", create, "Asks for a call")
+                .header(
+                    "Idempotency-Key",
+                    "The same key and body give the same call; the same key with another body is 409.",
+                    json!({ "type": "string", "minLength": 1, "maxLength": MAX_TEXT }),
+                )
+                .header("traceparent", "W3C Trace Context; goes along to the box.", text())
+                .says("The call was taken")
+                .fails(&[409]))
+            .on(get("listCalls", list, "Lists calls, the newest first").says("A page").fails(&[422])),
+        Route::at("/v1/calls/{id}").on(get(
+            "showCall",
+            show,
+            "Shows a call with its turns, recording and callbacks",
+        )
+        .part::<CallId>("id", "")
+        .says("The call")
+        .fails(&[404])),
+        Route::at("/v1/calls/{id}/cancel").on(post(
+            "cancelCall",
+            cancel,
+            "Calls a call off: at once when no box has it, else by asking the box",
+        )
+        .part::<CallId>("id", "")
+        .says("It is over, or the box is asked")
+        .fails(&[404, 409])),
+        Route::at("/v1/calls/{id}/transfer").on(post(
+            "transferCall",
+            transfer,
+            "Hands a call that was answered to a person, whatever its script is at",
+        )
+        .part::<CallId>("id", "")
+        .example(json!({ "to": "branch" }))
+        .says(
+            "The box is told. What becomes of it stands in the call's record under `transfers`, and in its events",
+        )
+        .fails(&[404, 409])),
+        Route::at("/v1/calls/{id}/supervise").on(post(
+            "superviseCall",
+            supervise,
+            "Has a supervisor's telephone called and joined to a call that was answered, or changes who hears her \
+             there",
+        )
+        .part::<CallId>("id", "")
+        .example(json!({ "mode": "listen", "to": "phone:203" }))
+        .says(
+            "The box is told. It calls only whom its `[supervise]` names. What becomes of it stands in the call's \
+             events",
+        )
+        .fails(&[404, 409])),
+    ]
+}
+
 /// Body of `POST /v1/calls`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CallRequest {
+pub(crate) struct CallRequest {
+    /// A number in international form, or sip:user@host.
+    #[schemars(example = "+8613800138000")]
     callee: String,
+    /// The number to show.
     #[serde(default)]
     caller_id: Option<String>,
+    /// What is said.
     script_id: String,
+    /// Where changes are reported to.
     #[serde(default)]
+    #[schemars(length(max = MAX_URL), url)]
     callback_url: Option<String>,
+    /// The script's variables.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Variable>")]
     variables: BTreeMap<String, Value>,
+    /// The caller's own reference.
     #[serde(default)]
+    #[schemars(length(max = MAX_TEXT))]
     external_id: Option<String>,
+    /// The higher comes first; beyond its limits it counts as the limit.
     #[serde(default)]
+    #[schemars(range(min = -100, max = 100))]
     priority: i32,
+    /// It is not dialled before this instant.
     #[serde(default)]
     not_before: Option<Timestamp>,
+    /// It is not dialled after this instant.
     #[serde(default)]
     not_after: Option<Timestamp>,
-    /// What is known about the contact, for the gate.
+    /// What the compliance gate is to know about the contact.
     #[serde(default)]
     contact: ContactRequest,
 }
 
-/// `contact` of `POST /v1/calls`.
-#[derive(Default, Deserialize)]
+/// What the compliance gate is to know about the contact.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ContactRequest {
+    /// The legal basis.
     #[serde(default)]
     consent: Option<Consent>,
+    /// Country of the address.
     #[serde(default)]
     country: Option<String>,
+    /// State or province of the address.
     #[serde(default)]
     region: Option<String>,
+    /// IANA time zone.
     #[serde(default)]
     zone: Option<String>,
+    /// The debt that the call is about.
     #[serde(default)]
     debt: Option<String>,
+    /// To be called by people only.
     #[serde(default)]
     vulnerable: bool,
+}
+
+/// What a variable may be set to: numbers and booleans are taken as they are written.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(
+    dead_code,
+    reason = "it is a schema; `texts` reads the values, so that the refusal names the variable"
+)]
+pub(crate) enum Variable {
+    Text(String),
+    Number(f64),
+    Flag(bool),
+    Nothing(()),
 }
 
 impl From<ContactRequest> for ContactFacts {
@@ -85,15 +173,14 @@ pub(crate) async fn create(
     State(api): State<Arc<Api>>,
     Caller(token): Caller,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: CallRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    body: Sent<CallRequest>,
+) -> Result<Accepted<Call>, Problem> {
+    let (request, body) = body.with_bytes()?;
     let now = (api.clock)();
     let mut new = check(&api, request, &headers, (token, &body), now)?;
     // The same request again gets its answer, whatever the hour is by now.
     match api.db.known_request(&new).await? {
-        Some(Created::Same(call)) => return Ok(accepted(call.id, &call)),
+        Some(Created::Same(call)) => return Ok(accepted(call)),
         Some(_) => return Err(key_reused()),
         None => {}
     }
@@ -103,9 +190,9 @@ pub(crate) async fn create(
             tracing::info!(call.id = %call.id, script = %call.script.id, "Call asked for");
             api.hub.changed(call.id);
             api.wakers.dispatcher();
-            Ok(accepted(call.id, &call))
+            Ok(accepted(call))
         }
-        Created::Same(call) => Ok(accepted(call.id, &call)),
+        Created::Same(call) => Ok(accepted(call)),
         Created::KeyReused => Err(key_reused()),
         Created::Suppressed => {
             Err(Problem::refused("suppressed", "callee", "this customer asked not to be called again"))
@@ -148,18 +235,31 @@ async fn permitted(api: &Api, new: &NewCall, now: Timestamp) -> Result<Timestamp
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Page {
+    #[schemars(range(min = 1, max = 200), extend("default" = 50))]
     limit: Option<u32>,
+    /// `next` of the page before.
+    #[schemars(with = "Option<CallId>")]
     before: Option<String>,
+    /// Only calls that are so far.
+    #[schemars(with = "Option<CallStatus>")]
     status: Option<String>,
+}
+
+/// A page of calls.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct CallPage {
+    calls: Vec<Call>,
+    /// Where the next page begins; `null` at the end.
+    next: Option<CallId>,
 }
 
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
     _: Caller,
     Query(page): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<CallPage>, Problem> {
     let limit = page.limit.unwrap_or(50).clamp(1, 200);
     let status = page
         .status
@@ -177,25 +277,22 @@ pub(crate) async fn list(
     let calls = api.db.calls(&CallFilter { status, before, limit }).await?;
     let full = u32::try_from(calls.len()).unwrap_or(u32::MAX) == limit;
     let next = if full { calls.last().map(|call| call.id) } else { None };
-    Ok(Json(json!({ "calls": calls, "next": next })))
+    Ok(Json(CallPage { calls, next }))
 }
 
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    match api.db.call_detail(call_id(&id)?).await? {
-        Some(detail) => Ok(Json(detail).into_response()),
-        None => Err(no_such_call()),
-    }
+) -> Result<Json<CallDetail>, Problem> {
+    api.db.call_detail(call_id(&id)?).await?.map(Json).ok_or_else(no_such_call)
 }
 
 pub(crate) async fn cancel(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Problem> {
+) -> Result<Accepted<Call>, Problem> {
     match api.db.cancel(call_id(&id)?, (api.clock)()).await? {
         Cancelled::NoSuchCall => Err(no_such_call()),
         Cancelled::Over(_) => Err(Problem::conflict("already_ended", "the call is over already")),
@@ -203,7 +300,7 @@ pub(crate) async fn cancel(
             api.hub.changed(call.id);
             api.wakers.dispatcher();
             api.wakers.courier();
-            Ok((StatusCode::ACCEPTED, Json(call)).into_response())
+            Ok(Accepted::of(call))
         }
     }
 }
@@ -211,10 +308,13 @@ pub(crate) async fn cancel(
 /// How long a box is told of a hand-over: nobody wants one that comes later.
 const TRANSFER_WITHIN: SignedDuration = SignedDuration::from_secs(15);
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TransferRequest {
+#[schemars(inline)]
+pub(crate) struct TransferRequest {
+    /// Where to, by a name that the box's configuration knows; as the script has it when absent.
     #[serde(default)]
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     to: Option<String>,
 }
 
@@ -223,10 +323,10 @@ pub(crate) async fn transfer(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-    body: Sent,
-) -> Result<Response, Problem> {
+    body: MaybeSent<TransferRequest>,
+) -> Result<Accepted<Call>, Problem> {
     let id = call_id(&id)?;
-    let request: TransferRequest = body.json_or_default()?;
+    let request = body.json_or_default()?;
     let to = named(request.to.as_deref())?;
     let now = (api.clock)();
     let until = now.saturating_add(TRANSFER_WITHIN).unwrap_or(now);
@@ -236,17 +336,21 @@ pub(crate) async fn transfer(
         TransferAsked::Asked(call) => {
             api.hub.changed(call.id);
             api.wakers.dispatcher();
-            let detail = Detail::of(json!({ "call": call.id, "to": to }));
-            Ok((StatusCode::ACCEPTED, detail, Json(call)).into_response())
+            let detail = json!({ "call": call.id, "to": to });
+            Ok(Accepted::of(call).noting(detail))
         }
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SuperviseRequest {
+#[schemars(inline)]
+pub(crate) struct SuperviseRequest {
+    #[schemars(with = "SuperviseWish")]
     mode: String,
+    /// Whom to call, as the box's `[supervise]` names her; the first one there when absent.
     #[serde(default)]
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     to: Option<String>,
 }
 
@@ -255,10 +359,10 @@ pub(crate) async fn supervise(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-    body: Sent,
-) -> Result<Response, Problem> {
+    body: Sent<SuperviseRequest>,
+) -> Result<Accepted<Call>, Problem> {
     let id = call_id(&id)?;
-    let request: SuperviseRequest = body.json()?;
+    let request = body.json()?;
     let mode: SuperviseWish = request
         .mode
         .parse()
@@ -272,8 +376,8 @@ pub(crate) async fn supervise(
         TransferAsked::Asked(call) => {
             api.hub.changed(call.id);
             api.wakers.dispatcher();
-            let detail = Detail::of(json!({ "call": call.id, "mode": mode, "to": to }));
-            Ok((StatusCode::ACCEPTED, detail, Json(call)).into_response())
+            let detail = json!({ "call": call.id, "mode": mode, "to": to });
+            Ok(Accepted::of(call).noting(detail))
         }
     }
 }
@@ -288,7 +392,7 @@ fn named(to: Option<&str>) -> Result<Option<&str>, Problem> {
     Ok(to)
 }
 
-fn not_talking(call: &trunkline_db::Call, done: &str) -> Problem {
+fn not_talking(call: &Call, done: &str) -> Problem {
     let detail = format!("the call is {}: only one that was answered can be {done}", call.status.as_str());
     Problem::conflict("not_talking", detail)
 }
@@ -301,9 +405,9 @@ pub(crate) fn no_such_call() -> Problem {
     Problem::not_found("there is no call with this id")
 }
 
-fn accepted(id: CallId, call: &trunkline_db::Call) -> Response {
-    let detail = Detail::of(json!({ "call": id, "script": call.script }));
-    (StatusCode::ACCEPTED, detail, [(LOCATION, format!("/v1/calls/{id}"))], Json(call)).into_response()
+fn accepted(call: Call) -> Accepted<Call> {
+    let (id, detail) = (call.id, json!({ "call": call.id, "script": call.script }));
+    Accepted::of(call).at(format!("/v1/calls/{id}")).noting(detail)
 }
 
 pub(crate) fn unreadable(error: serde_json::Error) -> Problem {

@@ -5,36 +5,151 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use trunkline_db::{CampaignRow, ContactRow, Moved, Promise};
 use trunkline_dialer::campaign::{Command, State as CampaignState, apply};
+use trunkline_dialer::preflight::Preflight;
+use trunkline_model::{CallId, Callee};
 use trunkline_policy::next_open;
 use trunkline_worker::campaigns::{Began, CampaignSettings, Mode, call_contact, preflight};
 use uuid::Uuid;
 
-use crate::audit::Detail;
+use crate::answer::{Accepted, Created, Done, Gone};
 use crate::auth::Caller;
 use crate::calls::callback;
+use crate::openapi::{Operation, Route, get, post, put};
 use crate::query::Query;
-use crate::sent::Sent;
+use crate::sent::{MaybeSent, Sent};
 use crate::{Api, Problem};
 
 const MOST_AGENTS: u32 = 10_000;
+/// What a name for people has at least.
+pub(crate) const NOT_BLANK: &str = r"\S";
 
-#[derive(Deserialize)]
+pub(crate) fn routes() -> Vec<Route> {
+    let tell =
+        |path, operation: Operation| Route::at(path).on(operation.says("The campaign").fails(&[404, 409]));
+    vec![
+        Route::at("/v1/campaigns")
+            .on(post("createCampaign", create, "Makes a campaign").says("The campaign, as a draft"))
+            .on(get("listCampaigns", list, "Lists campaigns").says("All of them")),
+        Route::at("/v1/campaigns/{id}").on(get(
+            "getCampaign",
+            show,
+            "Shows a campaign and how many contacts are where",
+        )
+        .says("The campaign")
+        .fails(&[404])),
+        Route::at("/v1/campaigns/{id}/people").on(put(
+            "setPeople",
+            people,
+            "Says how many people take calls now",
+        )
+        .about("Of this campaign, and of all that share its group.")
+        .example(json!({ "agents": 6 }))
+        .says("The campaign")
+        .fails(&[404, 409])),
+        Route::at("/v1/campaigns/{id}/preflight").on(get(
+            "preflight",
+            before,
+            "Says how many contacts may be called now, later and never, and why",
+        )
+        .says("The report")
+        .fails(&[404, 409])),
+        tell("/v1/campaigns/{id}/start", post("startCampaign", start, "Tells a campaign to start")),
+        tell("/v1/campaigns/{id}/pause", post("pauseCampaign", pause, "Tells a campaign to pause")),
+        tell("/v1/campaigns/{id}/resume", post("resumeCampaign", resume, "Tells a campaign to resume")),
+        tell("/v1/campaigns/{id}/stop", post("stopCampaign", stop, "Tells a campaign to stop")),
+        Route::at("/v1/campaigns/{id}/widen").on(post(
+            "widenCampaign",
+            widen,
+            "Lets a gray release go on to the step that waits for a yes",
+        )
+        .says("The campaign with its new share")
+        .fails(&[404, 409])),
+        Route::at("/v1/campaigns/{id}/preview").on(get(
+            "previewContacts",
+            preview,
+            "The contacts that a person looks at before they are called, the most urgent first",
+        )
+        .says("The contacts")
+        .fails(&[404, 409])),
+        Route::at("/v1/campaigns/{id}/contacts/{n}/call").on(post(
+            "callContact",
+            call,
+            "Calls a contact that a person has looked at",
+        )
+        .part::<u64>("n", "The contact")
+        .says("The call")
+        .fails(&[404, 409, 422])),
+        Route::at("/v1/campaigns/{id}/contacts/{n}/skip").on(post(
+            "skipContact",
+            skip,
+            "Passes a contact over for good",
+        )
+        .part::<u64>("n", "The contact")
+        .example(json!({ "why": "paid this morning" }))
+        .says("It is passed over")
+        .fails(&[404, 409])),
+    ]
+}
+
+/// A campaign as the API shows it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Campaign", transform = with_pacing)]
+pub(crate) struct Shown {
+    #[serde(flatten)]
+    row: CampaignRow,
+    /// How many contacts are where; of a single campaign that is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contacts: Option<BTreeMap<String, u64>>,
+    /// Why contacts wait or were not called, and how many; of a single campaign that is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasons: Option<BTreeMap<String, u64>>,
+}
+
+impl From<CampaignRow> for Shown {
+    fn from(row: CampaignRow) -> Self {
+        Self { row, contacts: None, reasons: None }
+    }
+}
+
+/// Says what the database keeps for the worker without knowing what it is.
+fn with_pacing(schema: &mut Schema) {
+    if let Some(fields) = schema.get_mut("properties") {
+        let pacing = json!({ "$ref": "#/components/schemas/Pacing" });
+        fields["pacing"] = json!({
+            "description": "How it is paced now, by its last pass; an empty object before the first",
+            "anyOf": [pacing, { "type": "object", "maxProperties": 0 }],
+        });
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Campaigns {
+    campaigns: Vec<Shown>,
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CampaignRequest {
+pub(crate) struct CampaignRequest {
+    /// What people call it.
+    #[schemars(length(min = 1, max = 200), regex(pattern = NOT_BLANK))]
     name: String,
     settings: CampaignSettings,
 }
 
-pub(crate) async fn create(State(api): State<Arc<Api>>, _: Caller, body: Sent) -> Result<Response, Problem> {
-    let request: CampaignRequest = body.json()?;
+pub(crate) async fn create(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    body: Sent<CampaignRequest>,
+) -> Result<Created<Shown>, Problem> {
+    let request = body.json()?;
     let settings = &request.settings;
     named(&request.name)?;
     if api.scripts.current(&settings.script_id).is_none() {
@@ -57,9 +172,8 @@ pub(crate) async fn create(State(api): State<Arc<Api>>, _: Caller, body: Sent) -
     let stored = serde_json::to_value(settings).unwrap_or_default();
     api.db.create_campaign(&id, &request.name, &stored, (api.clock)()).await?;
     let row = campaign(&api, &id).await?;
-    let detail = Detail::of(json!({ "campaign": id, "name": row.name, "settings": row.settings }));
-    let location = [(LOCATION, format!("/v1/campaigns/{id}"))];
-    Ok((StatusCode::CREATED, detail, location, Json(row)).into_response())
+    let detail = json!({ "campaign": id, "name": row.name, "settings": row.settings });
+    Ok(Created::of(row.into()).at(format!("/v1/campaigns/{id}")).noting(detail))
 }
 
 /// Checks a name for people.
@@ -99,9 +213,12 @@ fn paced(settings: &CampaignSettings) -> Result<(), Problem> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct AgentsRequest {
+#[schemars(inline)]
+pub(crate) struct AgentsRequest {
+    /// People who take calls now.
+    #[schemars(range(max = MOST_AGENTS))]
     agents: u32,
 }
 
@@ -110,9 +227,9 @@ pub(crate) async fn people(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-    body: Sent,
-) -> Result<Response, Problem> {
-    let request: AgentsRequest = body.json()?;
+    body: Sent<AgentsRequest>,
+) -> Result<Done<Shown>, Problem> {
+    let request = body.json()?;
     let row = campaign(&api, &id).await?;
     let Some(people) = settings(&row)?.people else {
         return Err(Problem::conflict("no_people", "this campaign's calls are handed to nobody (`people`)"));
@@ -123,7 +240,7 @@ pub(crate) async fn people(
     let campaigns = api.db.set_agents((&id, &people.group), request.agents, (api.clock)()).await?;
     let detail =
         json!({ "campaign": id, "campaigns": campaigns, "from": people.agents, "to": request.agents });
-    Ok((Detail::of(detail), Json(campaign(&api, &id).await?)).into_response())
+    Ok(Done::of(campaign(&api, &id).await?.into()).noting(detail))
 }
 
 /// Refuses windows that are never open together with the hours of any pack.
@@ -145,15 +262,16 @@ fn opens(api: &Api, settings: &CampaignSettings) -> Result<(), Problem> {
     Err(Problem::refused("window_never_opens", "settings.windows", detail))
 }
 
-pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "campaigns": api.db.campaigns(None).await? })))
+pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Campaigns>, Problem> {
+    let campaigns = api.db.campaigns(None).await?.into_iter().map(Shown::from).collect();
+    Ok(Json(Campaigns { campaigns }))
 }
 
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Shown>, Problem> {
     let row = campaign(&api, &id).await?;
     let mut contacts: BTreeMap<String, u64> = BTreeMap::new();
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
@@ -163,31 +281,54 @@ pub(crate) async fn show(
             *reasons.entry(why).or_default() += n;
         }
     }
-    let mut shown = serde_json::to_value(row).unwrap_or_default();
-    shown["contacts"] = json!(contacts);
-    shown["reasons"] = json!(reasons);
-    Ok(Json(shown))
+    Ok(Json(Shown { row, contacts: Some(contacts), reasons: Some(reasons) }))
 }
 
 pub(crate) async fn campaign(api: &Api, id: &str) -> Result<CampaignRow, Problem> {
     api.db.campaign(id).await?.ok_or_else(|| Problem::not_found("there is no campaign with this id"))
 }
 
-pub(crate) async fn command(
+pub(crate) async fn start(
     State(api): State<Arc<Api>>,
     _: Caller,
-    Path((id, command)): Path<(String, String)>,
-) -> Result<Response, Problem> {
-    let command: Command = serde_json::from_value(command.into())
-        .map_err(|_| Problem::not_found("a campaign is told to start, pause, resume or stop"))?;
-    let row = campaign(&api, &id).await?;
+    Path(id): Path<String>,
+) -> Result<Accepted<Shown>, Problem> {
+    command(&api, id, Command::Start).await
+}
+
+pub(crate) async fn pause(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Accepted<Shown>, Problem> {
+    command(&api, id, Command::Pause).await
+}
+
+pub(crate) async fn resume(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Accepted<Shown>, Problem> {
+    command(&api, id, Command::Resume).await
+}
+
+pub(crate) async fn stop(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Accepted<Shown>, Problem> {
+    command(&api, id, Command::Stop).await
+}
+
+async fn command(api: &Api, id: String, command: Command) -> Result<Accepted<Shown>, Problem> {
+    let row = campaign(api, &id).await?;
     let from = CampaignState::from_name(&row.state).unwrap_or(CampaignState::Stopped);
     let to = apply(from, command).map_err(|e| Problem::conflict("wrong_state", e.to_string()))?;
     if from != to && !api.db.move_campaign(&id, from.as_str(), to.as_str(), "", (api.clock)()).await? {
         return Err(Problem::conflict("wrong_state", "somebody else was faster; look at it again"));
     }
-    let detail = Detail::of(json!({ "from": from.as_str(), "to": to.as_str() }));
-    Ok((StatusCode::ACCEPTED, detail, Json(campaign(&api, &id).await?)).into_response())
+    let detail = json!({ "from": from.as_str(), "to": to.as_str() });
+    Ok(Accepted::of(campaign(api, &id).await?.into()).noting(detail))
 }
 
 /// Lets a gray release go on to the step that waits for somebody's yes.
@@ -195,15 +336,15 @@ pub(crate) async fn widen(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Problem> {
+) -> Result<Accepted<Shown>, Problem> {
     let row = campaign(&api, &id).await?;
     let release = settings(&row)?.release.filter(|_| row.share_next > row.share);
     let release = release.ok_or_else(|| {
         Problem::conflict("nothing_to_widen", "no step of a gray release waits for a yes: see `share_next`")
     })?;
     api.db.set_share(&id, row.share_next, &release.value, (api.clock)()).await?;
-    let detail = Detail::of(json!({ "from": row.share, "to": row.share_next }));
-    Ok((StatusCode::ACCEPTED, detail, Json(campaign(&api, &id).await?)).into_response())
+    let detail = json!({ "from": row.share, "to": row.share_next });
+    Ok(Accepted::of(campaign(&api, &id).await?.into()).noting(detail))
 }
 
 fn settings(row: &CampaignRow) -> Result<CampaignSettings, Problem> {
@@ -211,9 +352,30 @@ fn settings(row: &CampaignRow) -> Result<CampaignSettings, Problem> {
         .map_err(|_| Problem::conflict("wrong_settings", "this build cannot read the campaign's settings"))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Looked {
+    /// At most so many.
+    #[schemars(range(min = 1, max = 200), extend("default" = 20))]
     limit: Option<u32>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Previews {
+    contacts: Vec<Preview>,
+}
+
+/// A contact that a person looks at.
+#[derive(Serialize, JsonSchema)]
+struct Preview {
+    /// Its number in the campaign.
+    contact: u64,
+    callee: Callee,
+    variables: BTreeMap<String, String>,
+    external_id: Option<String>,
+    attempts: u32,
+    /// When the contact asked to be called.
+    callback_at: Option<Timestamp>,
 }
 
 /// The contacts that a person looks at before they are called, the most urgent first.
@@ -222,21 +384,22 @@ pub(crate) async fn preview(
     _: Caller,
     Path(id): Path<String>,
     Query(page): Query<Looked>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Previews>, Problem> {
     let row = campaign(&api, &id).await?;
     by_hand(&row)?;
     let ready = api.db.ready_contacts(&id, (api.clock)(), page.limit.unwrap_or(20).clamp(1, 200)).await?;
-    let contacts: Vec<Value> = ready
-        .iter()
-        .map(|contact| {
-            json!({
-                "contact": contact.n, "callee": contact.callee, "variables": contact.variables,
-                "external_id": contact.external_id, "attempts": contact.attempts,
-                "callback_at": contact.callback_at,
-            })
+    let contacts = ready
+        .into_iter()
+        .map(|contact| Preview {
+            contact: contact.n,
+            callee: contact.callee,
+            variables: contact.variables,
+            external_id: contact.external_id,
+            attempts: contact.attempts,
+            callback_at: contact.callback_at,
         })
         .collect();
-    Ok(Json(json!({ "contacts": contacts })))
+    Ok(Json(Previews { contacts }))
 }
 
 fn by_hand(row: &CampaignRow) -> Result<CampaignSettings, Problem> {
@@ -250,12 +413,18 @@ fn by_hand(row: &CampaignRow) -> Result<CampaignSettings, Problem> {
     Ok(settings)
 }
 
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Begun {
+    call: CallId,
+}
+
 /// Calls a contact that a person has looked at.
 pub(crate) async fn call(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path((id, n)): Path<(String, String)>,
-) -> Result<Response, Problem> {
+) -> Result<Accepted<Begun>, Problem> {
     let row = campaign(&api, &id).await?;
     let settings = by_hand(&row)?;
     let (contact, state) = contact(&api, &id, &n).await?;
@@ -270,9 +439,8 @@ pub(crate) async fn call(
         Began::Started(call) => {
             api.hub.changed(call);
             api.wakers.dispatcher();
-            let location = [(LOCATION, format!("/v1/calls/{call}"))];
-            let detail = Detail::of(json!({ "campaign": id, "contact": n, "call": call }));
-            Ok((StatusCode::ACCEPTED, detail, location, Json(json!({ "call": call }))).into_response())
+            let detail = json!({ "campaign": id, "contact": n, "call": call });
+            Ok(Accepted::of(Begun { call }).at(format!("/v1/calls/{call}")).noting(detail))
         }
         Began::Waits(until, reason) => {
             Err(Problem::refused(reason, "contact", format!("not permitted before {until}")))
@@ -284,9 +452,11 @@ pub(crate) async fn call(
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SkipRequest {
+#[schemars(inline)]
+pub(crate) struct SkipRequest {
+    /// For people.
     #[serde(default)]
     why: String,
 }
@@ -296,11 +466,11 @@ pub(crate) async fn skip(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path((id, n)): Path<(String, String)>,
-    body: Sent,
-) -> Result<Response, Problem> {
+    body: MaybeSent<SkipRequest>,
+) -> Result<Gone, Problem> {
     let row = campaign(&api, &id).await?;
     by_hand(&row)?;
-    let request: SkipRequest = body.json_or_default()?;
+    let request = body.json_or_default()?;
     let (contact, state) = contact(&api, &id, &n).await?;
     let n = contact.n;
     if state != "ready" {
@@ -310,8 +480,7 @@ pub(crate) async fn skip(
     let why = if why.is_empty() { "passed over" } else { why };
     let moved = Moved { n, until: None, why: why.to_owned(), callback: Promise::Drop };
     api.db.settle_contacts(&[moved], (api.clock)()).await?;
-    let detail = Detail::of(json!({ "campaign": id, "contact": n, "why": why }));
-    Ok((StatusCode::NO_CONTENT, detail, ()).into_response())
+    Ok(Gone::noting(json!({ "campaign": id, "contact": n, "why": why })))
 }
 
 async fn contact(api: &Api, id: &str, n: &str) -> Result<(ContactRow, String), Problem> {
@@ -327,8 +496,10 @@ fn not_ready(row: &CampaignRow, state: &str) -> Problem {
     Problem::conflict("not_ready", detail)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Pace {
+    /// By which the end is estimated.
+    #[schemars(range(min = 0))]
     calls_per_hour: Option<f64>,
 }
 
@@ -337,13 +508,10 @@ pub(crate) async fn before(
     _: Caller,
     Path(id): Path<String>,
     Query(pace): Query<Pace>,
-) -> Result<Response, Problem> {
+) -> Result<Json<Preflight>, Problem> {
     let row = campaign(&api, &id).await?;
     let settings = settings(&row)?;
     let pace = pace.calls_per_hour.unwrap_or(0.0);
     let found = preflight(&api.db, &api.gate, &api.scripts, &id, &settings, pace, (api.clock)()).await?;
-    match found {
-        Some(report) => Ok(Json(report).into_response()),
-        None => Err(Problem::conflict("unknown_script", "the campaign's script is gone")),
-    }
+    found.map(Json).ok_or_else(|| Problem::conflict("unknown_script", "the campaign's script is gone"))
 }

@@ -1,5 +1,4 @@
-//! What is embedded: the console page, which runs no code or style but its own, and the description of
-//! the API.
+//! The console page, which runs no code or style but its own.
 
 use std::sync::OnceLock;
 
@@ -9,7 +8,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 
+use crate::openapi::{Route, get, text};
+
 const PAGE: &str = include_str!("console.html");
+
+pub(crate) fn routes() -> Vec<Route> {
+    let page = get("console", page, "The console page").or_sends(200, "The page", "text/html", text());
+    vec![Route::at("/console").on(page)]
+}
 
 pub(crate) async fn page() -> Response {
     static POLICY: OnceLock<String> = OnceLock::new();
@@ -20,10 +26,6 @@ pub(crate) async fn page() -> Response {
         (REFERRER_POLICY, "no-referrer"),
     ];
     (headers, PAGE).into_response()
-}
-
-pub(crate) async fn openapi() -> Response {
-    ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
 }
 
 /// Only the page's own script and style run, known by their hashes, and it talks to its own server.

@@ -12,16 +12,19 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::mpsc;
-use trunkline_db::{DbError, NewContact};
+use trunkline_db::{DbError, ImportRow, NewContact};
 use uuid::Uuid;
 
+use crate::answer::Answer;
 use crate::audit::Detail;
 use crate::auth::Caller;
 use crate::campaigns::campaign;
 use crate::import::{ImportError, Importer, Line, cell, xlsx};
+use crate::openapi::{Operation, Route, get, post, text};
 use crate::problem::Chain;
 use crate::query::Query;
 use crate::{Api, Problem};
@@ -32,9 +35,105 @@ const BATCH: usize = 1_000;
 const LISTED: u32 = 1_000;
 const PAGE: u32 = 1_000;
 
-#[derive(Deserialize)]
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        Route::at("/v1/campaigns/{id}/contacts").on(importing(post(
+            "addContacts",
+            import,
+            "Adds contacts from CSV of any length, or from an XLSX workbook of up to 32 MiB",
+        ))),
+        Route::at("/v1/campaigns/{id}/contacts.csv").on(exporting(get(
+            "exportContacts",
+            export,
+            "What the contacts came to, as CSV",
+        ))),
+        Route::at("/v1/campaigns/{id}/imports").on(get(
+            "listImports",
+            imports,
+            "The imports of a campaign, those under way included",
+        )
+        .says("The newest first")
+        .fails(&[404])),
+        Route::at("/v1/imports/{id}")
+            .on(get("showImport", progress, "How far an import is").says("The import").fails(&[404])),
+        Route::at("/v1/imports/{id}/errors").on(get(
+            "importErrors",
+            import_errors,
+            "The lines of an import that are no contacts",
+        )
+        .says("A page of them")
+        .fails(&[404])),
+    ]
+}
+
+/// An operation that takes a file of contacts.
+pub(crate) fn importing(operation: Operation) -> Operation {
+    const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+    operation
+        .about(
+            "A body that begins as a workbook is read as one, whatever its type says. Bad lines are reported and passed \
+             over; the answer lists 1,000 of them, /v1/imports/{id}/errors all. Watch a long one under \
+             /v1/campaigns/{id}/imports.",
+        )
+        .takes("text/csv", text())
+        .takes(XLSX, json!({ "type": "string", "contentMediaType": XLSX }))
+        .or::<Json<Report>>(200, "What was imported, and each bad line")
+        .or::<Answer<422, Report>>(422, "The file cannot be read on; what was imported stays")
+        .fails(&[404])
+}
+
+/// An operation that hands contacts out.
+pub(crate) fn exporting(operation: Operation) -> Operation {
+    operation
+        .about(
+            "A field that a spreadsheet could take for a formula begins with an apostrophe; an import takes it off \
+             again.",
+        )
+        .or_sends(200, "A line for each contact", "text/csv", text())
+        .fails(&[404])
+}
+
+/// What came of a file of contacts.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ImportReport")]
+pub(crate) struct Report {
+    #[serde(flatten)]
+    row: ImportRow,
+    /// How the text was written.
+    #[schemars(extend("enum" = ["UTF-8", "GBK"]))]
+    encoding: &'static str,
+    /// The first bad lines.
+    errors: Vec<LineError>,
+}
+
+/// A line that is no contact.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct LineError {
+    /// From 1, the header being the first.
+    #[schemars(range(min = 1))]
+    line: u64,
+    /// Why not.
+    reason: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Imports {
+    pub(crate) imports: Vec<ImportRow>,
+}
+
+/// A page of bad lines.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct LineErrors {
+    errors: Vec<LineError>,
+    /// Where the next page begins; `null` at the end.
+    next: Option<u64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Mapping {
-    /// `COLUMN:name,COLUMN:name`.
+    /// Other names for columns: `COLUMN:name,COLUMN:name`.
     map: Option<String>,
 }
 
@@ -78,17 +177,15 @@ pub(crate) async fn import_into(
     api.db.end_import(&id, fatal.as_deref(), (api.clock)()).await?;
     let row = api.db.import(&id).await?.ok_or_else(Problem::failed)?;
     let listed = api.db.import_errors(&id, 0, LISTED).await?;
-    let mut report = serde_json::to_value(&row).unwrap_or_default();
-    report["encoding"] = encoding.into();
-    report["errors"] = errors(&listed);
     let status = if fatal.is_none() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let detail =
         json!({ "import": id, "lines": row.lines, "imported": row.imported, "rejected": row.rejected });
+    let report = Report { row, encoding, errors: errors(listed) };
     Ok((status, Detail::of(detail), Json(report)).into_response())
 }
 
-fn errors(listed: &[(u64, String)]) -> Value {
-    listed.iter().map(|(line, reason)| json!({ "line": line, "reason": reason })).collect()
+fn errors(listed: Vec<(u64, String)>) -> Vec<LineError> {
+    listed.into_iter().map(|(line, reason)| LineError { line, reason }).collect()
 }
 
 /// One file on its way in.
@@ -180,9 +277,9 @@ pub(crate) async fn imports(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Imports>, Problem> {
     campaign(&api, &id).await?;
-    Ok(Json(json!({ "imports": api.db.imports(&id).await? })))
+    Ok(Json(Imports { imports: api.db.imports(&id).await? }))
 }
 
 /// How far an import is.
@@ -190,20 +287,19 @@ pub(crate) async fn progress(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    match api.db.import(&id).await? {
-        Some(row) => Ok(Json(row).into_response()),
-        None => Err(no_such_import()),
-    }
+) -> Result<Json<ImportRow>, Problem> {
+    api.db.import(&id).await?.map(Json).ok_or_else(no_such_import)
 }
 
 fn no_such_import() -> Problem {
     Problem::not_found("there is no import with this id")
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct After {
+    /// `next` of the page before.
     after: Option<u64>,
+    #[schemars(range(min = 1, max = 10_000), extend("default" = PAGE))]
     limit: Option<u32>,
 }
 
@@ -213,14 +309,14 @@ pub(crate) async fn import_errors(
     _: Caller,
     Path(id): Path<String>,
     Query(page): Query<After>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<LineErrors>, Problem> {
     if api.db.import(&id).await?.is_none() {
         return Err(no_such_import());
     }
     let limit = page.limit.unwrap_or(PAGE).clamp(1, 10_000);
     let listed = api.db.import_errors(&id, page.after.unwrap_or(0), limit).await?;
     let next = listed.last().map(|(line, _)| *line).filter(|_| listed.len() as u64 == u64::from(limit));
-    Ok(Json(json!({ "errors": errors(&listed), "next": next })))
+    Ok(Json(LineErrors { errors: errors(listed), next }))
 }
 
 /// What the contacts came to, as CSV in which nothing is a formula.

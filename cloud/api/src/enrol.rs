@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,9 +14,11 @@ use trunkline_db::Certificate;
 use trunkline_fleet::enrol::{EnrolError, Proof, State as At};
 use trunkline_wire::{EnrolReply, EnrolRequest, RenewRequest};
 
+use crate::answer::Accepted;
 use crate::auth::{Origin, Shown};
 use crate::authority::{Authority, Request};
-use crate::calls::unreadable;
+use crate::openapi::{Route, post};
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 /// A box that waits for people asks this often.
@@ -26,15 +26,33 @@ const WAITING_S: u64 = 10;
 /// A box that was claimed will soon be approved.
 const CLAIMED_S: u64 = 3;
 
+pub(crate) fn routes() -> Vec<Route> {
+    let enrol = post(
+        "boxEnrol",
+        enrol,
+        "For boxes: asks for the first certificate; the same request again asks what became of it",
+    );
+    let enrol = enrol
+        .or::<Json<EnrolReply>>(200, "The certificate")
+        .or::<Accepted<EnrolReply>>(202, "Ask again later, after `Retry-After` seconds")
+        .fails(&[409, 429, 501]);
+    let renew = post(
+        "boxRenew",
+        renew,
+        "For boxes: asks for the next certificate, with the present one, which may have expired up to 30 days ago",
+    );
+    let renew = renew.says("The certificate").fails(&[403, 409, 501]);
+    vec![Route::at("/box/v1/enrol").on(enrol), Route::at("/box/v1/renew").on(renew)]
+}
+
 /// Takes a box's announcement; the same request again is how it asks what became of it.
 pub(crate) async fn enrol(
     State(api): State<Arc<Api>>,
     Origin(from): Origin,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent<EnrolRequest>,
 ) -> Result<Response, Problem> {
     authority(&api)?;
-    let body = body.map_err(|_| Problem::too_large())?;
-    let asked: EnrolRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    let asked = body.json()?;
     let request = request(&asked.csr)?;
     let proof = Proof::from_hex(&asked.proof)
         .ok_or_else(|| Problem::refused("bad_proof", "proof", "64 hexadecimal digits"))?;
@@ -44,7 +62,7 @@ pub(crate) async fn enrol(
     let retry_s = match &enrolment.state {
         At::Issued { serial, .. } => {
             let certificate = api.db.certificate(serial).await?;
-            return Ok(issued(certificate.map(|one| one.pem), now));
+            return Ok(issued(certificate.map(|one| one.pem), now).into_response());
         }
         At::Waiting { .. } => WAITING_S,
         At::Claimed { .. } | At::Approved { .. } | At::Revoked { .. } => CLAIMED_S,
@@ -60,11 +78,10 @@ pub(crate) async fn enrol(
 pub(crate) async fn renew(
     State(api): State<Arc<Api>>,
     shown: Shown,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+    body: Sent<RenewRequest>,
+) -> Result<Json<EnrolReply>, Problem> {
     let authority = authority(&api)?;
-    let body = body.map_err(|_| Problem::too_large())?;
-    let asked: RenewRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    let asked = body.json()?;
     let request = request(&asked.csr)?;
     if request.box_id != shown.box_id {
         return Err(Problem::refused("another_key", "csr", "a certificate is renewed for the same key"));
@@ -103,8 +120,8 @@ pub(crate) async fn renew(
     }
 }
 
-fn issued(certificate: Option<String>, now: Timestamp) -> Response {
-    Json(EnrolReply { state: "issued".into(), now, certificate, retry_s: 0 }).into_response()
+fn issued(certificate: Option<String>, now: Timestamp) -> Json<EnrolReply> {
+    Json(EnrolReply { state: "issued".into(), now, certificate, retry_s: 0 })
 }
 
 pub(crate) fn authority(api: &Api) -> Result<Arc<Authority>, Problem> {

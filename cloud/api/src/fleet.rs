@@ -5,29 +5,79 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use trunkline_db::{BoxRow, ReportRow};
+use serde_json::{Map, Value};
+use trunkline_db::{BoxRow, FleetEntry, ReportRow};
 use trunkline_fleet::enrol::{ClaimCode, EnrolError, Enrolment, Person, Role, State as At};
-use trunkline_fleet::shadow::{self, Document, Problem as NotApplied, Reported};
+use trunkline_fleet::shadow::{self, Document, Entry, Problem as NotApplied, Reported};
 use trunkline_fleet::why::why;
 use trunkline_model::BoxId;
 use trunkline_worker::fleet::box_report;
 
+use crate::answer::{Created, Done};
 use crate::auth::{Caller, Member};
 use crate::authority::{Authority, Request};
-use crate::calls::unreadable;
 use crate::enrol::{authority, refusal};
+use crate::openapi::{Route, get, post, put};
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 const MAX_TEXT: usize = 200;
 const LOG: u32 = 50;
+
+pub(crate) fn routes() -> Vec<Route> {
+    let claim = post("claimBox", claim, "Claims the box whose label has this code, for a branch");
+    let approve = post("approveBox", approve, "Approves a claim and signs the box's certificate")
+        .about("By somebody else than who claimed it, with the role `fleet_admin`.");
+    let refuse = post("refuseBox", refuse, "Refuses a claim; the box waits again");
+    let list = get(
+        "listFleet",
+        list,
+        "Lists every box in one line: enrolment, difference to what it should be, versions",
+    );
+    let show = get("showBox", show, "Shows a box, its differences, its log, and why it is not updated");
+    let revoke =
+        post("revokeBox", revoke, "Takes every certificate of a box away; its sessions end within 5 s");
+    let transfer = post("transferBox", transfer, "Gives a box to another branch");
+    let set = put("setDesired", set_desired, "Changes what a box should be; the body is the whole document");
+    let desired = get("getDesired", desired, "Shows what a box should be, or should have been at a moment");
+    let history = get("boxHistory", history, "Shows who changed what of a box, and when");
+    vec![
+        Route::at("/v1/enrolments").on(get(
+            "listEnrolments",
+            enrolments,
+            "Lists boxes that join, and how far they are",
+        )
+        .says("The boxes")),
+        Route::at("/v1/enrolments/claim").on(claim.says("Claimed").fails(&[409])),
+        Route::at("/v1/enrolments/{id}/approve").on(approve
+            .part::<String>("id", "The box")
+            .says("The box has its certificate")
+            .fails(&[404, 409, 501])),
+        Route::at("/v1/enrolments/{id}/refuse")
+            .on(refuse.part::<String>("id", "The box").says("It waits").fails(&[404, 409])),
+        Route::at("/v1/fleet").on(list.says("The boxes")),
+        Route::at("/v1/boxes/{id}").on(show.part::<String>("id", "The box").says("The box").fails(&[404])),
+        Route::at("/v1/boxes/{id}/revoke")
+            .on(revoke.part::<String>("id", "The box").says("Revoked").fails(&[404, 409])),
+        Route::at("/v1/boxes/{id}/transfer")
+            .on(transfer.part::<String>("id", "The box").says("Transferred").fails(&[404, 409])),
+        Route::at("/v1/boxes/{id}/desired")
+            .on(desired
+                .part::<String>("id", "The box")
+                .says("The document with its version, hash, author and time")
+                .fails(&[404]))
+            .on(set
+                .part::<String>("id", "The box")
+                .says("The document with its version and hash")
+                .fails(&[404])),
+        Route::at("/v1/boxes/{id}/history")
+            .on(history.part::<String>("id", "The box").says("The changes, oldest first").fails(&[404])),
+    ]
+}
 
 /// Who may do what in the fleet, and with which keys.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +93,9 @@ pub struct Fleet {
 }
 
 /// One box on its way, as people see it.
-#[derive(Serialize)]
-struct EnrolmentView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Enrolment")]
+pub(crate) struct EnrolmentView {
     #[serde(rename = "box")]
     box_id: BoxId,
     #[serde(flatten)]
@@ -57,15 +108,24 @@ impl From<Enrolment> for EnrolmentView {
     }
 }
 
-pub(crate) async fn enrolments(State(api): State<Arc<Api>>, _: Member) -> Result<Json<Value>, Problem> {
-    let all: Vec<EnrolmentView> = api.db.enrolments().await?.into_iter().map(Into::into).collect();
-    Ok(Json(json!({ "enrolments": all })))
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Enrolments {
+    enrolments: Vec<EnrolmentView>,
 }
 
-#[derive(Deserialize)]
+pub(crate) async fn enrolments(State(api): State<Arc<Api>>, _: Member) -> Result<Json<Enrolments>, Problem> {
+    Ok(Json(Enrolments { enrolments: api.db.enrolments().await?.into_iter().map(Into::into).collect() }))
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ClaimRequest {
+#[schemars(inline)]
+pub(crate) struct ClaimRequest {
+    /// 8 characters, as on the label.
     code: String,
+    /// Where it will stand.
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     branch: String,
 }
 
@@ -73,9 +133,9 @@ struct ClaimRequest {
 pub(crate) async fn claim(
     State(api): State<Arc<Api>>,
     Member(by): Member,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let request: ClaimRequest = read(body)?;
+    body: Sent<ClaimRequest>,
+) -> Result<Created<EnrolmentView>, Problem> {
+    let request = body.json()?;
     let branch = text("branch", &request.branch)?;
     // Something that is no code at all is answered like a wrong one, and costs the same.
     let code = ClaimCode::parse(&request.code)
@@ -84,7 +144,7 @@ pub(crate) async fn claim(
     match api.db.claim_box(&code, &by, branch, now).await? {
         Ok(id) => {
             tracing::info!(box.id = %id, by = by.name, branch, "A box was claimed");
-            show_enrolment(&api, &id, StatusCode::CREATED).await
+            Ok(Created::of(enrolment(&api, &id).await?))
         }
         Err(error) => {
             tracing::warn!(by = by.name, %error, "A claim was refused");
@@ -98,7 +158,7 @@ pub(crate) async fn approve(
     State(api): State<Arc<Api>>,
     Member(by): Member,
     Path(id): Path<String>,
-) -> Result<Response, Problem> {
+) -> Result<Done<EnrolmentView>, Problem> {
     let authority = authority(&api)?;
     let (id, now) = (box_id(&id)?, (api.clock)());
     let signer = by.clone();
@@ -115,7 +175,7 @@ pub(crate) async fn approve(
     })
     .await?;
     tracing::info!(box.id = %id, by = by.name, "A box was approved and has its certificate");
-    show_enrolment(&api, &id, StatusCode::OK).await
+    Ok(Done::of(enrolment(&api, &id).await?))
 }
 
 /// Says no to a claim.
@@ -123,17 +183,20 @@ pub(crate) async fn refuse(
     State(api): State<Arc<Api>>,
     Member(by): Member,
     Path(id): Path<String>,
-) -> Result<Response, Problem> {
+) -> Result<Done<EnrolmentView>, Problem> {
     let (id, now) = (box_id(&id)?, (api.clock)());
     let person = by.clone();
     change(&api, &id, &by, "refused", now, move |enrolment| Ok((enrolment.refuse(&person, now)?, None)))
         .await?;
-    show_enrolment(&api, &id, StatusCode::OK).await
+    Ok(Done::of(enrolment(&api, &id).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RevokeRequest {
+#[schemars(inline)]
+pub(crate) struct RevokeRequest {
+    /// For people, and for the log.
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     reason: String,
 }
 
@@ -142,9 +205,9 @@ pub(crate) async fn revoke(
     State(api): State<Arc<Api>>,
     Member(by): Member,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let request: RevokeRequest = read(body)?;
+    body: Sent<RevokeRequest>,
+) -> Result<Done<EnrolmentView>, Problem> {
+    let request = body.json()?;
     let reason = text("reason", &request.reason)?.to_owned();
     let (id, now) = (box_id(&id)?, (api.clock)());
     let person = by.clone();
@@ -153,12 +216,15 @@ pub(crate) async fn revoke(
         .await?;
     api.wakers.fleet();
     tracing::warn!(box.id = %id, by = by.name, "A box was revoked");
-    show_enrolment(&api, &id, StatusCode::OK).await
+    Ok(Done::of(enrolment(&api, &id).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TransferRequest {
+#[schemars(inline)]
+pub(crate) struct TransferRequest {
+    /// Where it will stand.
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     branch: String,
 }
 
@@ -167,16 +233,16 @@ pub(crate) async fn transfer(
     State(api): State<Arc<Api>>,
     Member(by): Member,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let request: TransferRequest = read(body)?;
+    body: Sent<TransferRequest>,
+) -> Result<Done<EnrolmentView>, Problem> {
+    let request = body.json()?;
     let branch = text("branch", &request.branch)?.to_owned();
     let (id, now) = (box_id(&id)?, (api.clock)());
     let person = by.clone();
     let what = format!("transferred to {branch}");
     change(&api, &id, &by, &what, now, move |enrolment| Ok((enrolment.transfer(&person, &branch)?, None)))
         .await?;
-    show_enrolment(&api, &id, StatusCode::OK).await
+    Ok(Done::of(enrolment(&api, &id).await?))
 }
 
 async fn change(
@@ -193,13 +259,68 @@ async fn change(
     }
 }
 
-async fn show_enrolment(api: &Api, id: &BoxId, status: StatusCode) -> Result<Response, Problem> {
-    let enrolment = api.db.enrolment(id).await?.ok_or_else(unknown)?;
-    Ok((status, Json(EnrolmentView::from(enrolment))).into_response())
+async fn enrolment(api: &Api, id: &BoxId) -> Result<EnrolmentView, Problem> {
+    api.db.enrolment(id).await?.map(Into::into).ok_or_else(unknown)
+}
+
+/// A box in one line.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "FleetBox")]
+pub(crate) struct Line {
+    #[serde(rename = "box")]
+    id: BoxId,
+    /// Where it is on its way into the fleet.
+    enrolment: Option<At>,
+    /// When it last reported.
+    seen: Option<Timestamp>,
+    software: Option<String>,
+    /// How it stands to its desired document: with differences and their reasons where it differs.
+    sync: Option<shadow::Sync>,
+    /// What it could not apply.
+    problems: Vec<trunkline_wire::NotApplied>,
+    /// What runs and how far an update is, by component.
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    components: Vec<Value>,
+    /// Why its newest assignment is not believed.
+    trouble: Option<String>,
+    /// How it carries calls.
+    calls: Option<BoxRow>,
+}
+
+/// A box with its differences and its history.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "FleetBoxDetail")]
+pub(crate) struct Detailed {
+    #[serde(flatten)]
+    line: Line,
+    /// For each rollout, why the box does not run it.
+    updates: Vec<Update>,
+    /// What it should be.
+    desired: Option<Document>,
+    /// What it said of itself.
+    reported: Option<trunkline_wire::Reported>,
+    /// What was done about it, the newest first.
+    log: Vec<FleetEntry>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Update {
+    rollout: String,
+    /// The release.
+    target: String,
+    /// Why not, for people.
+    why: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Lines {
+    boxes: Vec<Line>,
 }
 
 /// Every box in one line: where it is on its way, whether it is as it should be, and what it runs.
-pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
+pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Lines>, Problem> {
     let enrolments = api.db.enrolments().await?;
     let reports: BTreeMap<BoxId, ReportRow> =
         api.db.all_reported().await?.into_iter().map(|row| (row.box_id.clone(), row)).collect();
@@ -215,7 +336,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<
         let desired = api.db.desired(&id).await?;
         boxes.push(line(&id, enrolment, desired.as_ref(), reports.get(&id), links.get(&id)));
     }
-    Ok(Json(json!({ "boxes": boxes })))
+    Ok(Json(Lines { boxes }))
 }
 
 /// One box with its differences, its history, and why it is not updated.
@@ -223,7 +344,7 @@ pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Detailed>, Problem> {
     let (id, now) = (box_id(&id)?, (api.clock)());
     let enrolment = api.db.enrolment(&id).await?;
     let report = api.db.reported(&id).await?;
@@ -232,7 +353,7 @@ pub(crate) async fn show(
         return Err(unknown());
     }
     let desired = api.db.desired(&id).await?;
-    let mut view = line(&id, enrolment, desired.as_ref(), report.as_ref(), link.as_ref());
+    let line = line(&id, enrolment, desired.as_ref(), report.as_ref(), link.as_ref());
     let mut updates = Vec::new();
     for rollout in api.db.rollouts().await? {
         if rollout.wave_of(&id).is_none() {
@@ -240,15 +361,10 @@ pub(crate) async fn show(
         }
         let told = report.as_ref().map(|row| box_report(row, &rollout.target.component));
         let answer = why(&rollout, &id, told.as_ref(), now);
-        updates.push(json!({
-            "rollout": rollout.id, "target": rollout.target.name, "why": answer.to_string(),
-        }));
+        updates.push(Update { rollout: rollout.id, target: rollout.target.name, why: answer.to_string() });
     }
-    view["updates"] = updates.into();
-    view["desired"] = json!(desired);
-    view["reported"] = json!(report.map(|row| row.reported));
-    view["log"] = json!(api.db.fleet_log(id.as_str(), LOG).await?);
-    Ok(Json(view))
+    let log = api.db.fleet_log(id.as_str(), LOG).await?;
+    Ok(Json(Detailed { line, updates, desired, reported: report.map(|row| row.reported), log }))
 }
 
 fn line(
@@ -257,19 +373,19 @@ fn line(
     desired: Option<&Document>,
     report: Option<&ReportRow>,
     link: Option<&BoxRow>,
-) -> Value {
+) -> Line {
     let sync = desired.map(|desired| shadow::compare(desired, report.map(as_core).as_ref()));
-    json!({
-        "box": id,
-        "enrolment": enrolment.map(|one| one.state),
-        "seen": report.map(|row| row.at),
-        "software": report.map(|row| row.reported.software.clone()),
-        "sync": sync,
-        "problems": report.map(|row| row.reported.problems.clone()).unwrap_or_default(),
-        "components": report.map(|row| row.reported.components.clone()).unwrap_or_default(),
-        "trouble": report.and_then(|row| row.reported.trouble.clone()),
-        "calls": link,
-    })
+    Line {
+        id: id.clone(),
+        enrolment: enrolment.map(|one| one.state),
+        seen: report.map(|row| row.at),
+        software: report.map(|row| row.reported.software.clone()),
+        sync,
+        problems: report.map(|row| row.reported.problems.clone()).unwrap_or_default(),
+        components: report.map(|row| row.reported.components.clone()).unwrap_or_default(),
+        trouble: report.and_then(|row| row.reported.trouble.clone()),
+        calls: link.cloned(),
+    }
 }
 
 /// The report as the core compares it.
@@ -290,15 +406,20 @@ pub(crate) fn as_core(row: &ReportRow) -> Reported {
     }
 }
 
+/// Sections such as `name`, `log`, `updates` and `calls`; numbers without fractions.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Sections(#[schemars(with = "Map<String, Value>")] Value);
+
 /// Changes what a box should be; the body is the whole document.
 pub(crate) async fn set_desired(
     State(api): State<Arc<Api>>,
     Member(by): Member,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+    body: Sent<Sections>,
+) -> Result<Json<Document>, Problem> {
     operator(&by)?;
-    let document: Value = read(body)?;
+    let Sections(document) = body.json()?;
     if !document.is_object() {
         return Err(Problem::refused("malformed_document", "", "a document is an object of sections"));
     }
@@ -315,12 +436,13 @@ pub(crate) async fn set_desired(
         Some(changed) => Some(changed),
         None => api.db.desired(&id).await?,
     };
-    Ok(Json(json!(desired)).into_response())
+    desired.map(Json).ok_or_else(Problem::failed)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AtQuery {
+    /// What was in force then; now when left out.
     at: Option<Timestamp>,
 }
 
@@ -330,15 +452,32 @@ pub(crate) async fn desired(
     _: Caller,
     Path(id): Path<String>,
     query: Result<Query<AtQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Entry>, Problem> {
     let Query(query) = query
         .map_err(|_| Problem::refused("malformed_time", "at", "an instant such as 2026-11-22T10:32:00Z"))?;
     let id = box_id(&id)?;
     let history = api.db.desired_history(&id).await?;
     let entry = history.in_force(query.at.unwrap_or(Timestamp::MAX));
     entry
-        .map(|entry| Json(json!(entry)))
+        .map(|entry| Json(entry.clone()))
         .ok_or_else(|| Problem::not_found("nothing was wanted of this box then"))
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Changes {
+    changes: Vec<Change>,
+}
+
+/// A change of what a box should be.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DesiredChange")]
+struct Change {
+    at: Timestamp,
+    by: String,
+    version: u64,
+    /// What is different since then.
+    changed: Vec<shadow::Difference>,
 }
 
 /// Who changed what of a box, and when.
@@ -346,17 +485,17 @@ pub(crate) async fn history(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Changes>, Problem> {
     let history = api.db.desired_history(&box_id(&id)?).await?;
-    let changes: Vec<Value> = history
+    let changes = history
         .entries()
         .iter()
         .map(|entry| {
             let version = entry.document.version;
-            json!({ "at": entry.at, "by": entry.by, "version": version, "changed": history.changed_by(version) })
+            Change { at: entry.at, by: entry.by.clone(), version, changed: history.changed_by(version) }
         })
         .collect();
-    Ok(Json(json!({ "changes": changes })))
+    Ok(Json(Changes { changes }))
 }
 
 /// Refuses people who may only claim boxes.
@@ -365,12 +504,6 @@ pub(crate) fn operator(by: &Person) -> Result<(), Problem> {
         Role::Operator | Role::FleetAdmin => Ok(()),
         role @ Role::Branch => Err(refusal(&EnrolError::NotAllowed { role })),
     }
-}
-
-pub(crate) fn read<T: serde::de::DeserializeOwned>(
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, Problem> {
-    serde_json::from_slice(&body.map_err(|_| Problem::too_large())?).map_err(unreadable)
 }
 
 pub(crate) fn box_id(text: &str) -> Result<BoxId, Problem> {

@@ -1,4 +1,4 @@
-//! `GET /metrics`: how the fleet and its calls are, for Prometheus (text format 0.0.4).
+//! `GET /metrics`: how the fleet and its calls are, for Prometheus (text format 0.0.4); `GET /healthz`.
 //!
 //! Labels have few values and name nobody: no box, no number, no person.
 
@@ -6,18 +6,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::Serialize;
 use trunkline_db::{Db, DbError};
 use trunkline_figures::Page;
 use trunkline_fleet::alert::Kind;
 use trunkline_fleet::rollout::Phase;
 use trunkline_fleet::shadow::{Sync, compare};
 
+use crate::answer::Answer;
 use crate::auth::Caller;
 use crate::fleet::as_core;
+use crate::openapi::{Route, get, text};
+use crate::problem::Chain;
 use crate::{Api, Problem};
 
 /// A box that was not heard of for so long counts as silent.
@@ -48,6 +54,33 @@ impl OpenFiles {
             "Connections of boxes that were refused for want of open files, since the start.",
             figure(&self.refused),
         );
+    }
+}
+
+pub(crate) fn routes() -> Vec<Route> {
+    let scrape = get("metrics", scrape, "How the fleet and its calls are, for Prometheus");
+    let health = get("health", health, "Says whether the server can work")
+        .or::<Json<Health>>(200, "It can")
+        .or::<Answer<503, Health>>(503, "It cannot");
+    vec![
+        Route::at("/metrics").on(scrape.or_sends(200, "Text format 0.0.4", "text/plain", text())),
+        Route::at("/healthz").on(health),
+    ]
+}
+
+/// Whether the server can work.
+#[derive(Serialize, JsonSchema)]
+struct Health {
+    status: &'static str,
+}
+
+async fn health(State(api): State<Arc<Api>>) -> Response {
+    match api.db.ping().await {
+        Ok(()) => Json(Health { status: "ok" }).into_response(),
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "The database does not answer");
+            Answer::<503, _>::of(Health { status: "the database does not answer" }).into_response()
+        }
     }
 }
 

@@ -4,23 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use trunkline_db::{Bound, NumberRow};
 use trunkline_model::{BoxId, E164, ScriptId};
 use trunkline_worker::numbers::route;
 use uuid::Uuid;
 
-use crate::audit::Detail;
+use crate::answer::{Created, Done, Gone};
 use crate::auth::Caller;
-use crate::calls::{callback, texts, unreadable, variable_problem};
+use crate::calls::{Variable, callback, texts, variable_problem};
+use crate::openapi::{Route, delete, get, post, put};
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 /// The longest extension.
@@ -28,46 +26,105 @@ const MAX_EXTENSION: usize = 32;
 /// Boxes that one binding may name.
 const MAX_BOXES: usize = 200;
 
+pub(crate) fn routes() -> Vec<Route> {
+    let example = || {
+        json!({
+            "number": "+862155550100",
+            "script_id": "appointment-confirmation-en",
+            "callback_url": "https://crm.example.com/hooks/trunkline",
+            "variables": {
+                "org": "Riverside Clinic", "name": "Alex Morgan", "doctor": "Doctor Patel", "date": "2026-11-27",
+                "time": "15:00",
+            },
+            "boxes": ["tl-branch17"],
+        })
+    };
+    vec![
+        Route::at("/v1/numbers")
+            .on(post("bindNumber", create, "Binds a number that customers call to the script that answers")
+                .example(example())
+                .says("The binding; boxes have it within seconds")
+                .fails(&[409]))
+            .on(get("listNumbers", list, "All bindings").says("The bindings")),
+        Route::at("/v1/numbers/{id}")
+            .on(get("getNumber", show, "A binding").says("The binding").fails(&[404]))
+            .on(put("changeNumber", change, "Puts another binding in the place of one")
+                .example(example())
+                .says("The binding")
+                .fails(&[404, 409]))
+            .on(delete(
+                "unbindNumber",
+                remove,
+                "Takes a binding away; calls to the number are refused, or answered by the binding without a number",
+            )
+            .says("It is gone")
+            .fails(&[404])),
+    ]
+}
+
 /// Body of `POST /v1/numbers` and of `PUT /v1/numbers/{id}`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NumberRequest {
+pub(crate) struct NumberRequest {
+    /// In international form, or an extension as the trunk has it; without it, every number that has no binding of its
+    /// own.
     #[serde(default)]
     number: Option<String>,
+    /// The script, by name: the version that is current when somebody calls.
     script_id: String,
+    /// All that the script requires. A variable `phone` that is not given takes the caller's number.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Variable>")]
     variables: BTreeMap<String, Value>,
+    /// Where changes of the calls are reported to.
     #[serde(default)]
     callback_url: Option<String>,
+    /// On these boxes, before a binding for all; on all when empty.
     #[serde(default)]
+    #[schemars(with = "Vec<String>", length(max = MAX_BOXES))]
     boxes: BTreeSet<String>,
+}
+
+/// A binding of a number to a script.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Number")]
+pub(crate) struct Shown {
+    #[serde(flatten)]
+    row: NumberRow,
+    /// Why calls are not answered by it, as when its script is gone.
+    trouble: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Numbers {
+    numbers: Vec<Shown>,
 }
 
 pub(crate) async fn create(
     State(api): State<Arc<Api>>,
     _: Caller,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+    body: Sent<NumberRequest>,
+) -> Result<Created<Shown>, Problem> {
     let now = (api.clock)();
     let row = read(&api, body, format!("num_{}", Uuid::now_v7().simple()), now, now)?;
     bind(&api, &row, false).await?;
-    let location = [(LOCATION, format!("/v1/numbers/{}", row.id))];
-    Ok((StatusCode::CREATED, detail(&row), location, Json(shown(&api, &row))).into_response())
+    let (location, detail) = (format!("/v1/numbers/{}", row.id), detail(&row));
+    Ok(Created::of(shown(&api, row)).at(location).noting(detail))
 }
 
-pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
+pub(crate) async fn list(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Numbers>, Problem> {
     let rows = api.db.numbers().await?;
-    let shown: Vec<Value> = rows.iter().map(|row| shown(&api, row)).collect();
-    Ok(Json(json!({ "numbers": shown })))
+    Ok(Json(Numbers { numbers: rows.into_iter().map(|row| shown(&api, row)).collect() }))
 }
 
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Shown>, Problem> {
     let row = api.db.number(&id).await?.ok_or_else(no_such_binding)?;
-    Ok(Json(shown(&api, &row)))
+    Ok(Json(shown(&api, row)))
 }
 
 /// Puts another binding in the place of one.
@@ -75,23 +132,24 @@ pub(crate) async fn change(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+    body: Sent<NumberRequest>,
+) -> Result<Done<Shown>, Problem> {
     let before = api.db.number(&id).await?.ok_or_else(no_such_binding)?;
     let row = read(&api, body, id, before.created_at, (api.clock)())?;
     bind(&api, &row, true).await?;
-    Ok((detail(&row), Json(shown(&api, &row))).into_response())
+    let detail = detail(&row);
+    Ok(Done::of(shown(&api, row)).noting(detail))
 }
 
 pub(crate) async fn remove(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Problem> {
+) -> Result<Gone, Problem> {
     if !api.db.unbind_number(&id).await? {
         return Err(no_such_binding());
     }
-    Ok((StatusCode::NO_CONTENT, Detail::of(json!({ "binding": id })), ()).into_response())
+    Ok(Gone::noting(json!({ "binding": id })))
 }
 
 async fn bind(api: &Api, row: &NumberRow, change: bool) -> Result<(), Problem> {
@@ -112,13 +170,12 @@ async fn bind(api: &Api, row: &NumberRow, change: bool) -> Result<(), Problem> {
 
 fn read(
     api: &Api,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent<NumberRequest>,
     id: String,
     created_at: Timestamp,
     updated_at: Timestamp,
 ) -> Result<NumberRow, Problem> {
-    let body = body.map_err(|_| Problem::too_large())?;
-    let request: NumberRequest = serde_json::from_slice(&body).map_err(unreadable)?;
+    let request = body.json()?;
     let unknown = || {
         let detail = "there is no script with this id; GET /v1/scripts lists them";
         Problem::refused("unknown_script", "script_id", detail)
@@ -162,22 +219,18 @@ fn number(text: String) -> Result<String, Problem> {
 }
 
 /// Returns a binding as the API shows it: with what keeps it from being used, as when its script is gone.
-fn shown(api: &Api, row: &NumberRow) -> Value {
+fn shown(api: &Api, row: NumberRow) -> Shown {
     let trouble = match api.scripts.current(&row.script_id) {
         None => Some("there is no script with this id any more".to_owned()),
-        Some(script) => route(row, &script)
+        Some(script) => route(&row, &script)
             .err()
             .map(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
     };
-    let mut value = serde_json::to_value(row).unwrap_or_default();
-    value["trouble"] = trouble.into();
-    value
+    Shown { row, trouble }
 }
 
-fn detail(row: &NumberRow) -> Detail {
-    Detail::of(
-        json!({ "binding": row.id, "number": row.number, "script": row.script_id, "boxes": row.boxes }),
-    )
+fn detail(row: &NumberRow) -> Value {
+    json!({ "binding": row.id, "number": row.number, "script": row.script_id, "boxes": row.boxes })
 }
 
 fn no_such_binding() -> Problem {

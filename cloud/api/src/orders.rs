@@ -10,16 +10,19 @@ use axum::http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use trunkline_db::{FileRefused, OrderRow};
 use trunkline_wire::{MAX_ORDER_FILE, MAX_ORDER_PART, OrderCommand, OrderFile, OrderFileHad};
 use uuid::Uuid;
 
-use crate::audit::Detail;
+use crate::answer::Created;
 use crate::auth::{Caller, Known, Member, sha256_hex};
-use crate::fleet::{box_id, operator, read};
+use crate::fleet::{box_id, operator};
+use crate::openapi::{Route, binary, get, post, put, text};
 use crate::repo::{Wanted, range};
+use crate::sent::Sent;
 use crate::{Api, Problem};
 
 const SHOWN: u32 = 50;
@@ -34,8 +37,61 @@ const MOST_LINES: u32 = 5_000;
 /// What a box has sent is kept for so long.
 const KEPT: SignedDuration = SignedDuration::from_hours(72);
 
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) fn routes() -> Vec<Route> {
+    let create = post(
+        "orderBox",
+        create,
+        "Tells a box to do something, once: the box remembers the order, and one that is too old is never begun",
+    );
+    let list = get("listOrders", list, "Lists the last 50 orders of a box, the newest first");
+    let show = get("showOrder", show, "Shows what came of an order");
+    let file = get(
+        "fetchOrderFile",
+        file,
+        "Fetches what a box sent for an order, whole or by ranges of at most 256 KiB; it is kept for 72 hours",
+    );
+    let file = file
+        .part::<String>("id", "The box")
+        .part::<Uuid>("order", "The order")
+        .header("Range", "Such as `bytes=262144-`; the answer is 206 and at most 256 KiB long.", text())
+        .or_sends(200, "The file", BYTES, binary())
+        .or_sends(206, "A part of it", BYTES, binary())
+        .or_sends(416, "It is not that long", "", text())
+        .fails(&[404]);
+    let begin = post(
+        "beginOrderFile",
+        begin_file,
+        "A box has a file to send for an order; the answer says how much of it came already",
+    );
+    let add = put("addOrderPart", add_part, "The next part of that file, at most 256 KiB")
+        .part::<Uuid>("id", "The order")
+        .part::<u64>("at", "Where it begins")
+        .says("How much of it is here")
+        .fails(&[404, 409, 422]);
+    vec![
+        Route::at("/v1/boxes/{id}/orders")
+            .on(create
+                .part::<String>("id", "The box")
+                .says("The order was kept and goes to the box")
+                .fails(&[404, 409]))
+            .on(list.part::<String>("id", "The box").says("The orders").fails(&[404])),
+        Route::at("/v1/boxes/{id}/orders/{order}").on(show
+            .part::<String>("id", "The box")
+            .part::<Uuid>("order", "The order")
+            .says("The order")
+            .fails(&[404])),
+        Route::at("/v1/boxes/{id}/orders/{order}/file").on(file),
+        Route::at("/box/v1/orders/{id}/file")
+            .on(begin.part::<Uuid>("id", "The order").says("How much of it is here").fails(&[404])),
+        Route::at("/box/v1/orders/{id}/file/{at}").on(add).with_limit(MAX_ORDER_PART),
+    ]
+}
+
+const BYTES: &str = "application/octet-stream";
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 enum Kind {
     Drain,
     Undrain,
@@ -58,20 +114,34 @@ impl Kind {
     }
 }
 
-#[derive(Deserialize)]
+/// What a box is to do.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct OrderRequest {
+pub(crate) struct OrderRequest {
     kind: Kind,
+    /// restart, reboot: calls under way are not waited for, they are ended politely.
     #[serde(default)]
     now: bool,
+    /// drain: until then, at most 30 days; without it until undrain.
     #[serde(default)]
     until: Option<Timestamp>,
+    /// logs: at most so many, the newest; 200 if not said.
     #[serde(default)]
+    #[schemars(range(min = 1, max = MOST_LINES))]
     lines: Option<u32>,
+    /// logs: none before this instant.
     #[serde(default)]
     since: Option<Timestamp>,
+    /// A box that has not begun it by then never will, in seconds.
     #[serde(default)]
+    #[schemars(range(min = SHORTEST_S, max = LONGEST_S), extend("default" = USUAL_S))]
     within_s: Option<u32>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Orders {
+    orders: Vec<OrderRow>,
 }
 
 impl OrderRequest {
@@ -114,8 +184,8 @@ pub(crate) async fn create(
     State(api): State<Arc<Api>>,
     Member(by): Member,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+    body: Sent<OrderRequest>,
+) -> Result<Created<OrderRow>, Problem> {
     operator(&by)?;
     let (id, now) = (box_id(&id)?, (api.clock)());
     let enrolment = api.db.enrolment(&id).await?;
@@ -125,15 +195,15 @@ pub(crate) async fn create(
     if enrolment.is_some_and(|one| one.state.name() == "revoked") {
         return Err(Problem::conflict("revoked", "this box was revoked and hears nothing any more"));
     }
-    let command = read::<OrderRequest>(body)?.command(now)?;
+    let command = body.json()?.command(now)?;
     let Some(order) = api.db.create_order(&id, &command, &by.name, now).await? else {
         let detail = "too many orders of this box are open; they end by themselves";
         return Err(Problem::conflict("too_many_open", detail));
     };
     tracing::info!(box.id = %id, by = by.name, order = %order.id, kind = command.kind, "A box was given an order");
     api.wakers.fleet();
-    let detail = Detail::of(json!({ "order": order.id, "kind": command.kind }));
-    Ok((StatusCode::CREATED, detail, Json(json!(order))).into_response())
+    let detail = json!({ "order": order.id, "kind": command.kind });
+    Ok(Created::of(order).noting(detail))
 }
 
 /// The last orders of a box, the newest first.
@@ -141,16 +211,16 @@ pub(crate) async fn list(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "orders": api.db.orders(&box_id(&id)?, SHOWN).await? })))
+) -> Result<Json<Orders>, Problem> {
+    Ok(Json(Orders { orders: api.db.orders(&box_id(&id)?, SHOWN).await? }))
 }
 
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     _: Caller,
     Path((id, order)): Path<(String, String)>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!(find(&api, &id, &order).await?)))
+) -> Result<Json<OrderRow>, Problem> {
+    Ok(Json(find(&api, &id, &order).await?))
 }
 
 /// What a box sent for an order, by ranges of at most 256 KiB.
@@ -181,7 +251,7 @@ pub(crate) async fn file(
     let at = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
     let part = bytes[at(from)..at(to)].to_vec();
     let mut headers: Vec<(HeaderName, String)> = vec![
-        (CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (CONTENT_TYPE, BYTES.to_owned()),
         (ETAG, format!("\"{}\"", file.sha256)),
         (ACCEPT_RANGES, "bytes".to_owned()),
     ];
@@ -208,9 +278,9 @@ pub(crate) async fn begin_file(
     State(api): State<Arc<Api>>,
     Known(by): Known,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    body: Sent<OrderFile>,
 ) -> Result<Json<OrderFileHad>, Problem> {
-    let (id, promised): (Uuid, OrderFile) = (order_id(&id)?, read(body)?);
+    let (id, promised) = (order_id(&id)?, body.json()?);
     let is_hash = promised.sha256.len() == 64
         && promised.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if !is_hash {

@@ -5,8 +5,10 @@ use std::fmt;
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use trunkline_db::DbError;
+use trunkline_dialogue::PlainFinding;
 
 /// Why a request was not served.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +23,33 @@ pub struct Problem {
     pub field: Option<String>,
     /// What the linter found, where a script is at fault.
     pub findings: Option<serde_json::Value>,
+}
+
+/// Why a request was not served (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct Document {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The name of the status.
+    title: &'static str,
+    status: u16,
+    /// What is wrong, for people.
+    detail: String,
+    /// What is wrong, as a word that programs can rely on.
+    #[schemars(extend("examples" = [
+        "malformed_number", "unknown_script", "missing_variable", "wrong_variable", "unknown_variable",
+        "bad_callback_url", "callbacks_disabled", "not_after_past", "suppressed", "malformed_body",
+        "idempotency_key_reused", "already_ended", "unauthorized", "not_found",
+    ]))]
+    code: &'static str,
+    /// The field at fault, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// All that the linter found, where a script was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<PlainFinding<'static>>>")]
+    findings: Option<serde_json::Value>,
 }
 
 impl Problem {
@@ -118,20 +147,16 @@ impl From<DbError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-        });
-        if let Some(field) = self.field {
-            body["field"] = field.into();
-        }
-        if let Some(findings) = self.findings {
-            body["findings"] = findings;
-        }
-        let mut response = (self.status, body.to_string()).into_response();
+        let body = Document {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("error"),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code,
+            field: self.field,
+            findings: self.findings,
+        };
+        let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

@@ -10,31 +10,72 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use trunkline_db::{EndedCall, RecordFilter};
 
 use crate::auth::Caller;
 use crate::import::cell;
+use crate::openapi::{Route, get, text};
 use crate::problem::Chain;
 use crate::query::Query;
 use crate::{Api, Problem};
 
 const PAGE: u32 = 500;
 
-#[derive(Deserialize)]
+pub(crate) fn routes() -> Vec<Route> {
+    let list = get("listRecords", list, "Calls that are over, in the order in which that became known")
+        .about(
+            "A reader that goes on from `next`, now or tomorrow, sees every call. One that was given up and whose \
+             record arrived all the same comes again.",
+        )
+        .says("A page")
+        .fails(&[422]);
+    let export = get("exportRecords", export, "Calls that are over, as CSV, a line for each")
+        .about("A field that a spreadsheet could take for a formula begins with an apostrophe.")
+        .or_sends(200, "All that fits the filter", "text/csv", text())
+        .fails(&[422]);
+    vec![Route::at("/v1/records").on(list), Route::at("/v1/records.csv").on(export)]
+}
+
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Wanted {
+    /// Go on behind this place: `next` of the page before.
     after: Option<u64>,
-    limit: Option<u32>,
+    /// Only calls of this script.
     script_id: Option<String>,
+    /// Only calls that ended like this on the line, such as `completed`.
     disposition: Option<String>,
+    /// Only calls of which this came, such as `agreed`.
     outcome: Option<String>,
+    /// Only what became known at or after this instant.
+    #[schemars(with = "Option<Timestamp>")]
     since: Option<String>,
+    /// Only what became known before this instant.
+    #[schemars(with = "Option<Timestamp>")]
     until: Option<String>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Limit {
+    /// At most so many.
+    #[schemars(range(min = 1, max = PAGE), extend("default" = 100))]
+    limit: Option<u32>,
+}
+
+/// A page of calls that are over.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Records {
+    records: Vec<EndedCall>,
+    /// Where the next page begins, now or later.
+    next: u64,
+    /// There is a further page now.
+    more: bool,
+}
+
 impl Wanted {
-    fn filter(self) -> Result<RecordFilter, Problem> {
+    fn filter(self, limit: u32) -> Result<RecordFilter, Problem> {
         let instant = |field: &str, text: Option<String>| {
             let read = |text: String| {
                 text.parse::<Timestamp>().map_err(|_| {
@@ -62,7 +103,7 @@ impl Wanted {
             outcome: self.outcome,
             since: instant("since", self.since)?,
             until: instant("until", self.until)?,
-            limit: self.limit.unwrap_or(100).clamp(1, PAGE),
+            limit,
         })
     }
 }
@@ -72,12 +113,13 @@ pub(crate) async fn list(
     State(api): State<Arc<Api>>,
     _: Caller,
     Query(wanted): Query<Wanted>,
-) -> Result<Json<Value>, Problem> {
-    let filter = wanted.filter()?;
+    Query(page): Query<Limit>,
+) -> Result<Json<Records>, Problem> {
+    let filter = wanted.filter(page.limit.unwrap_or(100).clamp(1, PAGE))?;
     let records = api.db.ended_calls(&filter).await?;
     let next = records.last().map_or(filter.after, |last| last.n);
     let more = records.len() as u64 == u64::from(filter.limit);
-    Ok(Json(json!({ "records": records, "next": next, "more": more })))
+    Ok(Json(Records { records, next, more }))
 }
 
 /// The same as CSV in which nothing is a formula, a line for each call.
@@ -86,7 +128,7 @@ pub(crate) async fn export(
     _: Caller,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    let filter = RecordFilter { limit: PAGE, ..wanted.filter()? };
+    let filter = wanted.filter(PAGE)?;
     let header = "call,external_id,callee,script_id,version,asked_at,answered_at,ended_at,disposition,outcome,label,\
                   turns,mood,score,slots,direction,called\r\n";
     let pages = unfold((api, filter, Some(header)), |(api, filter, header)| async move {

@@ -11,14 +11,39 @@ use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_R
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use trunkline_trust::is_plain_name;
 
 use crate::auth::Known;
+use crate::openapi::{Route, binary, get, text};
 use crate::{Api, Problem};
 
 const PIECE: usize = 64 * 1024;
+const BYTES: &str = "application/octet-stream";
+
+/// Where the repository has its files.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Folder {
+    Metadata,
+    Targets,
+    Packs,
+}
+
+pub(crate) fn routes() -> Vec<Route> {
+    let file = get("boxRepo", file, "For boxes: a file of the signed repository, or a range of it")
+        .part::<Folder>("folder", "")
+        .header("Range", "Such as `bytes=262144-`", text())
+        .or_sends(200, "The file", BYTES, binary())
+        .or_sends(206, "The range", BYTES, binary())
+        .or_sends(416, "It is not that long", "", text())
+        .fails(&[404]);
+    vec![Route::at("/box/v1/repo/{folder}/{name}").on(file)]
+}
 
 pub(crate) async fn file(
     State(api): State<Arc<Api>>,
@@ -28,7 +53,7 @@ pub(crate) async fn file(
 ) -> Result<Response, Problem> {
     let missing = || Problem::not_found("the repository has no such file");
     let repo = api.fleet.repo.clone().ok_or_else(missing)?;
-    if !["metadata", "targets", "packs"].contains(&folder.as_str()) || !is_plain_name(&name) {
+    if serde_json::from_value::<Folder>(folder.as_str().into()).is_err() || !is_plain_name(&name) {
         return Err(missing());
     }
     let mut file = File::open(repo.join(&folder).join(&name)).await.map_err(|_| missing())?;
@@ -52,7 +77,7 @@ pub(crate) async fn file(
             headers.insert(name, value);
         }
     };
-    set(CONTENT_TYPE, "application/octet-stream".into());
+    set(CONTENT_TYPE, BYTES.into());
     set(CONTENT_LENGTH, (to - from).to_string());
     set(ACCEPT_RANGES, "bytes".into());
     set(CACHE_CONTROL, "private, no-cache".into());

@@ -17,6 +17,7 @@ use trunkline_model::CallId;
 
 use crate::auth::Caller;
 use crate::calls::{call_id, no_such_call};
+use crate::openapi::{Route, get, text};
 use crate::problem::Chain;
 use crate::{Api, Problem};
 
@@ -24,6 +25,22 @@ use crate::{Api, Problem};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A stream stays open this long after the call for its callbacks.
 const LINGER: Duration = Duration::from_secs(30);
+
+pub(crate) fn routes() -> Vec<Route> {
+    let events = get(
+        "followCall",
+        events,
+        "Tells what happened on a call and what happens, until it is over",
+    )
+    .part::<CallId>("id", "")
+    .header("Last-Event-ID", "Go on after this event", text())
+    .says(
+        "Events: call.queued, call.dispatched, call.refused, call.deferred, call.progress, turn.decided, \
+             call.turn, call.cancel, call.transfer, call.supervise, call.lost, call.ended, callback",
+    )
+    .fails(&[404]);
+    vec![Route::at("/v1/calls/{id}/events").on(events)]
+}
 
 pub(crate) async fn events(
     State(api): State<Arc<Api>>,

@@ -4,29 +4,46 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use trunkline_db::NewSuppression;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use trunkline_db::{Confirmed, NewSuppression};
 use trunkline_model::Callee;
 use trunkline_policy::{Fingerprint, OptOut, OptOutScope};
 
-use crate::audit::Detail;
+use crate::answer::Created;
 use crate::auth::Caller;
+use crate::openapi::{Route, get, post};
 use crate::sent::Sent;
 use crate::{Api, Problem};
 
 const MOST: usize = 1_000;
 
-#[derive(Deserialize)]
+pub(crate) fn routes() -> Vec<Route> {
+    let opt_out = post("optOut", opt_out, "Writes an opt-out down; it is for ever").says("Written down");
+    let extend =
+        post("suppress", extend, "Puts numbers on a suppression list and takes the list for up to date")
+            .says("On the list");
+    let confirmations =
+        get("confirmations", confirmations, "How far the boxes have the opt-outs and list entries")
+            .about("A box that lacks one gets no new call.")
+            .says("The newest change, and how far each box is");
+    vec![Route::at("/v1/opt-outs").on(opt_out), Route::at("/v1/suppressions").on(extend).on(confirmations)]
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct OptOutRequest {
+pub(crate) struct OptOutRequest {
+    /// A number in international form, or sip:user@host.
     callee: String,
+    /// What it covers; the number when left out.
     #[serde(default)]
+    #[schemars(extend("enum" = ["number", "person", "debt", "purpose", null]))]
     scope: Option<String>,
+    /// The debt or the purpose.
     #[serde(default)]
+    #[schemars(length(max = 200))]
     of: Option<String>,
 }
 
@@ -46,13 +63,21 @@ fn scope(request: &OptOutRequest) -> Result<OptOutScope, Problem> {
     }
 }
 
+/// An opt-out that was written down.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Written {
+    scope: OptOutScope,
+    at: Timestamp,
+}
+
 /// Writes an opt-out down. There is no way to take it back.
 pub(crate) async fn opt_out(
     State(api): State<Arc<Api>>,
     Caller(token): Caller,
-    body: Sent,
-) -> Result<Response, Problem> {
-    let request: OptOutRequest = body.json()?;
+    body: Sent<OptOutRequest>,
+) -> Result<Created<Written>, Problem> {
+    let request = body.json()?;
     let callee = number(&request.callee)?;
     let now = (api.clock)();
     let opt_out = OptOut { scope: scope(&request)?, channel: "api".into(), at: now };
@@ -62,29 +87,58 @@ pub(crate) async fn opt_out(
     api.wakers.suppressor();
     api.wakers.dispatcher();
     // Who opted out can be tested against the fingerprint and not read from it.
-    let detail = Detail::of(json!({ "scope": opt_out.scope, "who": Fingerprint::of(&callee) }));
-    Ok((StatusCode::CREATED, detail, Json(json!({ "scope": opt_out.scope, "at": now }))).into_response())
+    let detail = json!({ "scope": opt_out.scope, "who": Fingerprint::of(&callee) });
+    Ok(Created::of(Written { scope: opt_out.scope, at: now }).noting(detail))
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Confirmations {
+    /// The number of the newest change.
+    head: u64,
+    boxes: Vec<Confirmed>,
 }
 
 /// How far the boxes are: who lacks a change gets no new call.
-pub(crate) async fn confirmations(State(api): State<Arc<Api>>, _: Caller) -> Result<Json<Value>, Problem> {
+pub(crate) async fn confirmations(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+) -> Result<Json<Confirmations>, Problem> {
     let head = api.db.suppression_head().await?;
-    Ok(Json(json!({ "head": head, "boxes": api.db.confirmations((api.clock)()).await? })))
+    Ok(Json(Confirmations { head, boxes: api.db.confirmations((api.clock)()).await? }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListRequest {
+#[schemars(rename = "SuppressionRequest")]
+pub(crate) struct ListRequest {
+    /// The list, such as `global`.
+    #[schemars(length(min = 1, max = 100))]
     list: String,
+    /// Numbers in international form, or sip:user@host.
     #[serde(default)]
+    #[schemars(length(max = MOST))]
     callees: Vec<String>,
+    /// When the entries end; never when left out.
     #[serde(default)]
     until: Option<Timestamp>,
 }
 
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Extended {
+    list: String,
+    /// How many numbers were sent.
+    entries: usize,
+}
+
 /// Puts numbers on a suppression list and takes the list for up to date; without numbers only the latter.
-pub(crate) async fn extend(State(api): State<Arc<Api>>, _: Caller, body: Sent) -> Result<Response, Problem> {
-    let request: ListRequest = body.json()?;
+pub(crate) async fn extend(
+    State(api): State<Arc<Api>>,
+    _: Caller,
+    body: Sent<ListRequest>,
+) -> Result<Created<Extended>, Problem> {
+    let request = body.json()?;
     if request.list.is_empty() || request.list.len() > 100 {
         return Err(Problem::refused("bad_list", "list", "1 to 100 characters"));
     }
@@ -102,8 +156,8 @@ pub(crate) async fn extend(State(api): State<Arc<Api>>, _: Caller, body: Sent) -
     api.db.suppress(&entries, now).await?;
     api.db.list_is_current(&request.list, now).await?;
     api.wakers.suppressor();
-    let done = json!({ "list": request.list, "entries": entries.len() });
-    Ok((StatusCode::CREATED, Detail::of(done.clone()), Json(done)).into_response())
+    let detail = json!({ "list": request.list, "entries": entries.len() });
+    Ok(Created::of(Extended { list: request.list, entries: entries.len() }).noting(detail))
 }
 
 fn number(text: &str) -> Result<Callee, Problem> {

@@ -1,6 +1,7 @@
 //! Alerts of the fleet.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -12,7 +13,8 @@ use crate::store::{count, instant, parsed};
 use crate::{Db, DbError};
 
 /// An alert as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Alert")]
 pub struct AlertRow {
     /// Its number.
     #[serde(rename = "id")]

@@ -1,6 +1,7 @@
 //! The boxes: who is online, with how many channels.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::BoxId;
@@ -13,7 +14,8 @@ use crate::{Db, DbError, suppress};
 const DRAINING_COUNTS: SignedDuration = SignedDuration::from_mins(5);
 
 /// One box.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Box")]
 pub struct BoxRow {
     /// The box.
     #[serde(rename = "box")]
@@ -30,9 +32,9 @@ pub struct BoxRow {
     pub busy: u32,
     /// When it last said something.
     pub last_seen: Timestamp,
-    /// It has said that it has the suppressions up to this number.
+    /// It has confirmed every opt-out and list entry up to this number.
     pub suppressed_upto: u64,
-    /// It has all of them. A box that has not gets no new lease.
+    /// It has confirmed all of them; otherwise it gets no new call.
     pub confirmed: bool,
     /// It takes no new calls, by its keeper's report of this instant: by an order, or since it waits for the end of
     /// its calls.
@@ -40,7 +42,8 @@ pub struct BoxRow {
     /// The table of numbers that it has; `None` for a box that answers no calls.
     #[serde(skip)]
     pub numbers: Option<String>,
-    /// How each of its trunks is, as it last said; empty for a box without trunks, or an older one.
+    /// How each of its trunks is, as it last said; empty for a box without trunks, or an older one. Campaigns start no
+    /// calls on a box whose trunks are all down.
     pub trunks: Vec<TrunkReport>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -14,17 +15,20 @@ use crate::store::{count, instant, json, number, parsed, to_json};
 use crate::{Db, DbError};
 
 /// A campaign as it is stored; what its settings mean is the worker's.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Campaign")]
 pub struct CampaignRow {
     /// Its id.
     pub id: String,
     /// What people call it.
     pub name: String,
-    /// `draft`, `running`, `paused`, `finished` or `stopped`.
+    /// Where it is.
+    #[schemars(extend("enum" = ["draft", "running", "paused", "finished", "stopped"]))]
     pub state: String,
     /// Why it is in this state, for people.
     pub why: String,
-    /// Its settings.
+    /// Its settings as they were given, with the defaults of then.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub settings: serde_json::Value,
     /// The share of its contacts that a gray release has come to, in percent; 0 before its first step, and without one.
     pub share: u8,

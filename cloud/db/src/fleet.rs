@@ -1,6 +1,7 @@
 //! Who joined the fleet, and with which certificate; what each box should be and says it is.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -37,7 +38,7 @@ pub struct ReportRow {
 }
 
 /// A line of the fleet's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FleetEntry {
     /// When.
     pub at: Timestamp,

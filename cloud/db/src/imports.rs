@@ -1,6 +1,7 @@
 //! Files of contacts on their way in, and what a campaign's contacts came to.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -11,15 +12,18 @@ use crate::store::{count, instant, number, parsed, to_json};
 use crate::{Db, DbError, NewContact};
 
 /// A file on its way in.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Import")]
 pub struct ImportRow {
     /// Its id.
     pub id: String,
     /// The campaign that it is for.
     pub campaign: String,
-    /// `csv` or `xlsx`.
+    /// What the file is.
+    #[schemars(extend("enum" = ["csv", "xlsx"]))]
     pub format: String,
-    /// `running`, `done` or `failed`. One that runs without moving was broken off by the server's end.
+    /// How far it is. One that runs without moving was broken off by the server's end.
+    #[schemars(extend("enum" = ["running", "done", "failed"]))]
     pub state: String,
     /// Lines that were read, the header not counted.
     pub lines: u64,

@@ -1,6 +1,7 @@
 //! Tokens that the API gives out, and the log of who changed what.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::Row;
@@ -55,7 +56,7 @@ pub struct Holder {
 }
 
 /// A line of the audit log.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AuditEntry {
     /// Its number.
     pub n: u64,

@@ -62,7 +62,7 @@ pub use records::{EndedCall, RecordFilter};
 pub use release::EndedAlike;
 pub use rollouts::{AssignmentRow, CallFigures};
 pub use scripts::Publication;
-pub use spool::{AttemptResult, Delivery, Endpoint, LoggedCallback};
+pub use spool::{AttemptResult, CallbackPayload, Delivery, Endpoint, LoggedCallback};
 pub use store::Db;
 pub use suppress::Confirmed;
 pub use view::{Call, CallDetail, CallFilter, CallStatus, CallbackView, LineView};

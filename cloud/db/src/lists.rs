@@ -1,6 +1,7 @@
 //! Lists of contacts, kept apart from the campaigns that are made of them.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -12,7 +13,8 @@ use crate::{Db, DbError};
 const AT_ONCE: u64 = 5_000;
 
 /// A list.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "List")]
 pub struct ListRow {
     /// Its id.
     pub id: String,
@@ -25,7 +27,7 @@ pub struct ListRow {
 }
 
 /// What came of copying contacts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Copied {
     /// Contacts that are new there.
     pub copied: u64,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::sqlite::SqliteRow;
@@ -19,7 +20,8 @@ const MOST: usize = 500;
 const MOST_BYTES: usize = 128 * 1024;
 
 /// What answers calls to a number.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Binding")]
 pub struct NumberRow {
     /// Its id.
     pub id: String,

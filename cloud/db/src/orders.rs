@@ -1,6 +1,7 @@
 //! What people told single boxes to do, how far that is, and the files that boxes sent for it.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -22,7 +23,8 @@ const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 const HALF_A_FILE: SignedDuration = SignedDuration::from_hours(24);
 
 /// One order.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Order")]
 pub struct OrderRow {
     /// The order.
     pub id: Uuid,
@@ -32,13 +34,14 @@ pub struct OrderRow {
     /// What is sent to the box.
     #[serde(flatten)]
     pub command: OrderView,
-    /// Who gave it.
+    /// The name of the token that gave it.
     pub by: String,
     /// When.
     pub at: Timestamp,
     /// It is not begun after this instant.
     pub expires: Timestamp,
-    /// `queued`, `sent`, `running`, `done`, `failed` or `expired`.
+    /// How far it is.
+    #[schemars(extend("enum" = ["queued", "sent", "running", "done", "failed", "expired"]))]
     pub state: String,
     /// Why it failed or expired, or what it waits for: a word that programs can rely on.
     pub reason: String,
@@ -51,7 +54,7 @@ pub struct OrderRow {
 }
 
 /// The part of an order that says what to do.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct OrderView {
     /// Such as `drain`.
     pub kind: String,
@@ -69,7 +72,8 @@ pub struct OrderView {
 }
 
 /// A file that a box sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "SentFile")]
 pub struct FileRow {
     /// Its length.
     pub bytes: u64,

@@ -1,8 +1,9 @@
 //! Calls that are over, in the order in which that became known.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::Row;
 use trunkline_model::{Disposition, ScriptId};
 
@@ -30,7 +31,7 @@ pub struct RecordFilter {
 }
 
 /// A call that is over, with all that is known of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct EndedCall {
     /// Its place in the order, from which a reader goes on.
     pub n: u64,
@@ -38,9 +39,11 @@ pub struct EndedCall {
     pub at: Timestamp,
     /// The call.
     pub call: Call,
-    /// The record as the box filed it; absent for a call that no box carried, or whose box is gone.
+    /// The record as the box filed it, turn by turn; `null` for a call that no box carried, or whose box is gone.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub record: Option<Value>,
-    /// What the inspection found; absent for the first seconds.
+    /// What the inspection found; `null` for the first seconds.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub inspection: Option<Value>,
     /// Whether a person is to listen.
     pub listen: Option<bool>,

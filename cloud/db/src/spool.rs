@@ -1,6 +1,7 @@
 //! The callbacks' spool: durable, in order per call.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{Row, SqliteConnection};
@@ -8,8 +9,8 @@ use trunkline_model::CallId;
 use uuid::Uuid;
 
 use crate::log::append;
-use crate::store::{count, instant, number, parsed};
-use crate::{CallbackView, Db, DbError, view};
+use crate::store::{count, instant, number, parsed, to_json};
+use crate::{CallDetail, CallbackView, Db, DbError, view};
 
 /// A callback that is due.
 #[derive(Clone)]
@@ -31,7 +32,7 @@ pub struct Delivery {
 }
 
 /// A receiver that fails.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Endpoint {
     /// Its address.
     pub url: String,
@@ -46,7 +47,7 @@ pub struct Endpoint {
 }
 
 /// A line of the delivery log.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct LoggedCallback {
     /// Its number, for paging.
     pub n: u64,
@@ -321,6 +322,19 @@ impl Db {
     }
 }
 
+/// What a callback carries.
+#[derive(Serialize, JsonSchema)]
+pub struct CallbackPayload {
+    /// What happened.
+    #[serde(rename = "type")]
+    #[schemars(extend("enum" = ["call.ringing", "call.answered", "call.ended", "call.lost"]))]
+    pub kind: String,
+    /// When.
+    pub timestamp: Timestamp,
+    /// The call as it stood then.
+    pub data: CallDetail,
+}
+
 /// Puts a report about the call as it now stands into the spool, if anybody wants reports.
 pub(crate) async fn enqueue(
     conn: &mut SqliteConnection,
@@ -336,7 +350,8 @@ pub(crate) async fn enqueue(
     let Some(url) = url else { return Ok(()) };
     let Some(detail) = view::detail(conn, call).await? else { return Ok(()) };
     // The id is drawn from the row's number, so that even a test sees the same ids in each run.
-    let payload = json!({ "type": kind, "timestamp": now, "data": detail });
+    let payload = CallbackPayload { kind: kind.to_owned(), timestamp: now, data: detail };
+    let payload = to_json("payload of a callback", &payload)?;
     let rows: i64 = sqlx::query("SELECT COALESCE(MAX(n), 0) + 1 AS n FROM callbacks")
         .fetch_one(&mut *conn)
         .await?
@@ -349,7 +364,7 @@ pub(crate) async fn enqueue(
     .bind(call.to_string())
     .bind(kind)
     .bind(url)
-    .bind(payload.to_string())
+    .bind(payload)
     .bind(number(count(now.as_millisecond())))
     .execute(conn)
     .await?;

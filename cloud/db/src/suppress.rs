@@ -1,6 +1,7 @@
 //! What boxes are told about whom nobody calls, and how far each of them is.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::{BoxId, Callee};
@@ -13,7 +14,8 @@ use crate::store::{count, instant, json, number, parsed};
 use crate::{Db, DbError};
 
 /// How far a box is with the suppressions.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Confirmation")]
 pub struct Confirmed {
     /// The box.
     #[serde(rename = "box")]

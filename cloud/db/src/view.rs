@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -17,7 +18,7 @@ use crate::store::{count, instant, json, parsed};
 use crate::{Db, DbError};
 
 /// How far a call has come. The order is the order of a call's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallStatus {
     /// Waits for a box with a free channel.
@@ -78,7 +79,7 @@ impl From<ProgressStage> for CallStatus {
 }
 
 /// A call without its turns. Its `Debug` shows no personal data.
-#[derive(Clone, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Call {
     /// The call.
     pub id: CallId,
@@ -88,7 +89,8 @@ pub struct Call {
     pub lost: bool,
     /// Who called whom.
     pub direction: Direction,
-    /// The customer: whom it goes to, or who calls.
+    /// The customer: whom the call goes to, or who calls; `sip:anonymous@anonymous.invalid` for a caller who hides the
+    /// number.
     pub callee: Callee,
     /// The number that the customer called.
     pub called: Option<String>,
@@ -156,7 +158,7 @@ impl fmt::Debug for Call {
 }
 
 /// A call with its turns, its recording and its callbacks.
-#[derive(Clone, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
 pub struct CallDetail {
     /// The call.
     #[serde(flatten)]
@@ -174,16 +176,18 @@ pub struct CallDetail {
     /// How the reports about it fared; absent from the reports themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callbacks: Option<Vec<CallbackView>>,
-    /// What the inspection of the finished call found; absent from the reports, which go out before it.
+    /// What the inspection of the finished call found: score, measures, and remarks with rule, severity and turn. Some
+    /// seconds after the end; absent from the reports, which go out before it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub inspection: Option<serde_json::Value>,
-    /// Whether a person is to listen to the call.
+    /// Whether a person is to listen to the call: each with a critical remark, and a share of the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<bool>,
 }
 
 /// What happened on the line.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct LineView {
     /// The trunk that carried the call, or was tried last; empty for a call past the trunks.
     pub trunk: String,
@@ -198,14 +202,16 @@ pub struct LineView {
 }
 
 /// One callback's state.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Callback")]
 pub struct CallbackView {
     /// Stable over all attempts.
     pub id: String,
     /// Such as `call.ended`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `pending`, `delivered` or `failed`.
+    /// How it stands.
+    #[schemars(extend("enum" = ["pending", "delivered", "failed"]))]
     pub state: String,
     /// Attempts made.
     pub attempts: u32,

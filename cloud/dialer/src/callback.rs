@@ -3,17 +3,19 @@
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a campaign does about customers who ask to be called later.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "CallbackRules")]
 pub struct Callbacks {
     /// Codes of outcomes that ask for it; none switches callbacks off.
     pub outcomes: Vec<String>,
     /// The script's slot with the day, `2026-11-27`.
     pub date_slot: String,
-    /// The script's slot with the time of day, `15:00`.
+    /// The script's slot with the time of day in the callee's zone, `15:00`.
     pub time_slot: String,
     /// How many a contact gets; they count as attempts too.
     pub max: u32,

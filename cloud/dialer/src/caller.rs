@@ -4,17 +4,21 @@
 //! nuisance. That is care for the numbers: the caps of a contact count over all of them.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_model::E164;
 
 /// Numbers that a campaign may show.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CallerIdPool")]
 pub struct Pool {
     /// The numbers.
+    #[schemars(length(min = 1, max = 1_000), extend("uniqueItems" = true))]
     pub numbers: Vec<E164>,
     /// Calls that each may be shown in within 24 hours, over all campaigns.
     #[serde(default = "cap")]
+    #[schemars(range(min = 1))]
     pub per_day: u32,
     /// The rest of a number after the start of a call, in seconds.
     #[serde(default)]

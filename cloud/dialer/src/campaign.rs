@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How far a campaign is.
@@ -93,10 +94,11 @@ pub fn apply(from: State, command: Command) -> Result<State, Refused> {
 }
 
 /// Pauses a campaign most of whose calls fail: a wrong list, a dead trunk.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fuse {
     /// The share of failures, 0 to 1, from which it blows.
+    #[schemars(range(min = 0, max = 1))]
     pub share: f64,
     /// How far back it looks, in seconds.
     pub within_s: u32,

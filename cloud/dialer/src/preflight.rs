@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 use trunkline_policy::Verdict;
 
 /// "Of 10,000: so many now, so many later, so many never, done at about …".
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Preflight {
     /// Contacts.
     pub contacts: u64,

@@ -1,28 +1,36 @@
 //! Gray release: a campaign begins with a share of its contacts and widens by gates.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What must hold before the next step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ReleaseGate")]
 pub struct Gate {
     /// Conversations that must have been held at this step.
     pub least: u32,
     /// At least this share with a good outcome, 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub good_outcome: f64,
     /// At most this share that opted out.
+    #[schemars(range(min = 0, max = 1))]
     pub opt_out: f64,
     /// At most this share that complained.
+    #[schemars(range(min = 0, max = 1))]
     pub complaint: f64,
     /// At most this share of turns that were not understood.
+    #[schemars(range(min = 0, max = 1))]
     pub no_match: f64,
 }
 
 /// The steps of a release.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ReleasePlan")]
 pub struct Release {
     /// Shares of the contacts in percent, rising, the last 100. The contacts of least value come first.
+    #[schemars(length(min = 1), inner(range(min = 1, max = 100)))]
     pub steps: Vec<u8>,
     /// The gate before each widening.
     pub gate: Gate,

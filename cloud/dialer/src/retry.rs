@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How an attempt ended, as far as trying again is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "RetryCause")]
 pub enum Cause {
     /// The far end was busy.
     Busy,
@@ -32,8 +34,9 @@ pub enum Cause {
 }
 
 /// What follows one cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "RetryRule")]
 pub struct Rule {
     /// How long to wait, in minutes.
     pub delay_min: u32,
@@ -45,8 +48,9 @@ pub struct Rule {
 }
 
 /// The rules of a campaign.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "RetryRules")]
 pub struct Rules {
     /// By cause; a cause without a rule ends it.
     pub by_cause: BTreeMap<Cause, Rule>,

@@ -4,6 +4,7 @@
 //! a line that comes and goes is one alert and not fifty.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_model::BoxId;
 
@@ -13,8 +14,9 @@ const OVER_AFTER: SignedDuration = SignedDuration::from_mins(2);
 const SILENT: SignedDuration = SignedDuration::from_mins(5);
 
 /// What is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "AlertKind")]
 pub enum Kind {
     /// Nothing is heard of it.
     Silent,

@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_model::BoxId;
 use trunkline_trust::box_name;
@@ -60,8 +61,9 @@ pub struct Person {
 }
 
 /// Where a box is on its way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
+#[schemars(rename = "EnrolmentState")]
 pub enum State {
     /// It announced itself.
     Waiting {

@@ -1,6 +1,7 @@
 //! What a box reports about one component, as the cloud reads it: lenient, since boxes are older or newer.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trunkline_trust::Sha256;
@@ -50,7 +51,7 @@ pub struct BoxReport {
 }
 
 /// Where a box stands with one version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It has not taken the assignment up.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_model::BoxId;
 use trunkline_trust::{AssignedTarget, sha256};
@@ -16,7 +17,8 @@ use crate::report::{BoxReport, Standing};
 use crate::sequential::{Share, Verdict, judge};
 
 /// The gates of a rollout.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RolloutProfile")]
 pub struct Profile {
     /// How many percent of the boxes have the version at the end of each wave; the last is 100.
     pub percents: Vec<u8>,
@@ -53,8 +55,9 @@ impl Profile {
 }
 
 /// A figure of calls that the gates look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "RolloutFigure")]
 pub enum FigureName {
     /// Calls that failed for technical reasons, of all calls.
     CallFailures,
@@ -78,8 +81,9 @@ pub struct Figure {
 }
 
 /// Why a rollout was paused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "cause", rename_all = "snake_case")]
+#[schemars(rename = "PauseCause")]
 pub enum Cause {
     /// More boxes failed, rolled back or fell silent than may.
     TooManyBad {
@@ -134,8 +138,9 @@ impl fmt::Display for Cause {
 }
 
 /// How far a rollout is. Waves count from 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "phase", rename_all = "snake_case")]
+#[schemars(rename = "RolloutPhase")]
 pub enum Phase {
     /// A wave is under way.
     Running {

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use trunkline_trust::{Sha256, canonical, sha256};
 
 /// A document with its version and hash.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DesiredDocument")]
 pub struct Document {
     /// Counts up with each change.
     pub version: u64,
@@ -60,7 +62,7 @@ pub struct Problem {
 }
 
 /// One difference between what should be and what is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Difference {
     /// Where, as `/trunk/proxy`.
     pub path: String,
@@ -73,7 +75,7 @@ pub struct Difference {
 }
 
 /// How a box stands to its desired document.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "sync", rename_all = "snake_case")]
 pub enum Sync {
     /// It never reported.
@@ -114,7 +116,8 @@ pub fn compare(desired: &Document, reported: Option<&Reported>) -> Sync {
 }
 
 /// One change of a desired document.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DesiredEntry")]
 pub struct Entry {
     /// When.
     pub at: Timestamp,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_db::{
     CampaignRow, ContactFate, ContactRow, Db, DbError, EndedAlike, EndedAttempt, JudgedContact, Moved,
@@ -58,7 +59,7 @@ const SETTLED_AT_ONCE: u32 = 5_000;
 const FIGURES_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a campaign wants, as it is stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignSettings {
     /// What is said.
@@ -80,14 +81,17 @@ pub struct CampaignSettings {
     pub class: u8,
     /// Its share among campaigns of its class.
     #[serde(default = "one")]
+    #[schemars(range(min = 1))]
     pub weight: u32,
     /// Calls at once.
     #[serde(default = "many")]
+    #[schemars(range(min = 1))]
     pub max_at_once: u32,
     /// What follows which end.
     #[serde(default)]
     pub retry: Rules,
-    /// What follows when a customer asks to be called at another time.
+    /// What follows when a customer asks to be called later: the contact is called again at that time, in the first
+    /// legal moment from then on. On unless `outcomes` is empty.
     #[serde(default)]
     pub callbacks: Callbacks,
     /// When it stops itself.
@@ -99,23 +103,25 @@ pub struct CampaignSettings {
     /// Who says when a contact is called.
     #[serde(default)]
     pub mode: Mode,
-    /// Whom its calls are handed to; the paced modes need them.
+    /// Whom its calls are handed to; `progressive` and `predictive` need them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub people: Option<People>,
-    /// Numbers to show, of which each call gets one; in the place of `caller_id`.
+    /// Numbers to show, of which each call gets one; in the place of `caller_id`. The choice stands in the receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller_ids: Option<Pool>,
     /// Calls that it may start in a second, on average over ten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 1_000))]
     pub calls_per_second: Option<f64>,
-    /// How it begins with a few contacts and widens; absent for all at once.
+    /// A gray release: it begins with a few contacts and widens by gates. Absent for all at once.
     #[serde(default)]
     pub release: Option<ReleaseSettings>,
 }
 
 /// Who says when a contact is called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "CampaignMode")]
 pub enum Mode {
     /// The dialer. Where calls are handed to people there are enough of them on average.
     #[default]
@@ -129,7 +135,7 @@ pub enum Mode {
 }
 
 /// A gray release of a campaign.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseSettings {
     /// The steps, and what must hold before the next.
@@ -137,6 +143,7 @@ pub struct ReleaseSettings {
     /// The variable whose number is what a contact is worth: the least comes first. By the order of the contacts
     /// where there is none.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_]*$"))]
     pub value: String,
     /// Codes of good outcomes.
     pub good: Vec<String>,

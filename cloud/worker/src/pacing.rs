@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_db::{CampaignSums, ContactRow, Db, DbError};
 use trunkline_dialer::caller::{Pool, Wear};
@@ -26,13 +27,16 @@ const PACKS_OF: usize = 50;
 const DAY_SHARE: f64 = 0.1;
 
 /// The people whom a campaign's calls are handed to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PeopleSettings")]
 pub struct People {
-    /// How many take calls now.
+    /// People who take calls now; `PUT …/people` changes it.
+    #[schemars(range(max = 10_000))]
     pub agents: u32,
     /// Campaigns that name the same group share its people; empty for people of its own.
     #[serde(default)]
+    #[schemars(length(max = 100))]
     pub group: String,
     /// How long one talks with a customer, in seconds, where nothing is known better: the network does not say when
     /// a call ends that it took from us.
@@ -52,8 +56,9 @@ fn wrap_s() -> u32 {
 }
 
 /// What holds a campaign back, in the word of the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "HeldBackBy")]
 pub enum Held {
     /// Nothing.
     None,
@@ -78,7 +83,7 @@ pub enum Held {
 }
 
 /// How a campaign is paced, as it is shown.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pacing {
     /// Its mode.
     pub mode: Mode,
@@ -98,7 +103,7 @@ pub struct Pacing {
 }
 
 /// What a campaign knows of its people.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeopleNow {
     /// At work, by the settings.
     pub agents: u32,

@@ -46,7 +46,7 @@ pub use experiment::assign;
 pub use graph::UNIVERSAL;
 pub use import::{ImportError, Imported, import};
 pub use interp::{expects, outcome_now, start, start_with_arms, step};
-pub use lint::{Finding, Severity, lint, lint_under};
+pub use lint::{Finding, PlainFinding, Severity, lint, lint_under};
 pub use prompts::{goodbye, likely_prompts, next_prompts, prompts, to_screener, to_voicemail};
 pub use render::{Spoken, render, spoken};
 pub use scalar::{At, Pause, Pos};

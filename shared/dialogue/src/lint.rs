@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use trunkline_policy::Pack;
 
 use crate::code::Code;
@@ -69,25 +71,45 @@ impl Finding {
         Self { severity: Severity::Warning, ..Self::error(code, pos, message, remedy) }
     }
 
-    /// Returns it as programs read it.
+    /// Returns it as programs read it: as a [`PlainFinding`].
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "code": self.code.as_str(),
-            "severity": match self.severity {
+        let plain = PlainFinding {
+            code: self.code.as_str(),
+            severity: match self.severity {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
             },
-            "line": self.line,
-            "column": self.column,
-            "message": self.message,
-            "remedy": self.remedy,
-        })
+            line: self.line,
+            column: self.column,
+            message: &self.message,
+            remedy: &self.remedy,
+        };
+        serde_json::to_value(plain).unwrap_or_default()
     }
 
     /// Says whether it refuses the script.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
+}
+
+/// A finding as programs read it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Finding")]
+pub struct PlainFinding<'a> {
+    /// What kind of mistake it is, such as `unreachable`.
+    code: &'a str,
+    /// How bad it is.
+    #[schemars(extend("enum" = ["error", "warning"]))]
+    severity: &'a str,
+    /// The line, from 1; 0 when it is about the whole text.
+    line: u32,
+    /// The column, from 1.
+    column: u32,
+    /// What is wrong.
+    message: &'a str,
+    /// What to do.
+    remedy: &'a str,
 }
 
 impl fmt::Display for Finding {

@@ -1,8 +1,10 @@
 //! Ids with kinds: a box cannot be passed where a call is meant.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -23,8 +25,9 @@ impl IdError {
 
 /// One telephone call, from the request that asked for it to its filed record. A UUID of version 7,
 /// so that ids sort by the time at which they were made.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(inline)]
 pub struct CallId(Uuid);
 
 impl CallId {
@@ -65,7 +68,7 @@ impl FromStr for CallId {
 }
 
 macro_rules! slug {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $pattern:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -75,6 +78,20 @@ macro_rules! slug {
             /// Returns the text of the id.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
             }
         }
 
@@ -128,6 +145,7 @@ slug!(
     BoxId,
     "box id",
     "1 to 64 characters of a-z, 0-9, `-`, `_` and `.`, the first a letter or a digit",
+    "^[a-z0-9][a-z0-9._-]{0,63}$",
     |text| is_slug(text, 64)
 );
 
@@ -136,6 +154,7 @@ slug!(
     ScriptId,
     "script id",
     "1 to 100 characters of a-z, 0-9, `-`, `_` and `.`, the first a letter or a digit",
+    "^[a-z0-9][a-z0-9._-]{0,99}$",
     |text| is_slug(text, 100)
 );
 
@@ -144,6 +163,7 @@ slug!(
     ScriptVersion,
     "script version",
     "64 lowercase hexadecimal digits",
+    "^[0-9a-f]{64}$",
     |text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 );
 

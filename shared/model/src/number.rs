@@ -1,8 +1,10 @@
 //! Whom to call. A number is personal data: it hides itself in logs.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Why a text cannot be dialled. The text itself is personal data and is not part of the message.
@@ -33,6 +35,20 @@ impl E164 {
     /// Returns the number with its `+`, for the line and the database, never for a log.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl JsonSchema for E164 {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "E164".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "A number in international form", "examples": ["+8613800138000"] })
     }
 }
 
@@ -150,6 +166,20 @@ impl Callee {
     /// Says whether this is nobody in particular: such a caller cannot be called, nor put on a list.
     pub fn is_anonymous(&self) -> bool {
         matches!(self, Self::Sip(target) if target.host_port() == NOBODY)
+    }
+}
+
+impl JsonSchema for Callee {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Callee".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "A number in international form, or sip:user@host", "examples": ["+8613800138000"] })
     }
 }
 

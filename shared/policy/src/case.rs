@@ -66,15 +66,12 @@ pub struct Consent {
     pub basis: Basis,
     /// When it was given.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
     pub given: Option<Timestamp>,
     /// When it ends.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
     pub expires: Option<Timestamp>,
     /// When it was withdrawn.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
     pub revoked: Option<Timestamp>,
     /// What for; empty means for every purpose.
     #[serde(default)]
@@ -88,7 +85,7 @@ pub struct Consent {
 }
 
 /// What an opt-out covers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "scope", content = "of")]
 pub enum OptOutScope {
     /// This number.

@@ -13,6 +13,7 @@
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_model::CallId;
 
@@ -95,8 +96,9 @@ pub struct Asked {
 }
 
 /// One line of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ReceiptEntry")]
 pub struct Entry {
     /// Its number, from 1 without gaps.
     pub seq: u64,

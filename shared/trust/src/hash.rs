@@ -1,9 +1,11 @@
 //! SHA-256 as a type of its own, so that a length or a name cannot stand where a hash is meant.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use ring::digest::{Context, SHA256, digest};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A SHA-256; written as 64 lowercase hexadecimal digits.
@@ -20,6 +22,20 @@ impl Sha256 {
     /// Returns the 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl JsonSchema for Sha256 {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Sha256".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$" })
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_model::{CallId, Callee, E164, ScriptId, ScriptVersion};
 use trunkline_policy::Order;
 
 /// A script by name and by the hash of its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScriptRef {
     /// The name that people gave it.
     pub id: ScriptId,
@@ -80,7 +81,7 @@ pub struct TransferCommand {
 }
 
 /// What a supervisor is to do in a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SuperviseWish {
     /// Hear both, heard by nobody.

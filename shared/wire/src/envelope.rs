@@ -1,6 +1,7 @@
 //! The envelope around every message, and the few messages that belong to the link itself.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use trunkline_model::BoxId;
@@ -90,7 +91,8 @@ pub struct Birth {
 }
 
 /// How one trunk of a box is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Trunk")]
 pub struct TrunkReport {
     /// Its name in the box's configuration.
     pub name: String,
@@ -99,10 +101,10 @@ pub struct TrunkReport {
     /// Whether the box is registered there; absent for a trunk that knows the box by address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<bool>,
-    /// What was wrong last, for people.
+    /// What was wrong last, for people; absent when nothing was.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trouble: String,
-    /// New calls a second that it takes; absent from boxes that do not say.
+    /// New calls a second that it takes; the cloud gives its box no more. Absent from boxes that do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_per_second: Option<f64>,
     /// What it is.

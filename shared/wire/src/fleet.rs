@@ -1,6 +1,7 @@
 //! How a box joins, what it should be, what it says it is, and what it is to run.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -10,16 +11,16 @@ use crate::order::OrderReport;
 
 /// `POST /box/v1/enrol`: a box that has no certificate asks for one. It sends the same request until it is
 /// answered with a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnrolRequest {
-    /// PKCS#10 (RFC 2986) in DER, as base 64 (RFC 4648 §4).
+    /// PKCS#10 (RFC 2986) for a P-256 key, in DER, as base 64 (RFC 4648 §4).
     pub csr: String,
     /// HMAC-SHA-256 over the DER bytes, the claim code being the key; 64 hexadecimal digits.
     pub proof: String,
 }
 
 /// The answer to [`EnrolRequest`] and [`RenewRequest`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnrolReply {
     /// How far the box is: `waiting`, `claimed`, `approved`, `issued`.
     pub state: String,
@@ -34,7 +35,7 @@ pub struct EnrolReply {
 }
 
 /// `POST /box/v1/renew`, with the certificate that is to be replaced: another certificate for the same key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RenewRequest {
     /// PKCS#10 in DER, as base 64.
     pub csr: String,
@@ -53,7 +54,7 @@ pub struct Desired {
 
 /// `cfg/reported`: what the box says it is. Sent when the link comes up, when something changes, and once a
 /// minute.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reported {
     /// The desired version that the box looked at last; 0: none.
     #[serde(default)]
@@ -97,7 +98,7 @@ pub struct Reported {
 }
 
 /// A box that takes no new calls by order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drained {
     /// The order.
     pub by: Uuid,
@@ -107,7 +108,8 @@ pub struct Drained {
 }
 
 /// How a box's machine is; what it cannot say is absent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "BoxHealth")]
 pub struct Health {
     /// Seconds since the machine started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +138,7 @@ pub struct Health {
 }
 
 /// How a box's program for calls is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallsReport {
     /// `starting`, `up` or `down`.
     pub state: String,
@@ -155,7 +157,7 @@ pub struct CallsReport {
 }
 
 /// A part of [`Desired`] that the box could not apply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NotApplied {
     /// Where in the document, as `/calls/trunk` (RFC 6901).
     pub path: String,

@@ -1,6 +1,7 @@
 //! What people at headquarters tell one box to do, and what it says came of that.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,8 +33,8 @@ pub struct OrderCommand {
     pub since: Option<Timestamp>,
 }
 
-/// How far an order is, within [`crate::Reported`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How far an order is, as its box reports it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderReport {
     /// The order.
     pub order: Uuid,
@@ -48,16 +49,18 @@ pub struct OrderReport {
 }
 
 /// `POST /box/v1/orders/{id}/file`: a box has this to send for an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderFile {
-    /// How long it is, in bytes, at most [`MAX_ORDER_FILE`].
+    /// How long it is, in bytes, at most 4 MiB.
+    #[schemars(range(min = 1, max = MAX_ORDER_FILE))]
     pub bytes: u64,
     /// SHA-256 of it, 64 hexadecimal digits.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub sha256: String,
 }
 
 /// The answer to that, and to each part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderFileHad {
     /// The cloud has so many bytes; the next part begins there.
     pub bytes: u64,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_model::{CallId, Direction, Disposition, Outcome};
 
@@ -75,7 +76,7 @@ pub struct CallRecord {
 }
 
 /// A trunk that did not take the call.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptRecord {
     /// Its name in the box's configuration.
     pub trunk: String,
@@ -87,13 +88,13 @@ pub struct AttemptRecord {
 }
 
 /// A hand-over to a person.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TransferRecord {
     /// Where to, as the script names it.
     pub to: String,
     /// `refer`, or `bridge` where the trunk does not do that; empty when neither was tried.
     pub how: String,
-    /// `done`, or why not: `busy`, `no_answer`, `declined`, `refused`, `left`.
+    /// `done`, or why not: `busy`, `no_answer`, `declined`, `refused`, `left`, `cancelled`.
     pub fate: String,
     /// The SIP status that said so, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +107,7 @@ pub struct TransferRecord {
 }
 
 /// A tone of the network, or what was heard of it otherwise before an answer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToneRecord {
     /// `ringback`, `busy`, `congestion`, `information`, `fax`, `beep`; in words `invalid_number`, `power_off`, `suspended`,
     /// `in_call`, `no_answer`, `unreachable`, `leave_message`, `hold`; `colour_ring`.
@@ -119,7 +120,7 @@ pub struct ToneRecord {
 }
 
 /// Who or what answered.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnswererRecord {
     /// `human`, `machine`, `voicemail`, `menu`, `screener`, `fax` or `silence`.
     pub verdict: String,
@@ -131,7 +132,7 @@ pub struct AnswererRecord {
 }
 
 /// The two-channel recording, left the customer, right the robot.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordingRecord {
     /// Path on the box.
     pub path: String,
@@ -146,7 +147,7 @@ pub struct RecordingRecord {
 }
 
 /// What the RTP stream was like.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MediaRecord {
     /// `PCMA`, `PCMU` or `opus`.
     pub codec: String,
@@ -167,7 +168,7 @@ pub struct MediaRecord {
 }
 
 /// One turn: what the customer did, what was decided, what the robot said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TurnRecord {
     /// The turn's number.
     pub turn: u32,
@@ -188,7 +189,7 @@ pub struct TurnRecord {
 }
 
 /// A word of a word list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WordRecord {
     /// `robot` or `customer`.
     pub by: String,
@@ -203,7 +204,7 @@ pub struct WordRecord {
 }
 
 /// What the customer said. Times are seconds since the answer, as in the recording.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CustomerTurn {
     /// What was recognised. Personal data.
     pub text: String,
@@ -226,7 +227,7 @@ pub struct CustomerTurn {
 }
 
 /// Why the dialogue went where it went.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DecisionRecord {
     /// The node arrived at.
     pub node: String,
@@ -242,7 +243,7 @@ pub struct DecisionRecord {
 }
 
 /// What the robot said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RobotTurn {
     /// The words. Personal data where variables were filled in.
     pub text: String,
@@ -253,7 +254,7 @@ pub struct RobotTurn {
 }
 
 /// Milliseconds from the end of the customer's speech, as the detector saw it, to each stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyRecord {
     /// Recognition began (the first pause).
     pub asr_start_ms: f32,

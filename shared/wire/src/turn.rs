@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trunkline_dialogue::action::{Action, BargeIn, Endpoint, Generate, Listen, Say, Waiting};
 use trunkline_model::{CallId, Outcome};
@@ -49,7 +50,8 @@ pub enum TurnEvent {
 }
 
 /// How a turn was spoken, against the same customer's turns before in this call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Voice")]
 pub struct VoiceV1 {
     /// Excitement, from -1, far calmer than usual, over 0, as usual, to 1.
     pub arousal: f32,
@@ -91,7 +93,8 @@ pub struct TurnRequest {
 }
 
 /// How the cloud understood a turn, with its evidence.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Understanding")]
 pub struct UnderstandingV1 {
     /// The intent decided on, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,7 +121,8 @@ pub struct UnderstandingV1 {
 }
 
 /// A value found in the text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Entity")]
 pub struct EntityV1 {
     /// What it is, such as `date`.
     pub kind: String,

@@ -49,8 +49,20 @@ pub(super) fn callers(clips: &[Clip], options: &Options) -> Result<Vec<Spoken>> 
     if callers.is_empty() {
         bail!("{} holds no speech in `{language}` of up to six seconds", options.data.display());
     }
-    Ok(callers)
+    Ok(dealt(callers))
 }
+
+/// Puts them in an order of which any beginning is spread evenly over the whole, so that a short run hears all
+/// speakers and not the first folder.
+fn dealt<T>(all: Vec<T>) -> Vec<T> {
+    let mut order: Vec<(u64, T)> =
+        all.into_iter().zip(1u64..).map(|(one, n)| (n.wrapping_mul(GOLDEN), one)).collect();
+    order.sort_by_key(|(place, _)| *place);
+    order.into_iter().map(|(_, one)| one).collect()
+}
+
+/// 2^64 over the golden ratio: its multiples fall evenly.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 fn language(options: &Options) -> Language {
     match options.lang {
