@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::{CallId, Callee, Disposition};
 
-use crate::judged::settle;
+use crate::judged::{OVER, READY, settle};
 use crate::log::append_all;
 use crate::store::{count, instant, json, number, parsed, to_json};
 use crate::{Db, DbError};
@@ -330,7 +330,7 @@ impl Db {
             return Ok(());
         }
         let mut tx = self.begin().await?;
-        let moved = settle(&mut tx, settled).await?;
+        let moved = settle(&mut tx, settled, OVER).await?;
         let promised: Vec<_> = settled
             .iter()
             .filter(|one| moved.contains(&one.n))
@@ -340,6 +340,19 @@ impl Db {
             })
             .collect();
         append_all(&mut tx, "call.callback_promised", &promised, now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Moves contacts on that are ready; one that was called meanwhile stays as it is.
+    ///
+    /// # Errors
+    /// [`DbError`]; then none was moved.
+    pub async fn move_ready(&self, moved: &[Moved]) -> Result<(), DbError> {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        settle(&mut tx, moved, READY).await?;
         Ok(tx.commit().await?)
     }
 

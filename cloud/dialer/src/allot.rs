@@ -91,7 +91,9 @@ impl Way {
 /// that may go elsewhere are kept for elsewhere.
 fn set_out(ways: &mut [Way], line: &Line) -> bool {
     let narrow = |way: &&mut Way| way.profiles.as_ref().map_or(usize::MAX, Vec::len);
-    let Some(way) = ways.iter_mut().filter(|way| way.leads_over(line)).min_by_key(narrow) else { return false };
+    let Some(way) = ways.iter_mut().filter(|way| way.leads_over(line)).min_by_key(narrow) else {
+        return false;
+    };
     way.ready -= 1;
     true
 }
@@ -198,27 +200,11 @@ mod tests {
     use super::*;
 
     fn line(id: &str, on: usize, free: u32) -> Line {
-        Line {
-            id: id.into(),
-            on,
-            free,
-            starts: free,
-            healthy: true,
-            profile: 0,
-        }
+        Line { id: id.into(), on, free, starts: free, healthy: true, profile: 0 }
     }
 
     fn demand(campaign: u64, class: u8, weight: u32, wanted: u32) -> Demand {
-        Demand {
-            campaign,
-            class,
-            weight,
-            wanted,
-            running: 0,
-            routes: vec![],
-            lines: vec![],
-            waited_s: 0,
-        }
+        Demand { campaign, class, weight, wanted, running: 0, routes: vec![], lines: vec![], waited_s: 0 }
     }
 
     fn route(ready: u32, profiles: &[usize]) -> Route {
@@ -275,7 +261,10 @@ mod tests {
         lines[1].profile = 1;
         let both = Demand { routes: vec![route(3, &[0, 1]), route(3, &[1])], ..demand(1, 0, 1, 6) };
         let grants = allot(&lines, &[9], &[both]);
-        assert_eq!(grants.iter().map(|grant| (grant.line, grant.calls)).collect::<Vec<_>>(), [(1, 3), (0, 1)]);
+        assert_eq!(
+            grants.iter().map(|grant| (grant.line, grant.calls)).collect::<Vec<_>>(),
+            [(1, 3), (0, 1)]
+        );
         let few = Demand { routes: vec![route(1, &[0])], ..demand(2, 0, 1, 1) };
         let greedy = Demand { routes: vec![route(9, &[1])], ..demand(1, 0, 1, 9) };
         assert_eq!(of(&allot(&lines, &[9], &[greedy, few]), 2), 1, "its line was not for the other");

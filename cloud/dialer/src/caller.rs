@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn the_number_with_the_fewest_calls_is_shown_and_none_above_its_cap_or_in_its_rest() {
         let wear = |calls, ago: i64| Wear { calls, last: Some(at(-ago)) };
-        let chosen = |pool: &Pool, wear: &[Wear]| pool.choose(wear, "+14155550123", |_| true, at(0)).map(|one| one.at);
+        let chosen =
+            |pool: &Pool, wear: &[Wear]| pool.choose(wear, "+14155550123", |_| true, at(0)).map(|one| one.at);
         let worn = [wear(3, 60), wear(2, 60), wear(2, 90)];
         assert_eq!(chosen(&pool(10, 0, false), &worn), Some(2), "rested longest");
         assert_eq!(chosen(&pool(10, 70, false), &worn), Some(2));

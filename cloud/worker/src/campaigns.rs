@@ -32,8 +32,8 @@ use uuid::Uuid;
 
 use crate::dispatch::Chain;
 use crate::gate::Question;
-use crate::pacing::{InPass, Pacing, People, Subject};
 use crate::lines::{Fits, Lines};
+use crate::pacing::{InPass, Pacing, People, Subject};
 use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker};
 
 /// How long a started call may wait for its box. A short lease: with a lost link dialling gets slower.
@@ -197,7 +197,6 @@ pub async fn call_contact(
 ) -> Result<Began, DbError> {
     let mut wear = wear(db, of.1, now).await?;
     let mut began =
-
         call_contacts(db, gate, of, (std::slice::from_ref(contact), &|_, _| true), wear.as_deref_mut(), now)
             .await?;
     Ok(began.pop().unwrap_or(Began::Gone))
@@ -249,7 +248,7 @@ async fn call_contacts(
         let mut facts = facts_of(contact, settings);
         let (mut caller_id, mut shows) = (settings.caller_id.clone(), None);
         if let (Some(pool), Some(ahead)) = (&settings.caller_ids, &mut ahead) {
-            let Some(chosen) = 
+            let Some(chosen) =
                 pool.choose(ahead, contact.callee.reveal(), |number| may_show(at, number), now)
             else {
                 continue;
@@ -711,13 +710,12 @@ impl Worker {
     ) -> Result<(), DbError> {
         let (allowed, numbers) = (lines.allowed(&settings.boxes), numbers_of(settings));
         let many = u32::try_from(ready.len()).is_ok_and(|all| all == LOOKED_AT);
-        let open = lines.open(&allowed);
-        let some_open = !open.is_empty();
+        let (within_reach, open) = (lines.within_reach(&allowed), lines.open(&allowed));
         let mut moved = Vec::new();
         ready.retain(|contact| {
-            let (why, wait) = match lines.fits(&allowed, numbers, &contact.callee) {
+            let (why, wait) = match lines.fits(&within_reach, numbers, &contact.callee) {
                 Fits::No(why) => (why, NO_LINE_PAUSE),
-                Fits::Yes if many && some_open => {
+                Fits::Yes if many && !open.is_empty() => {
                     let may = lines.profiles_for(numbers, &contact.callee);
                     if may.iter().any(|profile| open.contains(profile)) {
                         return true;
@@ -730,7 +728,7 @@ impl Worker {
             moved.push(Moved { n: contact.n, until, why: why.to_owned(), callback: Promise::Keep });
             false
         });
-        self.db.settle_contacts(&moved, now).await
+        self.db.move_ready(&moved).await
     }
 
     /// Seconds since a campaign last began a call, or was started.
@@ -762,9 +760,8 @@ impl Worker {
             judged += some.len();
             let of = (campaign.row.id.as_str(), &campaign.settings, &*campaign.script);
             let wear = campaign.wear.as_deref_mut();
-            let may_show = |at: usize, number: &E164| {
-                over.get(at).is_some_and(|profile| lines.shows(*profile, number))
-            };
+            let may_show =
+                |at: usize, number: &E164| over.get(at).is_some_and(|profile| lines.shows(*profile, number));
             let began = call_contacts(&self.db, &self.gate, of, (&some, &may_show), wear, now).await?;
             for (began, profile) in began.into_iter().zip(&over) {
                 match began {
@@ -841,11 +838,12 @@ fn board(
     for contact in ready.drain(..) {
         let full = some.len() >= most || berths.values().all(|calls| *calls == 0);
         let may = if full { Vec::new() } else { profiles_for(&contact) };
-        match may.into_iter().find(|profile| berths.get(profile).is_some_and(|calls| *calls > 0)) {
-            Some(profile) => {
-                if let Some(calls) = berths.get_mut(&profile) {
-                    *calls -= 1;
-                }
+        let free = |profile: &usize| berths.get(profile).copied().unwrap_or_default();
+        // Where most are free, so that the last one of a scarce line is left for who needs it.
+        let best = may.into_iter().filter(|profile| free(profile) > 0).max_by_key(free);
+        match best.and_then(|profile| Some((profile, berths.get_mut(&profile)?))) {
+            Some((profile, calls)) => {
+                *calls -= 1;
                 some.push(contact);
                 over.push(profile);
             }
@@ -880,7 +878,8 @@ pub async fn preflight(
 ) -> Result<Option<Preflight>, DbError> {
     let Some(script) = scripts.current(&settings.script_id) else { return Ok(None) };
     let lines = Lines::read(db, now).await?;
-    let (allowed, numbers) = (lines.allowed(&settings.boxes), numbers_of(settings));
+    let within_reach = lines.within_reach(&lines.allowed(&settings.boxes));
+    let numbers = numbers_of(settings);
     let mut verdicts = Vec::new();
     let mut no_line: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut after = 0;
@@ -907,7 +906,7 @@ pub async fn preflight(
         for (judged, contact) in judged.into_iter().zip(&page) {
             let verdict = judged.receipt.decision.verdict;
             let may = matches!(verdict, Verdict::Allow | Verdict::Defer { .. });
-            match lines.fits(&allowed, numbers, &contact.callee) {
+            match lines.fits(&within_reach, numbers, &contact.callee) {
                 Fits::No(why) if may => *no_line.entry(why).or_default() += 1,
                 Fits::Yes | Fits::No(_) => verdicts.push(verdict),
             }

@@ -185,7 +185,11 @@ impl Gate {
         let boxes: Vec<String> = if allowed.is_empty() {
             lab.boxes.iter().map(ToString::to_string).collect()
         } else {
-            allowed.iter().filter(|name| lab.boxes.iter().any(|declared| *declared == on(name))).cloned().collect()
+            allowed
+                .iter()
+                .filter(|name| lab.boxes.iter().any(|declared| *declared == on(name)))
+                .cloned()
+                .collect()
         };
         (!boxes.is_empty()).then_some(boxes)
     }

@@ -1,17 +1,17 @@
 //! Which lines there are, what each may carry, and how many new calls they take now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use trunkline_db::{BoxRow, Db, DbError, Wants};
 use trunkline_dialer::allot::{Line, Route};
 use trunkline_model::{Callee, E164};
-use trunkline_wire::TrunkReport;
+use trunkline_wire::{LineKind, TrunkReport};
 
 /// None of the lines that a campaign may use calls where the contact is.
-pub const NO_LINE_SERVES: &str = "no_line_serves";
+pub(crate) const NO_LINE_SERVES: &str = "no_line_serves";
 /// None of those that do may show a number of the campaign's.
-pub const NO_LINE_SHOWS: &str = "no_line_shows";
+pub(crate) const NO_LINE_SHOWS: &str = "no_line_shows";
 
 /// The lines of all boxes.
 pub(crate) struct Lines {
@@ -58,6 +58,7 @@ impl Lines {
             let unknown = [TrunkReport { name: "trunk".into(), up: true, ..TrunkReport::default() }];
             let trunks = if row.trunks.is_empty() { &unknown[..] } else { &row.trunks };
             for trunk in trunks {
+                let profile = all.profile(trunk);
                 let speed = trunk.calls_per_second.map_or(u32::MAX, |rate| window(rate).0);
                 all.lines.push(Line {
                     id: format!("{}/{}", row.id, trunk.name),
@@ -65,7 +66,7 @@ impl Lines {
                     free: trunk.most_calls().unwrap_or(row.channels),
                     starts: speed.min(*starts),
                     healthy: trunk.up && row.takes_calls(now),
-                    profile: all.profile(trunk),
+                    profile,
                 });
             }
         }
@@ -73,7 +74,10 @@ impl Lines {
     }
 
     fn profile(&mut self, trunk: &TrunkReport) -> usize {
+        // A modem shows no number but its own; nothing else hangs on what a line is.
+        let kind = if trunk.kind == LineKind::Gsm { LineKind::Gsm } else { LineKind::Sip };
         let profile = Profile {
+            kind,
             caller_ids: trunk.caller_ids.clone(),
             serves: trunk.serves.clone(),
             ..Profile::default()
@@ -96,7 +100,8 @@ impl Lines {
             let Some(lines) = call.boxes.first().and_then(|on| of_box.get(on)) else { continue };
             let fits = |n: &&usize| {
                 let line = &self.lines[**n];
-                line.free > 0 && carries(&self.profiles[line.profile], call.caller_id.as_deref(), &call.callee)
+                line.free > 0
+                    && carries(&self.profiles[line.profile], call.caller_id.as_deref(), &call.callee)
             };
             let narrow = |n: &&usize| {
                 let profile = &self.profiles[self.lines[**n].profile];
@@ -155,25 +160,27 @@ impl Lines {
         free.sum()
     }
 
-    /// Says whether any line that a campaign may use may ever carry a call that shows one of these numbers.
-    pub(crate) fn fits(&self, allowed: &[String], shown: &[E164], callee: &Callee) -> Fits {
-        let mut lines = self.lines.iter().filter(|line| line.is_among(allowed)).peekable();
+    /// Returns the profiles of all lines that a campaign may use, whether they take calls now or not.
+    pub(crate) fn within_reach(&self, allowed: &[String]) -> BTreeSet<usize> {
+        self.lines.iter().filter(|line| line.is_among(allowed)).map(|line| line.profile).collect()
+    }
+
+    /// Says whether any line of these profiles may ever carry a call that shows one of these numbers.
+    pub(crate) fn fits(&self, within_reach: &BTreeSet<usize>, shown: &[E164], callee: &Callee) -> Fits {
         // A box that never came says nothing of its lines.
-        if lines.peek().is_none() || !matches!(callee, Callee::Number(_)) {
+        if within_reach.is_empty() || !matches!(callee, Callee::Number(_)) {
             return Fits::Yes;
         }
-        let serving: Vec<&Profile> = lines
-            .map(|line| &self.profiles[line.profile])
-            .filter(|profile| profile.serves(callee.reveal()))
-            .collect();
-        if serving.is_empty() {
+        let serving = within_reach.iter().filter_map(|at| self.profiles.get(*at));
+        let mut serving = serving.filter(|profile| profile.serves(callee.reveal())).peekable();
+        if serving.peek().is_none() {
             return Fits::No(NO_LINE_SERVES);
         }
-        if serving.iter().any(|profile| shows_one(profile, shown)) { Fits::Yes } else { Fits::No(NO_LINE_SHOWS) }
+        if serving.any(|profile| shows_one(profile, shown)) { Fits::Yes } else { Fits::No(NO_LINE_SHOWS) }
     }
 
     /// Returns the profiles of lines, of those that a campaign may use, that take a call now.
-    pub(crate) fn open(&self, allowed: &[String]) -> Vec<usize> {
+    pub(crate) fn open(&self, allowed: &[String]) -> BTreeSet<usize> {
         let takes = |line: &&Line| {
             let room = self.room.get(line.on).is_some_and(|room| *room > 0);
             room && line.healthy && line.free > 0 && line.starts > 0 && line.is_among(allowed)
@@ -203,9 +210,6 @@ impl Lines {
         let mut routes: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
         for callee in callees {
             *routes.entry(self.profiles_for(shown, callee)).or_default() += 1;
-        }
-        if routes.is_empty() {
-            return Vec::new();
         }
         routes.into_iter().map(|(profiles, ready)| Route { ready, profiles }).collect()
     }
@@ -272,7 +276,7 @@ mod tests {
 
     use trunkline_db::{Created, NewCall};
     use trunkline_model::{BoxId, CallId};
-    use trunkline_wire::{Birth, LineKind, ScriptRef};
+    use trunkline_wire::{Birth, ScriptRef};
 
     use super::*;
 
@@ -380,7 +384,8 @@ mod tests {
     /// Box a with a trunk into China that shows one number, and a modem; box b, which says nothing of its lines.
     fn two_boxes() -> Lines {
         let modem = TrunkReport { kind: LineKind::Gsm, ..named("sim", &[], &["+44"]) };
-        let boxes = [row("a", 8, vec![named("cn", &["+862155550100"], &["+86"]), modem]), row("b", 3, vec![])];
+        let boxes =
+            [row("a", 8, vec![named("cn", &["+862155550100"], &["+86"]), modem]), row("b", 3, vec![])];
         Lines::of(&boxes, &[u32::MAX, u32::MAX], at(0))
     }
 
@@ -395,24 +400,31 @@ mod tests {
     #[test]
     fn a_contact_goes_over_lines_that_serve_its_region_and_show_the_number_and_the_reason_says_what_lacks() {
         let lines = two_boxes();
-        let only_a = ["a".to_owned()];
         let shown = |number: &str| [number.parse::<E164>().unwrap()];
         let ours = shown("+862155550100");
         assert_eq!(lines.profiles_for(&ours, &number("+8613800138000")), [0, 2]);
         assert_eq!(lines.profiles_for(&shown("+442079460000"), &number("+8613800138000")), [2]);
-        assert_eq!(lines.fits(&only_a, &ours, &number("+8613800138000")), Fits::Yes);
-        assert_eq!(lines.fits(&only_a, &ours, &number("+12125550100")), Fits::No(NO_LINE_SERVES));
+        assert_eq!(lines.profiles_for(&ours, &number("+442079460000")), [2], "a modem shows its own number");
+        assert_eq!(lines.profiles_for(&[], &number("+442079460000")), [1, 2]);
+        let fits = |allowed: &[&str], shown: &[E164], callee: &str| {
+            let allowed: Vec<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
+            lines.fits(&lines.within_reach(&allowed), shown, &number(callee))
+        };
+        assert_eq!(fits(&["a"], &ours, "+8613800138000"), Fits::Yes);
+        assert_eq!(fits(&["a"], &ours, "+12125550100"), Fits::No(NO_LINE_SERVES));
         let other = shown("+862155550199");
-        assert_eq!(lines.fits(&only_a, &other, &number("+8613800138000")), Fits::No(NO_LINE_SHOWS));
-        assert_eq!(lines.fits(&[], &other, &number("+8613800138000")), Fits::Yes, "box b says nothing");
-        let sim = ["a/sim".to_owned()];
-        assert_eq!(lines.fits(&sim, &ours, &number("+8613800138000")), Fits::No(NO_LINE_SERVES));
+        assert_eq!(fits(&["a"], &other, "+8613800138000"), Fits::No(NO_LINE_SHOWS));
+        assert_eq!(fits(&[], &other, "+8613800138000"), Fits::Yes, "box b says nothing");
+        assert_eq!(fits(&["a/sim"], &ours, "+8613800138000"), Fits::No(NO_LINE_SERVES));
+        assert_eq!(fits(&["a/sim"], &ours, "+442079460000"), Fits::No(NO_LINE_SHOWS));
+        assert_eq!(fits(&["c"], &ours, "+12125550100"), Fits::Yes, "box c never came");
     }
 
     #[test]
     fn calls_count_on_the_lines_that_may_carry_them() {
         let mut lines = two_boxes();
-        lines.carry(&[wants("a", "+442079460000", None), wants("a", "+8613800138000", Some("+862155550100"))]);
+        lines
+            .carry(&[wants("a", "+442079460000", None), wants("a", "+8613800138000", Some("+862155550100"))]);
         let free: Vec<u32> = lines.lines.iter().map(|line| line.free).collect();
         assert_eq!(free, [9, 0, 3]);
         let row = row("a", 8, vec![named("cn", &["+862155550100"], &["+86"])]);
@@ -433,7 +445,8 @@ mod tests {
         lines.owe(&vec![wants("", "+8613800138000", None); 250], |_| None);
         assert_eq!(free(&lines), [10, 1, 3], "nobody may carry them");
         let mut lines = two_boxes();
-        let waiting = [vec![wants("", "+8613800138000", None); 2], vec![wants("b/trunk", "+8613800138000", None); 2]];
+        let waiting =
+            [vec![wants("", "+8613800138000", None); 2], vec![wants("b/trunk", "+8613800138000", None); 2]];
         lines.owe(&waiting.concat(), boxes);
         assert_eq!(free(&lines), [8, 1, 1]);
     }

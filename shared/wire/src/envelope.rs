@@ -113,7 +113,7 @@ pub struct TrunkReport {
     /// Calls that it carries at once; absent from boxes that do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<u32>,
-    /// Numbers that it may show, in E.164; empty for any.
+    /// Numbers that it may show, in E.164; empty for any, and with a modem for its own only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub caller_ids: Vec<String>,
     /// What the numbers begin with that it may call, such as `+86` or `+1212`; empty for all.
@@ -122,7 +122,7 @@ pub struct TrunkReport {
 }
 
 /// What a line is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LineKind {
     /// A SIP trunk.
@@ -136,6 +136,7 @@ pub enum LineKind {
 }
 
 impl LineKind {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     fn is_sip(&self) -> bool {
         *self == Self::Sip
     }
@@ -144,7 +145,8 @@ impl LineKind {
 impl TrunkReport {
     /// Says whether it may show this number; its own, where a call brings none, it always may.
     pub fn shows(&self, caller_id: Option<&str>) -> bool {
-        self.caller_ids.is_empty() || caller_id.is_none_or(|number| self.caller_ids.iter().any(|id| id == number))
+        let any = self.caller_ids.is_empty() && self.kind != LineKind::Gsm;
+        any || caller_id.is_none_or(|number| self.caller_ids.iter().any(|id| id == number))
     }
 
     /// Says whether it may call this number.
@@ -207,6 +209,7 @@ mod tests {
         assert!(sip.shows(Some("+862155550100")) && !sip.shows(Some("+862155550199")) && sip.shows(None));
         assert!(sip.serves("+8613800138000") && !sip.serves("+442079460000"));
         assert_eq!((gsm.kind, gsm.most_calls()), (LineKind::Gsm, Some(1)), "whatever it says");
+        assert!(gsm.shows(None) && !gsm.shows(Some("+862155550100")), "it has its own number only");
         assert_eq!((newer.kind, newer.most_calls()), (LineKind::Other, None));
         let again = serde_json::to_value(&read.body.trunks[0]).unwrap();
         assert!(again.get("kind").is_none() && again["serves"] == serde_json::json!(["+86"]));
