@@ -550,6 +550,28 @@ async fn existing(conn: &mut SqliteConnection, id: CallId) -> Result<Call, DbErr
 }
 
 /// Lets a queued call wait until `retry_at`, and writes down why.
+impl Db {
+    /// Lets calls that wait for a box wait until an instant, each for its reason.
+    ///
+    /// # Errors
+    /// [`DbError`]; then all stay as they are.
+    pub async fn defer_calls(
+        &self,
+        deferred: &[(CallId, &str)],
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        if deferred.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        for (id, why) in deferred {
+            defer_in(&mut tx, *id, until, why, now).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
 pub(crate) async fn defer_in(
     conn: &mut SqliteConnection,
     id: CallId,

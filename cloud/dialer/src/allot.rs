@@ -270,6 +270,21 @@ mod tests {
         assert_eq!(of(&allot(&lines, &[9], &[greedy, few]), 2), 1, "its line was not for the other");
     }
 
+    /// Finds a contact for a call over a line of this profile, moving others to other lines' calls if need be.
+    fn seat(profile: usize, contacts: &[Vec<usize>], seats: &mut [Option<usize>], seen: &mut [bool]) -> bool {
+        for at in 0..contacts.len() {
+            if seen[at] || !contacts[at].contains(&profile) {
+                continue;
+            }
+            seen[at] = true;
+            if seats[at].is_none_or(|other| seat(other, contacts, seats, seen)) {
+                seats[at] = Some(profile);
+                return true;
+            }
+        }
+        false
+    }
+
     proptest! {
         #[test]
         fn no_line_stands_idle_that_some_contact_may_use_and_no_contact_goes_over_another(
@@ -317,6 +332,52 @@ mod tests {
                         .filter(|route| route.profiles.contains(&line.profile)).map(|route| route.ready).sum();
                     prop_assert!(able <= got, "line {at} stands idle beside {able} contacts");
                 }
+            }
+        }
+
+        #[test]
+        fn the_same_again_gives_the_same_and_in_time_every_contact_that_some_line_may_carry_has_gone(
+            free in proptest::collection::vec((1_u32..4, 0_usize..2, 0_usize..3), 1..6),
+            wants in proptest::collection::vec(
+                (0_u8..3, proptest::collection::vec((1_u32..5, proptest::sample::subsequence(vec![0_usize, 1, 2], 0..=3)), 1..4)),
+                1..5,
+            ),
+        ) {
+            let lines: Vec<Line> = free.iter().enumerate()
+                .map(|(at, (free, on, profile))| Line { profile: *profile, ..line(&format!("b{on}/{at}"), *on, *free) })
+                .collect();
+            let there: Vec<usize> = lines.iter().map(|line| line.profile).collect();
+            // Each campaign's contacts, by the profiles of the lines that may carry them.
+            let mut left: Vec<Vec<Vec<usize>>> = wants.iter()
+                .map(|(_, routes)| {
+                    routes.iter().flat_map(|(ready, on)| std::iter::repeat_n(on.clone(), *ready as usize)).collect()
+                })
+                .collect();
+            // Each pass the calls of the last one are over. There are 48 contacts at most.
+            for _ in 0..48 {
+                let demands: Vec<Demand> = (0..).zip(&wants).zip(&left)
+                    .map(|((at, (class, _)), contacts)| {
+                        let routes: Vec<Route> = contacts.iter().map(|on| route(1, on)).collect();
+                        Demand { wanted: contacts.len() as u32, routes, ..demand(at, *class, 1, 0) }
+                    })
+                    .filter(|demand| demand.wanted > 0)
+                    .collect();
+                let grants = allot(&lines, &[9, 9], &demands);
+                prop_assert_eq!(&grants, &allot(&lines, &[9, 9], &demands));
+                for (at, contacts) in (0..).zip(&mut left) {
+                    let mut seats = vec![None; contacts.len()];
+                    for grant in grants.iter().filter(|grant| grant.campaign == at) {
+                        for _ in 0..grant.calls {
+                            let seated = seat(lines[grant.line].profile, contacts, &mut seats, &mut vec![false; contacts.len()]);
+                            prop_assert!(seated, "line {} got a call that it may not carry", grant.line);
+                        }
+                    }
+                    let mut gone = seats.iter().map(Option::is_some);
+                    contacts.retain(|_| !gone.next().unwrap());
+                }
+            }
+            for contact in left.iter().flatten() {
+                prop_assert!(!contact.iter().any(|profile| there.contains(profile)), "{contact:?} starves");
             }
         }
 

@@ -13,6 +13,7 @@ use trunkline_wire::{CancelCommand, DialCommand, DialReply, SuperviseCommand, Tr
 
 use crate::broker::envelope;
 use crate::gate::Question;
+use crate::lines::{Fits, Lines};
 use crate::{Ask, BrokerError, ContactFacts, Publication, Qos, Stop, Worker, lines};
 
 /// How long the answer to a command may take before the command is repeated.
@@ -23,6 +24,8 @@ pub const MAX_REFUSALS: u32 = 5;
 /// How long a call waits that a box had no room for.
 const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 const SKIP_PAUSE: SignedDuration = SignedDuration::from_secs(15);
+/// How long a call waits that no line carries: somebody may add one.
+const NO_LINE_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 const IDLE: Duration = Duration::from_millis(500);
 /// So many calls are judged together: the database's writer is held no longer than for these.
 const BATCH: u32 = 250;
@@ -179,6 +182,13 @@ impl Worker {
                     lines::box_carries(row, call.caller_id.as_ref().map(E164::reveal), &call.callee)
                 })
         });
+        let unfit = self.unfit(&queued, &facts, &boxes, &planned, now);
+        self.db.defer_calls(&unfit, now.saturating_add(NO_LINE_PAUSE).unwrap_or(now), now).await?;
+        for (id, why) in &unfit {
+            tracing::warn!(call.id = %id, why, "No line carries a call");
+            self.told(*id);
+        }
+        let gone = u32::try_from(unfit.len()).unwrap_or(BATCH);
         let mut calls: BTreeMap<CallId, Call> = queued.into_iter().map(|call| (call.id, call)).collect();
         // Calls that are judged together do not know of each other: of several to one callee the first goes.
         let mut callees = BTreeSet::new();
@@ -195,7 +205,32 @@ impl Worker {
         }
         let judged = u32::try_from(leases.len()).unwrap_or(BATCH);
         self.lease(leases, now).await?;
-        Ok((looked_at == BATCH).then_some(looked_at - judged.min(looked_at)))
+        Ok((looked_at == BATCH).then_some(looked_at.saturating_sub(judged + gone)))
+    }
+
+    /// Returns the calls, of those that no box gets, that no line may carry at all, and why.
+    fn unfit(
+        &self,
+        queued: &[Call],
+        facts: &BTreeMap<CallId, ContactFacts>,
+        boxes: &[(BoxRow, u32)],
+        planned: &[(CallId, BoxId)],
+        now: Timestamp,
+    ) -> Vec<(CallId, &'static str)> {
+        let planned: BTreeSet<CallId> = planned.iter().map(|(id, _)| *id).collect();
+        let lines = Lines::of(boxes.iter().map(|(row, starts)| (row, *starts)), now);
+        let mut reach: BTreeMap<Vec<String>, BTreeSet<usize>> = BTreeMap::new();
+        let mut unfit = Vec::new();
+        for call in queued.iter().filter(|call| !planned.contains(&call.id)) {
+            let named = facts.get(&call.id).map_or(&[][..], |facts| &facts.boxes);
+            let Some(names) = self.gate.boxes_for(&call.callee, named) else { continue };
+            let reach =
+                reach.entry(names).or_insert_with_key(|names| lines.within_reach(&lines.allowed(names)));
+            if let Fits::No(why) = lines.fits(reach, call.caller_id.as_slice(), &call.callee) {
+                unfit.push((call.id, why));
+            }
+        }
+        unfit
     }
 
     /// Judges leases together, files what was decided, and sends the commands of those that hold.

@@ -42,18 +42,19 @@ impl Lines {
     pub(crate) async fn read(db: &Db, now: Timestamp) -> Result<Self, DbError> {
         let boxes = db.boxes().await?;
         let starts = starts(db, &boxes, now).await?;
-        let mut lines = Self::of(&boxes, &starts, now);
+        let mut lines = Self::of(boxes.iter().zip(starts), now);
         if lines.profiles.len() > 1 || boxes.iter().any(|row| row.trunks.len() > 1) {
             lines.carry(&db.carried().await?);
         }
         Ok(lines)
     }
 
-    fn of(boxes: &[BoxRow], starts: &[u32], now: Timestamp) -> Self {
+    /// Returns the lines of these boxes; beside each is how many new calls it takes now.
+    pub(crate) fn of<'a>(boxes: impl Iterator<Item = (&'a BoxRow, u32)>, now: Timestamp) -> Self {
         let mut all = Self { lines: Vec::new(), room: Vec::new(), profiles: Vec::new() };
-        for ((on, row), starts) in boxes.iter().enumerate().zip(starts) {
+        for (on, (row, starts)) in boxes.enumerate() {
             let room = row.channels.saturating_sub(row.busy);
-            all.room.push(room.min(*starts));
+            all.room.push(room.min(starts));
             // What is not known is one line that carries everything.
             let unknown = [TrunkReport { name: "trunk".into(), up: true, ..TrunkReport::default() }];
             let trunks = if row.trunks.is_empty() { &unknown[..] } else { &row.trunks };
@@ -64,7 +65,7 @@ impl Lines {
                     id: format!("{}/{}", row.id, trunk.name),
                     on,
                     free: trunk.most_calls().unwrap_or(row.channels),
-                    starts: speed.min(*starts),
+                    starts: speed.min(starts),
                     healthy: trunk.up && row.takes_calls(now),
                     profile,
                 });
@@ -386,7 +387,7 @@ mod tests {
         let modem = TrunkReport { kind: LineKind::Gsm, ..named("sim", &[], &["+44"]) };
         let boxes =
             [row("a", 8, vec![named("cn", &["+862155550100"], &["+86"]), modem]), row("b", 3, vec![])];
-        Lines::of(&boxes, &[u32::MAX, u32::MAX], at(0))
+        Lines::of(boxes.iter().map(|row| (row, u32::MAX)), at(0))
     }
 
     #[test]
