@@ -1,12 +1,17 @@
 //! What follows which end, and what a pass counts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use trunkline_db::NewContact;
-use trunkline_model::Callee;
+use trunkline_db::{Db, EndedAttempt, NewContact};
+use trunkline_dialer::callback::Callbacks;
+use trunkline_dialer::retry::Rules;
+use trunkline_model::{CallId, Callee};
 use trunkline_policy::{OptOut, OptOutScope, Packs};
 
+use super::begin::{call_contacts, wear};
 use super::*;
+use crate::Gate;
 
 fn ended(ends: &[(i64, Disposition, &str)]) -> Settling {
     let at = |s: i64| Timestamp::from_second(1_763_863_200 + s).unwrap();
