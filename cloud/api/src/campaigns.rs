@@ -479,7 +479,7 @@ pub(crate) async fn skip(
     let why = request.why.trim();
     let why = if why.is_empty() { "passed over" } else { why };
     let moved = Moved { n, until: None, why: why.to_owned(), callback: Promise::Drop };
-    api.db.settle_contacts(&[moved], (api.clock)()).await?;
+    api.db.move_ready(&[moved]).await?;
     Ok(Gone::noting(json!({ "campaign": id, "contact": n, "why": why })))
 }
 

@@ -158,7 +158,8 @@ impl Db {
 
     /// Returns the calls that wait for a box and that one of these boxes may carry, as far as whoever asked for them is
     /// concerned; in the order of [`Self::queued`]. `numbers` names boxes with room for calls to numbers, `addresses`
-    /// those with room for calls to SIP addresses. What waits for other boxes holds nobody up.
+    /// those with room for calls to SIP addresses. What waits for other boxes holds nobody up. The first `passed` of them
+    /// are passed over.
     ///
     /// # Errors
     /// [`DbError`].
@@ -166,7 +167,7 @@ impl Db {
         &self,
         (numbers, addresses): (&[&BoxId], &[&BoxId]),
         now: Timestamp,
-        limit: u32,
+        (limit, passed): (u32, u32),
     ) -> Result<Vec<Call>, DbError> {
         let rows = sqlx::query(
             "SELECT * FROM calls
@@ -175,12 +176,13 @@ impl Db {
                 WHERE COALESCE(json_array_length(facts, '$.boxes'), 0) = 0 OR EXISTS (
                     SELECT 1 FROM json_each(facts, '$.boxes') AS named
                     WHERE substr(named.value, 1, instr(named.value || '/', '/') - 1) = room.value))
-             ORDER BY priority DESC, id LIMIT ?4",
+             ORDER BY priority DESC, id LIMIT ?4 OFFSET ?5",
         )
         .bind(now.as_millisecond())
         .bind(to_json("boxes", &numbers)?)
         .bind(to_json("boxes", &addresses)?)
         .bind(limit)
+        .bind(passed)
         .fetch_all(self.reader())
         .await?;
         rows.iter().map(view::read).collect()
@@ -548,6 +550,28 @@ async fn existing(conn: &mut SqliteConnection, id: CallId) -> Result<Call, DbErr
 }
 
 /// Lets a queued call wait until `retry_at`, and writes down why.
+impl Db {
+    /// Lets calls that wait for a box wait until an instant, each for its reason.
+    ///
+    /// # Errors
+    /// [`DbError`]; then all stay as they are.
+    pub async fn defer_calls(
+        &self,
+        deferred: &[(CallId, &str)],
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        if deferred.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        for (id, why) in deferred {
+            defer_in(&mut tx, *id, until, why, now).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
 pub(crate) async fn defer_in(
     conn: &mut SqliteConnection,
     id: CallId,

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use trunkline_model::{CallId, Callee, Disposition};
 
-use crate::judged::settle;
+use crate::judged::{OVER, READY, settle};
 use crate::log::append_all;
 use crate::store::{count, instant, json, number, parsed, to_json};
 use crate::{Db, DbError};
@@ -76,6 +76,19 @@ pub struct ContactRow {
     pub attempts: u32,
     /// When the customer asked to be called, while that call is still to be made.
     pub callback_at: Option<Timestamp>,
+    /// The call in which they asked.
+    pub callback_call: Option<CallId>,
+}
+
+/// What a call needs of a line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wants {
+    /// Names of the boxes or lines that it is for; none for all.
+    pub boxes: Vec<String>,
+    /// Whom it calls.
+    pub callee: Callee,
+    /// The number that it shows.
+    pub caller_id: Option<String>,
 }
 
 /// A contact whose call is over, with all its calls so far.
@@ -317,7 +330,7 @@ impl Db {
             return Ok(());
         }
         let mut tx = self.begin().await?;
-        let moved = settle(&mut tx, settled).await?;
+        let moved = settle(&mut tx, settled, OVER).await?;
         let promised: Vec<_> = settled
             .iter()
             .filter(|one| moved.contains(&one.n))
@@ -327,6 +340,19 @@ impl Db {
             })
             .collect();
         append_all(&mut tx, "call.callback_promised", &promised, now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Moves contacts on that are ready; one that was called meanwhile stays as it is.
+    ///
+    /// # Errors
+    /// [`DbError`]; then none was moved.
+    pub async fn move_ready(&self, moved: &[Moved]) -> Result<(), DbError> {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        settle(&mut tx, moved, READY).await?;
         Ok(tx.commit().await?)
     }
 
@@ -409,23 +435,38 @@ impl Db {
         Ok(count(row.try_get("n")?))
     }
 
-    /// Returns how many calls wait for a box, by the names of the boxes or lines that they are for; none for all.
+    /// Returns the first `limit` calls that wait for a box.
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn queued_by_boxes(&self) -> Result<Vec<(Vec<String>, u64)>, DbError> {
+    pub async fn queued_wants(&self, limit: u32) -> Result<Vec<Wants>, DbError> {
         let rows = sqlx::query(
-            "SELECT COALESCE(facts -> '$.boxes', '[]') AS boxes, COUNT(*) AS n FROM calls
-             WHERE status = 'queued' GROUP BY 1 ORDER BY 1",
+            "SELECT COALESCE(facts -> '$.boxes', '[]') AS boxes, callee, caller_id FROM calls
+             WHERE status = 'queued' ORDER BY priority DESC, id LIMIT ?",
         )
+        .bind(limit)
         .fetch_all(self.reader())
         .await?;
         rows.iter()
             .map(|row| {
                 let boxes: String = row.try_get("boxes")?;
-                Ok((json("boxes of a call", &boxes)?, count(row.try_get("n")?)))
+                Ok(Wants { boxes: json("boxes of a call", &boxes)?, ..wants(row)? })
             })
             .collect()
+    }
+
+    /// Returns the calls that boxes carry now, or were given, with their boxes.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn carried(&self) -> Result<Vec<Wants>, DbError> {
+        let rows = sqlx::query(
+            "SELECT box, callee, caller_id FROM calls
+             WHERE box IS NOT NULL AND lost = 0 AND status <> 'ended' AND status <> 'queued' AND direction = 'outbound'",
+        )
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(|row| Ok(Wants { boxes: vec![row.try_get("box")?], ..wants(row)? })).collect()
     }
 
     /// Takes the lead until `until`, or keeps it. Returns false while somebody else has it.
@@ -513,6 +554,14 @@ fn read(row: &SqliteRow) -> Result<CampaignRow, DbError> {
     })
 }
 
+fn wants(row: &SqliteRow) -> Result<Wants, DbError> {
+    Ok(Wants {
+        boxes: Vec::new(),
+        callee: parsed("callee", row.try_get("callee")?)?,
+        caller_id: row.try_get("caller_id")?,
+    })
+}
+
 fn read_contact(row: &SqliteRow) -> Result<ContactRow, DbError> {
     Ok(ContactRow {
         n: count(row.try_get("n")?),
@@ -522,5 +571,9 @@ fn read_contact(row: &SqliteRow) -> Result<ContactRow, DbError> {
         external_id: row.try_get("external_id")?,
         attempts: row.try_get("attempts")?,
         callback_at: row.try_get::<Option<i64>, _>("callback_at")?.map(instant).transpose()?,
+        callback_call: row
+            .try_get::<Option<&str>, _>("callback_call")?
+            .map(|id| parsed("call", id))
+            .transpose()?,
     })
 }

@@ -91,7 +91,7 @@ impl Db {
         let mut tx = self.begin().await?;
         append_receipts(&mut tx, &receipts, now).await?;
         let mut took_effect = start(&mut tx, campaign, &starts, now).await?;
-        took_effect.extend(settle(&mut tx, &settled).await?);
+        took_effect.extend(settle(&mut tx, &settled, READY).await?);
         tx.commit().await?;
         Ok(judged.iter().map(|one| took_effect.contains(&one.n)).collect())
     }
@@ -157,36 +157,50 @@ async fn start(
     Ok(taken)
 }
 
+/// A contact that nobody calls now.
+pub(crate) const READY: &str = "state = 'ready'";
+/// A contact whose call is over.
+pub(crate) const OVER: &str = "state = 'calling'
+    AND EXISTS (SELECT 1 FROM calls WHERE calls.id = campaign_contacts.call AND calls.status = 'ended')";
+
 /// Lets contacts wait until an instant, or is done with them for good; returns those that changed.
-pub(crate) async fn settle(conn: &mut SqliteConnection, settled: &[Moved]) -> Result<BTreeSet<u64>, DbError> {
+///
+/// Only those of which `condition` holds: somebody else may have called one meanwhile.
+pub(crate) async fn settle(
+    conn: &mut SqliteConnection,
+    settled: &[Moved],
+    condition: &'static str,
+) -> Result<BTreeSet<u64>, DbError> {
     if settled.is_empty() {
         return Ok(BTreeSet::new());
     }
     let rows: Vec<_> = settled
         .iter()
         .map(|one| {
-            let (keep, promised) = match one.callback {
-                Promise::Keep => (1, None),
-                Promise::Drop => (0, None),
-                Promise::New(_, at) => (0, Some(at.as_millisecond())),
+            let (keep, promised, by) = match one.callback {
+                Promise::Keep => (1, None, None),
+                Promise::Drop => (0, None, None),
+                Promise::New(call, at) => (0, Some(at.as_millisecond()), Some(call)),
             };
-            json!([number(one.n), one.until.map(|at| at.as_millisecond()), one.why, keep, promised])
+            json!([number(one.n), one.until.map(|at| at.as_millisecond()), one.why, keep, promised, by])
         })
         .collect();
-    sqlx::query(
+    let query = format!(
         "UPDATE campaign_contacts SET why = one.value ->> 2,
             state = CASE WHEN one.value ->> 1 IS NULL THEN 'done' ELSE 'ready' END,
             call = CASE WHEN one.value ->> 1 IS NULL THEN call ELSE NULL END,
             next_at = COALESCE(one.value ->> 1, next_at),
-            callback_at = CASE WHEN one.value ->> 3 = 1 THEN callback_at ELSE one.value ->> 4 END
-         FROM json_each(?) AS one WHERE n = one.value ->> 0 AND state <> 'done' RETURNING n",
-    )
-    .bind(to_json("contacts", &rows)?)
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(|row| Ok(count(row.try_get("n")?)))
-    .collect()
+            callback_at = CASE WHEN one.value ->> 3 = 1 THEN callback_at ELSE one.value ->> 4 END,
+            callback_call = CASE WHEN one.value ->> 3 = 1 THEN callback_call ELSE one.value ->> 5 END
+         FROM json_each(?) AS one WHERE n = one.value ->> 0 AND {condition} RETURNING n"
+    );
+    sqlx::query(&query)
+        .bind(to_json("contacts", &rows)?)
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(|row| Ok(count(row.try_get("n")?)))
+        .collect()
 }
 
 /// Gives queued calls to boxes; returns which.

@@ -46,7 +46,7 @@ mod tests;
 pub use alerts::AlertRow;
 pub use boxes::BoxRow;
 pub use calls::{Cancelled, Created, NewCall, Resend, TransferAsked};
-pub use campaigns::{CampaignRow, ContactRow, EndedAttempt, Moved, NewContact, Promise, Settling};
+pub use campaigns::{CampaignRow, ContactRow, EndedAttempt, Moved, NewContact, Promise, Settling, Wants};
 pub use events::{Effect, Event, EventCount, Ingested};
 pub use experiments::{ExperimentResult, StoppedArm, Tally};
 pub use fleet::{Certificate, FleetEntry, ReportRow};

@@ -543,6 +543,7 @@ fn receipt(call: CallId) -> Body {
             attempts: 0,
             caller_id: None,
             shown: String::new(),
+            asked: None,
         },
         decision: Decision { at: t0(), verdict: Verdict::Allow, packs: Vec::new(), checks: Vec::new() },
         anchor: None,

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
-use trunkline_dialer::allot::{self, Demand, Line};
+use trunkline_dialer::allot::{self, Demand, Line, Route};
 use trunkline_dialer::people;
 use trunkline_dialer::queue::{Queue, Waiting};
 use trunkline_dialer::sim::{BranchShift, Method, Scenario, Shift, branches, run, run_branch, scenarios};
@@ -160,8 +160,7 @@ fn fleet() -> (Vec<Line>, Vec<u32>, Vec<Demand>) {
             free: 1,
             starts: 1,
             healthy: true,
-            caller_ids: vec![format!("+8621555{:05}", at)],
-            countries: vec!["CN".into()],
+            profile: at % 10,
         })
         .collect();
     let demands = (0..20)
@@ -171,8 +170,11 @@ fn fleet() -> (Vec<Line>, Vec<u32>, Vec<Demand>) {
             weight: 1 + (campaign % 5) as u32,
             wanted: 500,
             running: 0,
-            caller_ids: vec![],
-            countries: vec!["CN".into()],
+            // Half of the contacts may go over any line of a box, the others over half of them.
+            routes: vec![
+                Route { ready: 1_000, profiles: (0..10).collect() },
+                Route { ready: 1_000, profiles: (0..10).step_by(2).collect() },
+            ],
             lines: vec![],
             waited_s: 0,
         })

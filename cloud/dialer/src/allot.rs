@@ -15,10 +15,8 @@ pub struct Line {
     pub starts: u32,
     /// The box is connected and the line registered.
     pub healthy: bool,
-    /// Caller ids that it can show; empty means its own only.
-    pub caller_ids: Vec<String>,
-    /// Countries that it may call; empty means all.
-    pub countries: Vec<String>,
+    /// Which calls it may carry: lines of one profile show the same numbers and serve the same regions.
+    pub profile: usize,
 }
 
 impl Line {
@@ -44,26 +42,60 @@ pub struct Demand {
     pub wanted: u32,
     /// Channels that it has under way, which count against its share.
     pub running: u32,
-    /// One of these must be shown; empty means any.
-    pub caller_ids: Vec<String>,
-    /// Where its contacts are; empty means everywhere.
-    pub countries: Vec<String>,
+    /// Its ready contacts by the lines that may carry them; empty means that any line may carry any.
+    pub routes: Vec<Route>,
     /// Names of lines, or of boxes before the slash, that it may use; empty means all.
     pub lines: Vec<String>,
     /// Seconds since it last got a line while it wanted one.
     pub waited_s: u32,
 }
 
+/// Contacts of a campaign that the same lines may carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// How many are ready.
+    pub ready: u32,
+    /// Profiles of the lines that may carry them.
+    pub profiles: Vec<usize>,
+}
+
 impl Demand {
     fn may_use(&self, line: &Line) -> bool {
-        line.healthy
-            && line.free > 0
-            && line.starts > 0
-            && line.is_among(&self.lines)
-            && (self.caller_ids.is_empty() || self.caller_ids.iter().any(|id| line.caller_ids.contains(id)))
-            && (line.countries.is_empty()
-                || (!self.countries.is_empty() && self.countries.iter().all(|c| line.countries.contains(c))))
+        line.healthy && line.free > 0 && line.starts > 0 && line.is_among(&self.lines)
     }
+
+    /// Its routes, or the one that goes everywhere.
+    fn ways(&self) -> Vec<Way> {
+        if self.routes.is_empty() {
+            return vec![Way { ready: self.wanted, profiles: None }];
+        }
+        let way = |route: &Route| Way { ready: route.ready, profiles: Some(route.profiles.clone()) };
+        self.routes.iter().map(way).collect()
+    }
+}
+
+/// A route while it is used up.
+struct Way {
+    ready: u32,
+    /// `None` for all.
+    profiles: Option<Vec<usize>>,
+}
+
+impl Way {
+    fn leads_over(&self, line: &Line) -> bool {
+        self.ready > 0 && self.profiles.as_ref().is_none_or(|profiles| profiles.contains(&line.profile))
+    }
+}
+
+/// Takes a ready contact for a line: of the routes that lead over it the one with the fewest profiles, so that contacts
+/// that may go elsewhere are kept for elsewhere.
+fn set_out(ways: &mut [Way], line: &Line) -> bool {
+    let narrow = |way: &&mut Way| way.profiles.as_ref().map_or(usize::MAX, Vec::len);
+    let Some(way) = ways.iter_mut().filter(|way| way.leads_over(line)).min_by_key(narrow) else {
+        return false;
+    };
+    way.ready -= 1;
+    true
 }
 
 /// So many channels of a line for a campaign.
@@ -98,6 +130,7 @@ pub fn allot(lines: &[Line], speech: &[u32], demands: &[Demand]) -> Vec<Grant> {
             fits.map(|(at, line)| (line.free, std::cmp::Reverse(at))).collect()
         })
         .collect();
+    let mut ways: Vec<Vec<Way>> = demands.iter().map(Demand::ways).collect();
     let mut give = |d: usize, left: &mut [u32], got: &mut [u32]| -> bool {
         while let Some((free, std::cmp::Reverse(at))) = usable[d].pop() {
             let Some(line) = lines.get_mut(at) else { continue };
@@ -107,6 +140,10 @@ pub fn allot(lines: &[Line], speech: &[u32], demands: &[Demand]) -> Vec<Grant> {
             }
             if line.free < free {
                 usable[d].push((line.free, std::cmp::Reverse(at)));
+                continue;
+            }
+            // No contact is left for it, nor will one come up in this pass.
+            if !set_out(&mut ways[d], line) {
                 continue;
             }
             line.free -= 1;
@@ -163,29 +200,15 @@ mod tests {
     use super::*;
 
     fn line(id: &str, on: usize, free: u32) -> Line {
-        Line {
-            id: id.into(),
-            on,
-            free,
-            starts: free,
-            healthy: true,
-            caller_ids: vec!["+862155550100".into()],
-            countries: vec![],
-        }
+        Line { id: id.into(), on, free, starts: free, healthy: true, profile: 0 }
     }
 
     fn demand(campaign: u64, class: u8, weight: u32, wanted: u32) -> Demand {
-        Demand {
-            campaign,
-            class,
-            weight,
-            wanted,
-            running: 0,
-            caller_ids: vec![],
-            countries: vec![],
-            lines: vec![],
-            waited_s: 0,
-        }
+        Demand { campaign, class, weight, wanted, running: 0, routes: vec![], lines: vec![], waited_s: 0 }
+    }
+
+    fn route(ready: u32, profiles: &[usize]) -> Route {
+        Route { ready, profiles: profiles.to_vec() }
     }
 
     fn of(grants: &[Grant], campaign: u64) -> u32 {
@@ -217,21 +240,147 @@ mod tests {
     }
 
     #[test]
-    fn caller_ids_countries_lines_health_and_speech_are_respected() {
+    fn routes_lines_health_and_speech_are_respected() {
         let mut lines = vec![line("a/1", 0, 5), line("b/1", 1, 5), line("c/1", 2, 5)];
-        lines[1].countries = vec!["CN".into()];
+        lines[1].profile = 1;
         lines[2].healthy = false;
-        let abroad = Demand { countries: vec!["GB".into()], ..demand(1, 0, 1, 20) };
+        let abroad = Demand { routes: vec![route(20, &[0])], ..demand(1, 0, 1, 20) };
         assert_eq!(of(&allot(&lines, &[2, 9, 9], &[abroad]), 1), 2, "box a understands two more calls");
-        let shown = Demand { caller_ids: vec!["+1".into()], ..demand(1, 0, 1, 20) };
-        assert_eq!(allot(&lines, &[9, 9, 9], &[shown]), []);
-        let on_b = Demand { lines: vec!["b".into()], countries: vec!["CN".into()], ..demand(1, 0, 1, 20) };
+        let nowhere = Demand { routes: vec![route(20, &[])], ..demand(1, 0, 1, 20) };
+        assert_eq!(allot(&lines, &[9, 9, 9], &[nowhere]), []);
+        let on_b = Demand { lines: vec!["b".into()], routes: vec![route(20, &[1])], ..demand(1, 0, 1, 20) };
         assert_eq!(of(&allot(&lines, &[9, 9, 9], &[on_b]), 1), 5);
         lines[0].starts = 1;
         assert_eq!(of(&allot(&lines[..1], &[9], &[demand(1, 0, 1, 20)]), 1), 1, "calls per second");
     }
 
+    #[test]
+    fn contacts_that_only_one_line_may_carry_get_it_and_the_others_go_elsewhere() {
+        // A modem abroad with one channel, and a trunk that serves both.
+        let mut lines = vec![line("a/sim", 0, 1), line("a/trunk", 0, 3)];
+        lines[1].profile = 1;
+        let both = Demand { routes: vec![route(3, &[0, 1]), route(3, &[1])], ..demand(1, 0, 1, 6) };
+        let grants = allot(&lines, &[9], &[both]);
+        assert_eq!(
+            grants.iter().map(|grant| (grant.line, grant.calls)).collect::<Vec<_>>(),
+            [(1, 3), (0, 1)]
+        );
+        let few = Demand { routes: vec![route(1, &[0])], ..demand(2, 0, 1, 1) };
+        let greedy = Demand { routes: vec![route(9, &[1])], ..demand(1, 0, 1, 9) };
+        assert_eq!(of(&allot(&lines, &[9], &[greedy, few]), 2), 1, "its line was not for the other");
+    }
+
+    /// Finds a contact for a call over a line of this profile, moving others to other lines' calls if need be.
+    fn seat(profile: usize, contacts: &[Vec<usize>], seats: &mut [Option<usize>], seen: &mut [bool]) -> bool {
+        for at in 0..contacts.len() {
+            if seen[at] || !contacts[at].contains(&profile) {
+                continue;
+            }
+            seen[at] = true;
+            if seats[at].is_none_or(|other| seat(other, contacts, seats, seen)) {
+                seats[at] = Some(profile);
+                return true;
+            }
+        }
+        false
+    }
+
     proptest! {
+        #[test]
+        fn no_line_stands_idle_that_some_contact_may_use_and_no_contact_goes_over_another(
+            free in proptest::collection::vec((0_u32..4, 0_usize..2, 0_usize..3), 1..8),
+            speech in proptest::collection::vec(0_u32..9, 2),
+            wants in proptest::collection::vec(
+                (0_u8..2, 0_u32..12, proptest::collection::vec((1_u32..6, proptest::sample::subsequence(vec![0_usize, 1, 2], 0..=3)), 1..4)),
+                1..5,
+            ),
+        ) {
+            let lines: Vec<Line> = free.iter().enumerate()
+                .map(|(at, (free, on, profile))| Line { profile: *profile, ..line(&format!("b{on}/{at}"), *on, *free) })
+                .collect();
+            let demands: Vec<Demand> = (0..).zip(&wants)
+                .map(|(at, (class, wanted, routes))| {
+                    let routes = routes.iter().map(|(ready, profiles)| route(*ready, profiles)).collect();
+                    Demand { routes, ..demand(at, *class, 1, *wanted) }
+                })
+                .collect();
+            let grants = allot(&lines, &speech, &demands);
+            let on_line = |at: usize| grants.iter().filter(|g| g.line == at).map(|g| g.calls).sum::<u32>();
+            let on_box = |on: usize| grants.iter().filter(|g| lines[g.line].on == on).map(|g| g.calls).sum::<u32>();
+            for demand in &demands {
+                // Any set of profiles got no more calls than contacts whose routes touch it (Hall's condition).
+                for set in 0_u32..8 {
+                    let within = |profile: usize| set & (1 << profile) != 0;
+                    let got: u32 = grants.iter()
+                        .filter(|g| g.campaign == demand.campaign && within(lines[g.line].profile))
+                        .map(|g| g.calls).sum();
+                    let able: u32 = demand.routes.iter()
+                        .filter(|route| route.profiles.iter().any(|p| within(*p))).map(|route| route.ready).sum();
+                    prop_assert!(got <= able);
+                }
+                let got = of(&grants, demand.campaign);
+                prop_assert!(got <= demand.wanted);
+                if got == demand.wanted {
+                    continue;
+                }
+                // Contacts that only full lines may carry wait; more than went over those lines did not get past them.
+                for (at, line) in lines.iter().enumerate() {
+                    if on_line(at) == line.free.min(line.starts) || on_box(line.on) == speech[line.on] {
+                        continue;
+                    }
+                    let able: u32 = demand.routes.iter()
+                        .filter(|route| route.profiles.contains(&line.profile)).map(|route| route.ready).sum();
+                    prop_assert!(able <= got, "line {at} stands idle beside {able} contacts");
+                }
+            }
+        }
+
+        #[test]
+        fn the_same_again_gives_the_same_and_in_time_every_contact_that_some_line_may_carry_has_gone(
+            free in proptest::collection::vec((1_u32..4, 0_usize..2, 0_usize..3), 1..6),
+            wants in proptest::collection::vec(
+                (0_u8..3, proptest::collection::vec((1_u32..5, proptest::sample::subsequence(vec![0_usize, 1, 2], 0..=3)), 1..4)),
+                1..5,
+            ),
+        ) {
+            let lines: Vec<Line> = free.iter().enumerate()
+                .map(|(at, (free, on, profile))| Line { profile: *profile, ..line(&format!("b{on}/{at}"), *on, *free) })
+                .collect();
+            let there: Vec<usize> = lines.iter().map(|line| line.profile).collect();
+            // Each campaign's contacts, by the profiles of the lines that may carry them.
+            let mut left: Vec<Vec<Vec<usize>>> = wants.iter()
+                .map(|(_, routes)| {
+                    routes.iter().flat_map(|(ready, on)| std::iter::repeat_n(on.clone(), *ready as usize)).collect()
+                })
+                .collect();
+            // Each pass the calls of the last one are over. There are 48 contacts at most.
+            for _ in 0..48 {
+                let demands: Vec<Demand> = (0..).zip(&wants).zip(&left)
+                    .map(|((at, (class, _)), contacts)| {
+                        let routes: Vec<Route> = contacts.iter().map(|on| route(1, on)).collect();
+                        Demand { wanted: contacts.len() as u32, routes, ..demand(at, *class, 1, 0) }
+                    })
+                    .filter(|demand| demand.wanted > 0)
+                    .collect();
+                let grants = allot(&lines, &[9, 9], &demands);
+                prop_assert_eq!(&grants, &allot(&lines, &[9, 9], &demands));
+                for (at, contacts) in (0..).zip(&mut left) {
+                    let mut seats = vec![None; contacts.len()];
+                    for grant in grants.iter().filter(|grant| grant.campaign == at) {
+                        for _ in 0..grant.calls {
+                            let seated = seat(lines[grant.line].profile, contacts, &mut seats, &mut vec![false; contacts.len()]);
+                            prop_assert!(seated, "line {} got a call that it may not carry", grant.line);
+                        }
+                    }
+                    let mut gone = seats.iter().map(Option::is_some);
+                    contacts.retain(|_| !gone.next().unwrap());
+                }
+            }
+            for contact in left.iter().flatten() {
+                prop_assert!(!contact.iter().any(|profile| there.contains(profile)), "{contact:?} starves");
+            }
+        }
+
         #[test]
         fn no_line_no_box_and_no_campaign_gets_more_than_it_may(
             free in proptest::collection::vec((0_u32..6, 0_usize..3, 0_u32..6), 1..12),

@@ -71,15 +71,23 @@ impl Pool {
 
     /// Chooses a number for a callee's number; `None` while all rest or have had their calls. `wear` is by place.
     ///
-    /// Of several the one with the fewest calls is taken, and of these the one that rested longest.
-    pub fn choose(&self, wear: &[Wear], callee: &str, now: Timestamp) -> Option<Chosen> {
+    /// Of several that the line `may_show` the one with the fewest calls is taken, and of these the one that rested
+    /// longest.
+    pub fn choose(
+        &self,
+        wear: &[Wear],
+        callee: &str,
+        may_show: impl Fn(&E164) -> bool,
+        now: Timestamp,
+    ) -> Option<Chosen> {
         let rested = |wear: &Wear| {
             let rest = SignedDuration::from_secs(i64::from(self.rest_s));
             wear.last.is_none_or(|last| last.saturating_add(rest).unwrap_or(Timestamp::MAX) <= now)
         };
         let of = |at: usize| wear.get(at).copied().unwrap_or_default();
-        let usable: Vec<usize> =
-            (0..self.numbers.len()).filter(|at| of(*at).calls < self.per_day && rested(&of(*at))).collect();
+        let usable: Vec<usize> = (0..self.numbers.len())
+            .filter(|at| of(*at).calls < self.per_day && rested(&of(*at)) && may_show(&self.numbers[*at]))
+            .collect();
         let alike = |at: usize| alike(self.numbers[at].reveal(), callee);
         let most = usable.iter().map(|at| alike(*at)).max()?;
         let local = self.local_presence && most >= LOCAL_DIGITS;
@@ -121,7 +129,8 @@ mod tests {
     #[test]
     fn the_number_with_the_fewest_calls_is_shown_and_none_above_its_cap_or_in_its_rest() {
         let wear = |calls, ago: i64| Wear { calls, last: Some(at(-ago)) };
-        let chosen = |pool: &Pool, wear: &[Wear]| pool.choose(wear, "+14155550123", at(0)).map(|one| one.at);
+        let chosen =
+            |pool: &Pool, wear: &[Wear]| pool.choose(wear, "+14155550123", |_| true, at(0)).map(|one| one.at);
         let worn = [wear(3, 60), wear(2, 60), wear(2, 90)];
         assert_eq!(chosen(&pool(10, 0, false), &worn), Some(2), "rested longest");
         assert_eq!(chosen(&pool(10, 70, false), &worn), Some(2));
@@ -133,11 +142,11 @@ mod tests {
     #[test]
     fn a_local_number_comes_first_only_where_that_is_wanted_and_looks_local() {
         let callee = "+13125550199";
-        assert_eq!(pool(10, 0, false).choose(&[], callee, at(0)).unwrap().at, 0);
-        let local = pool(10, 0, true).choose(&[], callee, at(0)).unwrap();
+        assert_eq!(pool(10, 0, false).choose(&[], callee, |_| true, at(0)).unwrap().at, 0);
+        let local = pool(10, 0, true).choose(&[], callee, |_| true, at(0)).unwrap();
         assert!(local.local && local.at == 1, "{local:?}");
         assert!(!local.why.contains("3125550199"));
-        let far = pool(10, 0, true).choose(&[], "+14155550123", at(0)).unwrap();
+        let far = pool(10, 0, true).choose(&[], "+14155550123", |_| true, at(0)).unwrap();
         assert!(!far.local, "the same country is not local");
     }
 

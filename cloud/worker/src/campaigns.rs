@@ -4,457 +4,42 @@
 //! It reads everything, decides with `cloud/dialer`, and applies; a contact and its call change in one
 //! transaction, so that a restart, or a second scheduler, calls nobody twice.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use trunkline_db::{
-    CampaignRow, ContactFate, ContactRow, Db, DbError, EndedAlike, EndedAttempt, JudgedContact, Moved,
-    NewCall, Promise, Settling,
-};
-use trunkline_dialer::allot::{Demand, Grant, Line, allot};
-use trunkline_dialer::callback::{Callbacks, asked_time};
-use trunkline_dialer::caller::{Pool, Wear};
-use trunkline_dialer::campaign::Fuse;
-use trunkline_dialer::preflight::{Preflight, report};
-use trunkline_dialer::release::{Release, Seen, Verdict as Step, judge};
-use trunkline_dialer::retry::{Cause, Next, Rules, next};
+use trunkline_db::{CampaignRow, ContactRow, DbError, Moved, Promise, Settling};
+use trunkline_dialer::caller::Wear;
+use trunkline_dialer::release::{Verdict as Step, judge};
+use trunkline_dialer::retry::Cause;
 use trunkline_dialogue::Script;
-use trunkline_model::{CallId, Disposition, E164, ScriptId};
-use trunkline_policy::{Contact, Hours, Verdict, zones_of};
-use trunkline_wire::ScriptRef;
+use trunkline_model::Disposition;
+use trunkline_policy::{Contact, zones_of};
 use uuid::Uuid;
 
+pub use self::begin::{Began, call_contact};
+pub use self::preflight::preflight;
+pub use self::settings::{CampaignSettings, Mode, ReleaseSettings, facts_of};
+pub use self::settle::{Settled, cause_of, settle};
 use crate::dispatch::Chain;
-use crate::gate::Question;
-use crate::pacing::{InPass, Pacing, People, Subject};
-use crate::{Ask, ContactFacts, Gate, Scripts, Stop, Worker, lines};
+use crate::{ContactFacts, Stop, Worker};
 
-/// How long a started call may wait for its box. A short lease: with a lost link dialling gets slower.
-const LEASE: SignedDuration = SignedDuration::from_secs(60);
+mod begin;
+mod preflight;
+mod settings;
+mod settle;
+mod share;
+
 /// How long a leader leads without a word.
 const LEAD: SignedDuration = SignedDuration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 /// At most so many contacts of a campaign are looked at in a pass.
 const LOOKED_AT: u32 = 2_000;
-/// So many are judged together: a pass holds the database's writer no longer than for these.
-const JUDGED_AT_ONCE: usize = 250;
 /// So many are judged in a pass; what is left is for the next one, which follows at once and sees what has changed since.
 const JUDGED_IN_PASS: usize = 500;
 /// So many contacts whose calls are over are moved on in a pass.
 const SETTLED_AT_ONCE: u32 = 5_000;
-/// Figures of the pacing that tell nothing new are written this often.
-const FIGURES_EVERY: SignedDuration = SignedDuration::from_secs(5);
-
-/// What a campaign wants, as it is stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CampaignSettings {
-    /// What is said.
-    pub script_id: ScriptId,
-    /// Variables that are the same for all contacts.
-    #[serde(default)]
-    pub variables: BTreeMap<String, String>,
-    /// When it calls, in the callee's time; empty leaves it to the packs.
-    #[serde(default)]
-    pub windows: Vec<Hours>,
-    /// The number to show.
-    #[serde(default)]
-    pub caller_id: Option<E164>,
-    /// Boxes that it may use; empty means all.
-    #[serde(default)]
-    pub boxes: Vec<String>,
-    /// 0 comes before 1, and so on.
-    #[serde(default)]
-    pub class: u8,
-    /// Its share among campaigns of its class.
-    #[serde(default = "one")]
-    #[schemars(range(min = 1))]
-    pub weight: u32,
-    /// Calls at once.
-    #[serde(default = "many")]
-    #[schemars(range(min = 1))]
-    pub max_at_once: u32,
-    /// What follows which end.
-    #[serde(default)]
-    pub retry: Rules,
-    /// What follows when a customer asks to be called later: the contact is called again at that time, in the first
-    /// legal moment from then on. On unless `outcomes` is empty.
-    #[serde(default)]
-    pub callbacks: Callbacks,
-    /// When it stops itself.
-    #[serde(default)]
-    pub fuse: Fuse,
-    /// Where its calls are reported to.
-    #[serde(default)]
-    pub callback_url: Option<String>,
-    /// Who says when a contact is called.
-    #[serde(default)]
-    pub mode: Mode,
-    /// Whom its calls are handed to; `progressive` and `predictive` need them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub people: Option<People>,
-    /// Numbers to show, of which each call gets one; in the place of `caller_id`. The choice stands in the receipt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caller_ids: Option<Pool>,
-    /// Calls that it may start in a second, on average over ten.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.01, max = 1_000))]
-    pub calls_per_second: Option<f64>,
-    /// A gray release: it begins with a few contacts and widens by gates. Absent for all at once.
-    #[serde(default)]
-    pub release: Option<ReleaseSettings>,
-}
-
-/// Who says when a contact is called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "CampaignMode")]
-pub enum Mode {
-    /// The dialer. Where calls are handed to people there are enough of them on average.
-    #[default]
-    Robot,
-    /// The dialer, and each call has its person.
-    Progressive,
-    /// The dialer, and as many calls as people will probably be free for in time.
-    Predictive,
-    /// A person, who looks at each contact first.
-    Preview,
-}
-
-/// A gray release of a campaign.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReleaseSettings {
-    /// The steps, and what must hold before the next.
-    pub plan: Release,
-    /// The variable whose number is what a contact is worth: the least comes first. By the order of the contacts
-    /// where there is none.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^[A-Za-z0-9_]*$"))]
-    pub value: String,
-    /// Codes of good outcomes.
-    pub good: Vec<String>,
-    /// Codes of outcomes that are complaints.
-    #[serde(default)]
-    pub complaints: Vec<String>,
-}
-
-impl ReleaseSettings {
-    fn seen(&self, ended: &[EndedAlike]) -> Seen {
-        let sum = |count: &dyn Fn(&EndedAlike) -> u64| {
-            u32::try_from(ended.iter().map(count).sum::<u64>()).unwrap_or(u32::MAX)
-        };
-        let of = |codes: &[String], alike: &EndedAlike| {
-            if codes.contains(&alike.outcome) { alike.calls } else { 0 }
-        };
-        Seen {
-            conversations: sum(&|alike| alike.calls),
-            good: sum(&|alike| of(&self.good, alike)),
-            opt_outs: sum(&|alike| if alike.suppress { alike.calls } else { 0 }),
-            complaints: sum(&|alike| of(&self.complaints, alike)),
-            turns: sum(&|alike| alike.turns),
-            no_match: sum(&|alike| alike.dead_ends),
-        }
-    }
-}
-
-/// What became of the wish to call a contact.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Began {
-    /// The call is under way.
-    Started(CallId),
-    /// The gate says later.
-    Waits(Timestamp, &'static str),
-    /// The contact is not called at all, for this reason.
-    Never(String),
-    /// It is not ready any more, or its campaign does not run.
-    Gone,
-}
-
-/// Calls a contact of a running campaign, if the gate lets it through. Contact and call change together.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn call_contact(
-    db: &Db,
-    gate: &Gate,
-    of: (&str, &CampaignSettings, &Script),
-    contact: &ContactRow,
-    now: Timestamp,
-) -> Result<Began, DbError> {
-    let mut wear = wear(db, of.1, now).await?;
-    let mut began =
-        call_contacts(db, gate, of, std::slice::from_ref(contact), wear.as_deref_mut(), now).await?;
-    Ok(began.pop().unwrap_or(Began::Gone))
-}
-
-/// Returns what the numbers of a campaign's pool have behind them; `None` without a pool.
-async fn wear(db: &Db, settings: &CampaignSettings, now: Timestamp) -> Result<Option<Vec<Wear>>, DbError> {
-    let Some(pool) = &settings.caller_ids else { return Ok(None) };
-    let since = now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
-    let shown = db.shown_since(&pool.numbers, since).await?;
-    Ok(Some(shown.into_iter().map(|(calls, last)| Wear { calls, last }).collect()))
-}
-
-/// A contact with all that its call would have.
-struct Prospect<'a> {
-    contact: &'a ContactRow,
-    id: CallId,
-    facts: ContactFacts,
-    caller_id: Option<E164>,
-    /// Its place in the pool.
-    shows: Option<usize>,
-}
-
-/// Counts one more call that shows a number.
-fn wear_on(wear: &mut [Wear], shows: usize, now: Timestamp) {
-    if let Some(shown) = wear.get_mut(shows) {
-        *shown = Wear { calls: shown.calls + 1, last: Some(now) };
-    }
-}
-
-/// Calls contacts of a running campaign, those that the gate lets through; the answers are in their order. All receipts,
-/// contacts and calls change together.
-async fn call_contacts(
-    db: &Db,
-    gate: &Gate,
-    (campaign, settings, script): (&str, &CampaignSettings, &Script),
-    contacts: &[ContactRow],
-    mut wear: Option<&mut [Wear]>,
-    now: Timestamp,
-) -> Result<Vec<Began>, DbError> {
-    let mut began = vec![Began::Waits(now, "caller_ids"); contacts.len()];
-    let mut prospects = Vec::with_capacity(contacts.len());
-    // What the numbers would have behind them if every call were made.
-    let mut ahead = wear.as_deref().map(<[Wear]>::to_vec);
-    for (at, contact) in contacts.iter().enumerate() {
-        let mut facts = facts_of(contact, settings);
-        let (mut caller_id, mut shows) = (settings.caller_id.clone(), None);
-        if let (Some(pool), Some(ahead)) = (&settings.caller_ids, &mut ahead) {
-            let Some(chosen) = pool.choose(ahead, contact.callee.reveal(), now) else { continue };
-            caller_id = pool.numbers.get(chosen.at).cloned();
-            facts.local_presence = chosen.local;
-            facts.shown = chosen.why;
-            shows = Some(chosen.at);
-            wear_on(ahead, chosen.at, now);
-        }
-        prospects.push((at, Prospect { contact, id: CallId::new(Uuid::now_v7()), facts, caller_id, shows }));
-    }
-    let questions: Vec<Question<'_>> = prospects
-        .iter()
-        .map(|(_, one)| {
-            let ask = Ask {
-                call: one.id,
-                callee: &one.contact.callee,
-                caller_id: one.caller_id.as_ref(),
-                facts: &one.facts,
-                campaign: Some(campaign),
-            };
-            Question { ask, script, by: None }
-        })
-        .collect();
-    let judged: Vec<JudgedContact> = gate
-        .judge_all(db, &questions, now)
-        .await?
-        .into_iter()
-        .zip(&prospects)
-        .map(|(judged, (_, one))| {
-            let fate = fate(&judged.receipt.decision.verdict, one, (campaign, settings, script), now);
-            JudgedContact { n: one.contact.n, receipt: judged.receipt, fate }
-        })
-        .collect();
-    let filed = db.file_contacts(campaign, &judged, now).await?;
-    for (((at, one), judged), filed) in prospects.iter().zip(&judged).zip(filed) {
-        began[*at] = match &judged.fate {
-            ContactFate::Starts(_) if filed => {
-                if let (Some(wear), Some(shows)) = (wear.as_deref_mut(), one.shows) {
-                    wear_on(wear, shows, now);
-                }
-                Began::Started(one.id)
-            }
-            ContactFate::Starts(_) => Began::Gone,
-            ContactFate::Waits(until, _) => {
-                let reason = judged.receipt.decision.verdict.reason();
-                Began::Waits(*until, reason.map_or("", |reason| reason.as_str()))
-            }
-            ContactFate::Done(why) => Began::Never(why.clone()),
-        };
-    }
-    Ok(began)
-}
-
-fn fate(
-    verdict: &Verdict,
-    one: &Prospect<'_>,
-    (campaign, settings, script): (&str, &CampaignSettings, &Script),
-    now: Timestamp,
-) -> ContactFate {
-    match verdict {
-        Verdict::Allow => {}
-        Verdict::Defer { until, reason } => return ContactFate::Waits(*until, reason.as_str().to_owned()),
-        Verdict::Skip { reason } | Verdict::Block { reason } => {
-            return ContactFate::Done(reason.as_str().to_owned());
-        }
-    }
-    let mut variables = settings.variables.clone();
-    variables.extend(one.contact.variables.clone());
-    let Ok(variables) = script.check_variables(&variables) else {
-        return ContactFate::Done("its variables do not fit the script".to_owned());
-    };
-    ContactFate::Starts(Box::new(NewCall {
-        id: one.id,
-        callee: one.contact.callee.clone(),
-        caller_id: one.caller_id.clone(),
-        script: ScriptRef { id: script.id().clone(), version: script.version().clone() },
-        variables,
-        external_id: one.contact.external_id.clone(),
-        callback_url: settings.callback_url.clone(),
-        not_before: now,
-        not_after: now.saturating_add(LEASE).unwrap_or(now),
-        facts: one.facts.to_json(),
-        priority: 0,
-        campaign: Some((campaign.to_owned(), one.contact.n)),
-        trace: String::new(),
-        idempotency: None,
-    }))
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn many() -> u32 {
-    1_000
-}
-
-/// Returns the cause that an end means for trying again; `None` when no telephone was tried.
-pub fn cause_of(disposition: Disposition) -> Option<Cause> {
-    match disposition {
-        Disposition::Completed | Disposition::CustomerHungUp | Disposition::Transferred => {
-            Some(Cause::Answered)
-        }
-        Disposition::Machine => Some(Cause::Voicemail),
-        Disposition::Busy => Some(Cause::Busy),
-        Disposition::NoAnswer => Some(Cause::NoAnswer),
-        Disposition::Declined => Some(Cause::Rejected),
-        Disposition::InvalidNumber => Some(Cause::InvalidNumber),
-        Disposition::PowerOff => Some(Cause::PowerOff),
-        Disposition::Unreachable => Some(Cause::Unreachable),
-        Disposition::TrunkRefused
-        | Disposition::CodecMismatch
-        | Disposition::NetworkFault
-        | Disposition::MediaLost
-        | Disposition::CloudLost
-        | Disposition::BoxFault => Some(Cause::SystemFault),
-        Disposition::Expired | Disposition::Cancelled => None,
-    }
-}
-
-/// What becomes of a contact whose call is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It waits as before: nobody was called.
-    Still(Timestamp, String),
-    /// It is tried again.
-    Until(Timestamp, String),
-    /// The customer asked to be called; then, as far as that was understood.
-    Callback(Timestamp),
-    /// It is done.
-    Done(String),
-}
-
-/// Decides what becomes of a contact whose call is over.
-pub fn settle(
-    rules: &Rules,
-    callbacks: &Callbacks,
-    contact: &Settling,
-    zone: &TimeZone,
-    now: Timestamp,
-) -> Settled {
-    let attempts: Vec<(Timestamp, Cause)> =
-        contact.calls.iter().filter_map(|call| Some((call.at, cause_of(call.disposition)?))).collect();
-    let Some(last_call) = contact.calls.last() else {
-        return Settled::Still(now, String::new());
-    };
-    let EndedAttempt { disposition: last, cause: why, .. } = last_call;
-    match last {
-        // No line was free in time, or the gate said no at the last moment: nobody was called.
-        Disposition::Expired => {
-            return Settled::Still(
-                now.saturating_add(SignedDuration::from_secs(5)).unwrap_or(now),
-                why.clone(),
-            );
-        }
-        Disposition::Cancelled if why.starts_with("not permitted") => {
-            return Settled::Still(
-                now.saturating_add(SignedDuration::from_mins(1)).unwrap_or(now),
-                why.clone(),
-            );
-        }
-        Disposition::Cancelled => return Settled::Done("cancelled".into()),
-        Disposition::Completed
-        | Disposition::CustomerHungUp
-        | Disposition::Transferred
-        | Disposition::Machine
-        | Disposition::Busy
-        | Disposition::NoAnswer
-        | Disposition::Declined
-        | Disposition::InvalidNumber
-        | Disposition::PowerOff
-        | Disposition::Unreachable
-        | Disposition::TrunkRefused
-        | Disposition::CodecMismatch
-        | Disposition::NetworkFault
-        | Disposition::MediaLost
-        | Disposition::BoxFault
-        | Disposition::CloudLost => {}
-    }
-    match next(rules, &attempts, zone) {
-        Next::At(at) => Settled::Until(at.max(now), format!("again after {last}")),
-        Next::Reached => called_back(rules, callbacks, contact, last_call, (zone, attempts.len())),
-        Next::Final(_) => Settled::Done(last.as_str().into()),
-        Next::UsedUp => Settled::Done("attempts used up".into()),
-    }
-}
-
-/// Decides whether somebody who was reached is called once more because they asked for it.
-fn called_back(
-    rules: &Rules,
-    callbacks: &Callbacks,
-    contact: &Settling,
-    last: &EndedAttempt,
-    (zone, attempts): (&TimeZone, usize),
-) -> Settled {
-    let asks = |call: &EndedAttempt| callbacks.outcomes.contains(&call.outcome);
-    if !asks(last) {
-        return Settled::Done("reached".into());
-    }
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    // The one that is asked for now is among them.
-    if count(contact.calls.iter().filter(|call| asks(call)).count()) > callbacks.max {
-        return Settled::Done("callbacks used up".into());
-    }
-    if count(attempts) >= rules.max_attempts {
-        return Settled::Done("attempts used up".into());
-    }
-    let slot = |name: &String| last.slots.get(name).map(String::as_str);
-    let asked = asked_time(slot(&callbacks.date_slot), slot(&callbacks.time_slot), last.at, zone);
-    let wait = SignedDuration::from_mins(callbacks.default_min.into());
-    Settled::Callback(asked.unwrap_or_else(|| last.at.saturating_add(wait).unwrap_or(last.at)))
-}
-
-/// Returns what is to be known about a contact's call: its own facts, and the campaign's windows and boxes.
-pub fn facts_of(contact: &ContactRow, settings: &CampaignSettings) -> ContactFacts {
-    let mut facts: ContactFacts = serde_json::from_str(&contact.facts).unwrap_or_default();
-    facts.windows.clone_from(&settings.windows);
-    facts.boxes.clone_from(&settings.boxes);
-    facts
-}
 
 pub(crate) async fn run(worker: Arc<Worker>, mut stop: Stop) {
     let me = Uuid::now_v7().to_string();
@@ -516,8 +101,10 @@ impl Worker {
             });
         }
         let mut left = JUDGED_IN_PASS;
-        for (at, calls) in by_campaign(&self.shares(&mut running, &ready, now).await?) {
-            let judged = self.start_calls(&mut running[at], &mut ready[at], (calls, left), now).await?;
+        let (lines, grants) = self.shares(&mut running, &mut ready, now).await?;
+        for (at, berths) in share::by_campaign(&grants, &lines) {
+            let judged =
+                self.start_calls(&mut running[at], &mut ready[at], &lines, (berths, left), now).await?;
             left -= judged.min(left);
         }
         for campaign in &running {
@@ -536,7 +123,7 @@ impl Worker {
             self.db.move_campaign(&row.id, "running", "paused", "its script is gone", now).await?;
             return Ok(None);
         };
-        let wear = wear(&self.db, &settings, now).await?;
+        let wear = begin::wear(&self.db, &settings, now).await?;
         Ok(Some(Running { row, settings, script, wear }))
     }
 
@@ -636,116 +223,6 @@ impl Worker {
         }
     }
 
-    /// Shares the free channels of all boxes out.
-    async fn shares(
-        &self,
-        running: &mut [Running],
-        ready: &[Vec<ContactRow>],
-        now: Timestamp,
-    ) -> Result<Vec<Grant>, DbError> {
-        let boxes = self.db.boxes().await?;
-        let starts = lines::starts(&self.db, &boxes, now).await?;
-        let mut lines: Vec<Line> = boxes
-            .iter()
-            .zip(starts)
-            .enumerate()
-            .map(|(on, (row, starts))| Line {
-                id: format!("{}/trunk", row.id),
-                on,
-                free: row.channels.saturating_sub(row.busy),
-                starts,
-                healthy: row.takes_calls(now),
-                caller_ids: Vec::new(),
-                countries: Vec::new(),
-            })
-            .collect();
-        owe(&mut lines, self.db.queued_by_boxes().await?);
-        let healthy = lines.iter().filter(|line| line.healthy);
-        let free: u32 = healthy.map(|line| line.free.min(line.starts)).sum();
-        let mut demands = Vec::with_capacity(running.len());
-        let mut in_pass = InPass::new();
-        for ((at, campaign), ready) in (0..).zip(running).zip(ready) {
-            let calling = self.db.contacts_called(&campaign.row.id).await?;
-            let subject = Subject {
-                campaign: &campaign.row.id,
-                settings: &campaign.settings,
-                before: &campaign.row.pacing,
-                due: ready,
-                calling,
-                lines: free,
-            };
-            let decided =
-                subject.decide(&self.db, &self.gate, campaign.wear.as_deref(), &mut in_pass, now).await?;
-            let wanted = decided.allowed;
-            self.keep_pacing(campaign, &decided, now).await?;
-            demands.push(Demand {
-                campaign: at,
-                class: campaign.settings.class,
-                weight: campaign.settings.weight,
-                wanted,
-                running: calling,
-                caller_ids: Vec::new(),
-                countries: Vec::new(),
-                lines: campaign.settings.boxes.clone(),
-                waited_s: self.waited(&campaign.row, now).await?,
-            });
-        }
-        let speech: Vec<u32> = boxes.iter().map(|row| row.channels.saturating_sub(row.busy)).collect();
-        Ok(allot(&lines, &speech, &demands))
-    }
-
-    /// Seconds since a campaign last began a call, or was started.
-    async fn waited(&self, campaign: &CampaignRow, now: Timestamp) -> Result<u32, DbError> {
-        let last = self.db.last_begun(&campaign.id).await?;
-        let since = last.map_or(campaign.updated_at, |last| last.max(campaign.updated_at));
-        Ok(u32::try_from(now.duration_since(since).as_secs().max(0)).unwrap_or(u32::MAX))
-    }
-
-    /// Starts up to `calls` calls, passing over contacts that the gate does not let through, and judges `most` contacts
-    /// at most; returns how many it judged.
-    async fn start_calls(
-        &self,
-        campaign: &mut Running,
-        ready: &mut Vec<ContactRow>,
-        (calls, most): (usize, usize),
-        now: Timestamp,
-    ) -> Result<usize, DbError> {
-        let (mut left, mut judged) = (calls, 0);
-        while left > 0 && judged < most && !ready.is_empty() {
-            let next = left.min(ready.len()).min(JUDGED_AT_ONCE).min(most - judged);
-            let some: Vec<ContactRow> = ready.drain(..next).collect();
-            judged += next;
-            let of = (campaign.row.id.as_str(), &campaign.settings, &*campaign.script);
-            let wear = campaign.wear.as_deref_mut();
-            for began in call_contacts(&self.db, &self.gate, of, &some, wear, now).await? {
-                if let Began::Started(id) = began {
-                    left -= 1;
-                    self.hub.changed(id);
-                }
-            }
-            self.wakers.dispatcher();
-        }
-        Ok(judged)
-    }
-
-    /// Keeps what was decided where it says something else than before, and not each second for its figures alone.
-    async fn keep_pacing(&self, campaign: &Running, now_is: &Pacing, now: Timestamp) -> Result<(), DbError> {
-        let before: Option<Pacing> = serde_json::from_value(campaign.row.pacing.clone()).ok();
-        if let Some(before) = before {
-            let same = Pacing { at: before.at, ..now_is.clone() } == before;
-            let alike = before.reason == now_is.reason
-                && before.people.as_ref().map(|people| people.careful)
-                    == now_is.people.as_ref().map(|people| people.careful);
-            if same || (alike && now.duration_since(before.at) < FIGURES_EVERY) {
-                return Ok(());
-            }
-            if before.reason != now_is.reason && now_is.people.is_some() {
-                tracing::info!(campaign = campaign.row.id, reason = ?now_is.reason, why = now_is.why, "A campaign's pace changes");
-            }
-        }
-        self.db.set_pacing(&campaign.row.id, &serde_json::to_value(now_is).unwrap_or_default()).await
-    }
-
     async fn finish(&self, campaign: &Running, now: Timestamp) -> Result<(), DbError> {
         if self.db.contacts_are_done(&campaign.row.id).await? {
             self.db
@@ -755,78 +232,6 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// Sets aside what calls that wait already have the first right to: on the lines that may carry them, and on no others.
-fn owe(lines: &mut [Line], mut waiting: Vec<(Vec<String>, u64)>) {
-    // Who may go anywhere takes what is left.
-    waiting.sort_by_key(|(boxes, _)| boxes.is_empty());
-    for (boxes, calls) in waiting {
-        let mut owed = u32::try_from(calls).unwrap_or(u32::MAX);
-        for line in lines.iter_mut().filter(|line| line.healthy && line.is_among(&boxes)) {
-            let taken = owed.min(line.free).min(line.starts);
-            line.free -= taken;
-            line.starts -= taken;
-            owed -= taken;
-        }
-    }
-}
-
-/// Sums grants up by their campaigns, in the order in which these got their first: which line a call takes is the
-/// dispatcher's choice, and calls of one campaign are judged together.
-fn by_campaign(grants: &[Grant]) -> Vec<(usize, usize)> {
-    let mut summed: Vec<(usize, usize)> = Vec::new();
-    for grant in grants {
-        let (Ok(at), Ok(calls)) = (usize::try_from(grant.campaign), usize::try_from(grant.calls)) else {
-            continue;
-        };
-        match summed.iter_mut().find(|(known, _)| *known == at) {
-            Some((_, sum)) => *sum += calls,
-            None => summed.push((at, calls)),
-        }
-    }
-    summed
-}
-
-/// Looks at every contact of a campaign as the gate would now. `pace` is in calls per hour.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn preflight(
-    db: &trunkline_db::Db,
-    gate: &Gate,
-    scripts: &Scripts,
-    campaign: &str,
-    settings: &CampaignSettings,
-    pace: f64,
-    now: Timestamp,
-) -> Result<Option<Preflight>, DbError> {
-    let Some(script) = scripts.current(&settings.script_id) else { return Ok(None) };
-    let mut verdicts = Vec::new();
-    let mut after = 0;
-    loop {
-        let page = db.contacts_after(campaign, after, 1_000).await?;
-        let Some(last) = page.last() else { break };
-        after = last.n;
-        let facts: Vec<ContactFacts> = page.iter().map(|contact| facts_of(contact, settings)).collect();
-        let questions: Vec<Question<'_>> = page
-            .iter()
-            .zip(&facts)
-            .map(|(contact, facts)| {
-                let ask = Ask {
-                    call: CallId::from_u128(0),
-                    callee: &contact.callee,
-                    caller_id: settings.caller_id.as_ref(),
-                    facts,
-                    campaign: Some(campaign),
-                };
-                Question { ask, script: &script, by: None }
-            })
-            .collect();
-        let judged = gate.judge_all(db, &questions, now).await?;
-        verdicts.extend(judged.into_iter().map(|judged| judged.receipt.decision.verdict));
-    }
-    Ok(Some(report(verdicts, pace, now)))
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use trunkline_db::{BoxRow, Call, CallFate, DbError, JudgedCall, Resend};
 use trunkline_dialogue::Script;
-use trunkline_model::{BoxId, CallId, Callee, Disposition};
+use trunkline_model::{BoxId, CallId, Callee, Disposition, E164};
 use trunkline_policy::{Order, Verdict};
 use trunkline_wire::{CancelCommand, DialCommand, DialReply, SuperviseCommand, TransferCommand, topic};
 
 use crate::broker::envelope;
 use crate::gate::Question;
+use crate::lines::{Fits, Lines};
 use crate::{Ask, BrokerError, ContactFacts, Publication, Qos, Stop, Worker, lines};
 
 /// How long the answer to a command may take before the command is repeated.
@@ -23,9 +24,13 @@ pub const MAX_REFUSALS: u32 = 5;
 /// How long a call waits that a box had no room for.
 const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 const SKIP_PAUSE: SignedDuration = SignedDuration::from_secs(15);
+/// How long a call waits that no line carries: somebody may add one.
+const NO_LINE_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 const IDLE: Duration = Duration::from_millis(500);
 /// So many calls are judged together: the database's writer is held no longer than for these.
 const BATCH: u32 = 250;
+/// So many calls that nobody with room may carry are passed over to find others behind them.
+const MOST_PASSED: u32 = 10_000;
 
 /// What a box can take now.
 struct Room {
@@ -136,14 +141,21 @@ impl Worker {
             }
         }
 
-        while self.give_out(now).await? {}
+        let mut passed = 0;
+        while let Some(stayed) = self.give_out(passed, now).await? {
+            passed += stayed;
+            if passed >= MOST_PASSED {
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// Gives calls that wait to boxes, so many as are judged together. Says whether there may be more.
-    async fn give_out(&self, now: Timestamp) -> Result<bool, DispatchError> {
+    /// Gives calls that wait to boxes, so many as are judged together, and passes over the first `passed`, which none with
+    /// room may carry. Returns how many of those that it looked at still wait; `None` when it has seen all.
+    async fn give_out(&self, passed: u32, now: Timestamp) -> Result<Option<u32>, DispatchError> {
         if self.db.queued_count().await? == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         let boxes = self.db.boxes().await?;
         let starts = lines::starts(&self.db, &boxes, now).await?;
@@ -152,19 +164,31 @@ impl Worker {
         let with_room = |by_trunk| -> Vec<&BoxId> {
             rooms.iter().filter(|(_, room)| room.takes(by_trunk)).map(|(id, _)| *id).collect()
         };
-        let queued = self.db.queued_for((&with_room(true), &with_room(false)), now, BATCH).await?;
-        if queued.is_empty() {
-            return Ok(false);
+        let queued = self.db.queued_for((&with_room(true), &with_room(false)), now, (BATCH, passed)).await?;
+        let looked_at = u32::try_from(queued.len()).unwrap_or(BATCH);
+        if looked_at == 0 {
+            return Ok(None);
         }
         // Facts that cannot be read are no facts, and what is not known fails closed.
         let mut facts: BTreeMap<CallId, ContactFacts> = queued
             .iter()
             .map(|call| (call.id, serde_json::from_str(&call.facts).unwrap_or_default()))
             .collect();
+        let reach: BTreeMap<&BoxId, &BoxRow> = boxes.iter().map(|(row, _)| (&row.id, row)).collect();
         let planned = plan(&queued, &boxes, now, |call, by| {
             facts.get(&call.id).is_some_and(|facts| facts.may_go_to(by))
                 && self.gate.may_carry(&call.callee, by)
+                && reach.get(by).is_some_and(|row| {
+                    lines::box_carries(row, call.caller_id.as_ref().map(E164::reveal), &call.callee)
+                })
         });
+        let unfit = self.unfit(&queued, &facts, &boxes, &planned, now);
+        self.db.defer_calls(&unfit, now.saturating_add(NO_LINE_PAUSE).unwrap_or(now), now).await?;
+        for (id, why) in &unfit {
+            tracing::warn!(call.id = %id, why, "No line carries a call");
+            self.told(*id);
+        }
+        let gone = u32::try_from(unfit.len()).unwrap_or(BATCH);
         let mut calls: BTreeMap<CallId, Call> = queued.into_iter().map(|call| (call.id, call)).collect();
         // Calls that are judged together do not know of each other: of several to one callee the first goes.
         let mut callees = BTreeSet::new();
@@ -179,14 +203,38 @@ impl Worker {
                 leases.push(Lease { call, to, script, facts });
             }
         }
-        let all = leases.len();
-        let given = self.lease(leases, now).await?;
-        // Where some were given and others waited for their turn there is more to do at once.
-        Ok(given > 0 && all == given && u32::try_from(all).is_ok_and(|all| all == BATCH))
+        let judged = u32::try_from(leases.len()).unwrap_or(BATCH);
+        self.lease(leases, now).await?;
+        Ok((looked_at == BATCH).then_some(looked_at.saturating_sub(judged + gone)))
     }
 
-    /// Judges leases together, files what was decided, and sends the commands of those that hold; returns how many.
-    async fn lease(&self, leases: Vec<Lease>, now: Timestamp) -> Result<usize, DispatchError> {
+    /// Returns the calls, of those that no box gets, that no line may carry at all, and why.
+    fn unfit(
+        &self,
+        queued: &[Call],
+        facts: &BTreeMap<CallId, ContactFacts>,
+        boxes: &[(BoxRow, u32)],
+        planned: &[(CallId, BoxId)],
+        now: Timestamp,
+    ) -> Vec<(CallId, &'static str)> {
+        let planned: BTreeSet<CallId> = planned.iter().map(|(id, _)| *id).collect();
+        let lines = Lines::of(boxes.iter().map(|(row, starts)| (row, *starts)), now);
+        let mut reach: BTreeMap<Vec<String>, BTreeSet<usize>> = BTreeMap::new();
+        let mut unfit = Vec::new();
+        for call in queued.iter().filter(|call| !planned.contains(&call.id)) {
+            let named = facts.get(&call.id).map_or(&[][..], |facts| &facts.boxes);
+            let Some(names) = self.gate.boxes_for(&call.callee, named) else { continue };
+            let reach =
+                reach.entry(names).or_insert_with_key(|names| lines.within_reach(&lines.allowed(names)));
+            if let Fits::No(why) = lines.fits(reach, call.caller_id.as_slice(), &call.callee) {
+                unfit.push((call.id, why));
+            }
+        }
+        unfit
+    }
+
+    /// Judges leases together, files what was decided, and sends the commands of those that hold.
+    async fn lease(&self, leases: Vec<Lease>, now: Timestamp) -> Result<(), DispatchError> {
         let questions: Vec<Question<'_>> = leases
             .iter()
             .map(|lease| Question { ask: lease.ask(), script: &lease.script, by: Some(&lease.to) })
@@ -203,12 +251,10 @@ impl Worker {
             })
             .collect();
         let took_effect = self.db.file_calls(&filed, now).await?;
-        let mut given = 0;
         for (((lease, judged), filed), took_effect) in leases.iter().zip(judged).zip(filed).zip(took_effect) {
             let (id, to) = (lease.call.id, &lease.to);
             match filed.fate {
                 CallFate::Given(_) if took_effect => {
-                    given += 1;
                     tracing::info!(call.id = %id, box.id = %to, "Call given to a box");
                     self.hub.changed(id);
                     self.send_order(&lease.call, to, judged.order(suppressions), now).await?;
@@ -220,7 +266,7 @@ impl Worker {
                 }
             }
         }
-        Ok(given)
+        Ok(())
     }
 
     /// Returns the script of a call, and ends a call whose script cannot be used.

@@ -11,7 +11,7 @@ use trunkline_db::{Db, DbError, OnRecord};
 use trunkline_dialer::people::LEAST_ANSWERS;
 use trunkline_dialogue::Script;
 use trunkline_model::{BoxId, CallId, Callee, E164, ScriptVersion};
-use trunkline_policy::receipt::{Body, Stage};
+use trunkline_policy::receipt::{Asked, Body, Stage};
 use trunkline_policy::{
     Attestation, Consent, Decision, Did, Dossier, Hours, Line, LineKind, ListState, Operations, Order, Pack,
     PackRef, Packs, Plan, Purpose, Recording, ScriptFacts, VoicemailAction, ZoneHint,
@@ -87,6 +87,9 @@ pub struct ContactFacts {
     /// It is shown because it begins like the callee's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub local_presence: bool,
+    /// The customer asked for this call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
 }
 
 impl ContactFacts {
@@ -171,6 +174,26 @@ impl Gate {
         !test_number || lab.boxes.iter().any(|declared| declared == by.as_str())
     }
 
+    /// Returns the boxes and lines that may carry a call, of those that are allowed (none for all): test numbers leave
+    /// by declared boxes only. `None` where no box is left.
+    pub fn boxes_for(&self, callee: &Callee, allowed: &[String]) -> Option<Vec<String>> {
+        let lab = self.packs.lab();
+        if !matches!(callee, Callee::Number(_)) || !lab.covers(callee) {
+            return Some(allowed.to_vec());
+        }
+        let on = |name: &String| name.split_once('/').map_or(name.clone(), |(on, _)| on.to_owned());
+        let boxes: Vec<String> = if allowed.is_empty() {
+            lab.boxes.iter().map(ToString::to_string).collect()
+        } else {
+            allowed
+                .iter()
+                .filter(|name| lab.boxes.iter().any(|declared| *declared == on(name)))
+                .cloned()
+                .collect()
+        };
+        (!boxes.is_empty()).then_some(boxes)
+    }
+
     /// Judges a call and appends the receipt.
     ///
     /// # Errors
@@ -229,6 +252,7 @@ impl Gate {
         let mut inputs = counted.inputs(script.version().as_str());
         inputs.caller_id = ask.caller_id.map(|number| number.reveal().to_owned());
         inputs.shown.clone_from(&ask.facts.shown);
+        inputs.asked.clone_from(&ask.facts.asked);
         let stage = if by.is_some() { Stage::Lease } else { Stage::Request };
         Ok(Judged {
             receipt: Body { call: ask.call, stage, inputs, decision, anchor: None },

@@ -7,7 +7,7 @@ use anyhow::Result;
 use tracing::info;
 use trunkline_line::trunks::{TrunkStatus, TrunksConfig};
 use trunkline_trace::Tracer;
-use trunkline_wire::TrunkReport;
+use trunkline_wire::{LineKind, TrunkReport};
 
 use crate::config::Config;
 use crate::supervisor::Shared;
@@ -62,6 +62,10 @@ pub(crate) fn of_status(status: &TrunkStatus) -> TrunkReport {
         registered: status.registered,
         trouble: status.trouble.clone(),
         calls_per_second: Some(status.calls_per_second),
+        kind: LineKind::Sip,
+        channels: Some(status.channels),
+        caller_ids: status.caller_ids.clone(),
+        serves: status.serves.clone(),
     }
 }
 

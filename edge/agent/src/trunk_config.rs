@@ -100,6 +100,12 @@ pub(crate) struct Trunk {
     ping: Ping,
     /// The number to show when a call brings none.
     caller_id: Option<E164>,
+    /// Numbers that it may show; any by default.
+    #[serde(default)]
+    caller_ids: Vec<E164>,
+    /// What the numbers begin with that it may call, such as `+86` or `+1212`; all by default.
+    #[serde(default)]
+    serves: Vec<String>,
     /// Codecs in order of preference.
     #[serde(default = "default_codecs")]
     codecs: Vec<CodecName>,
@@ -348,8 +354,28 @@ impl Trunk {
         if !(0.05..=1_000.0).contains(&self.calls_per_second) {
             bail!("calls_per_second = {}: write 0.05 to 1000", self.calls_per_second);
         }
+        self.check_reach()?;
         for path in [&self.key, &self.password_file].into_iter().flatten() {
             check_secret(path)?;
+        }
+        Ok(())
+    }
+
+    /// Checks which calls it may carry.
+    fn check_reach(&self) -> Result<()> {
+        let is_prefix = |text: &str| {
+            text.strip_prefix('+').is_some_and(|digits| {
+                (1..=15).contains(&digits.len())
+                    && digits.bytes().all(|byte| byte.is_ascii_digit())
+                    && !digits.starts_with('0')
+            })
+        };
+        if let Some(wrong) = self.serves.iter().find(|prefix| !is_prefix(prefix)) {
+            bail!("serves = `{wrong}`: write + and the first digits of the numbers, such as \"+86\"");
+        }
+        let own_is_missing = self.caller_id.as_ref().is_some_and(|own| !self.caller_ids.contains(own));
+        if own_is_missing && !self.caller_ids.is_empty() {
+            bail!("caller_id is not among caller_ids: add it there, or leave one of the two out");
         }
         Ok(())
     }
@@ -416,6 +442,8 @@ impl Trunk {
             takes_over: self.takes_over,
             moves_calls: self.moves_calls,
             caller_id: self.caller_id.as_ref().map(|number| number.reveal().to_owned()),
+            caller_ids: self.caller_ids.iter().map(|number| number.reveal().to_owned()).collect(),
+            serves: self.serves.clone(),
             identity: IdentityPolicy {
                 assert: match self.assert {
                     None => Assert::No,
@@ -507,6 +535,18 @@ mod tests {
     }
 
     #[test]
+    fn a_trunk_carries_the_calls_that_it_may() {
+        let plain = &read(ONE).unwrap()[0];
+        assert!(plain.may_carry(Some("+14155550123"), "+442079460000"));
+        let with = format!("{ONE}serves = [\"+86\"]\ncaller_ids = [\"+862155550100\"]\n");
+        let with = &read(&with).unwrap()[0];
+        assert!(with.may_carry(Some("+862155550100"), "+8613800138000"));
+        assert!(with.may_carry(None, "+8613800138000"), "it shows its own");
+        assert!(!with.may_carry(Some("+862155550101"), "+8613800138000"));
+        assert!(!with.may_carry(Some("+862155550100"), "+442079460000"));
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_the_name_of_the_trunk() {
         for (more, said) in [
             ("regster = \"1h\"", "regster"),
@@ -519,6 +559,8 @@ mod tests {
             ("channels = 0", "channels = 0"),
             ("calls_per_second = 0.0", "calls_per_second"),
             ("ping = \"1h\"", "5s"),
+            ("serves = [\"86\"]", "+86"),
+            ("caller_ids = [\"+862155550100\"]\ncaller_id = \"+862155550101\"", "not among caller_ids"),
         ] {
             let error = refused(&format!("{ONE}{more}\n"));
             assert!(error.contains(said), "{more}: {error}");

@@ -96,6 +96,10 @@ pub struct TrunkSetup {
     pub encryption: Encryption,
     /// The number to show when a call brings none.
     pub caller_id: Option<String>,
+    /// Numbers that it may show; empty for any.
+    pub caller_ids: Vec<String>,
+    /// What the numbers begin with that it may call, such as `+86`; empty for all.
+    pub serves: Vec<String>,
     /// How the trunk wants the caller's identity.
     pub identity: IdentityPolicy,
     /// Whether calls from it are taken.
@@ -124,6 +128,8 @@ impl TrunkSetup {
             codecs: vec![Codec::Pcma, Codec::Pcmu],
             encryption: Encryption::Off,
             caller_id: None,
+            caller_ids: Vec::new(),
+            serves: Vec::new(),
             identity: IdentityPolicy::default(),
             inbound: false,
             keys: KeysBy::Events,
@@ -138,6 +144,14 @@ impl TrunkSetup {
             Some(addr) => addr.to_string(),
             None => self.proxy.host.clone(),
         })
+    }
+
+    /// Says whether it may carry a call to this number that shows that one; `None` shows what the trunk has for that.
+    pub fn may_carry(&self, shown: Option<&str>, number: &str) -> bool {
+        let shows = |shown: &str| self.caller_ids.is_empty() || self.caller_ids.iter().any(|id| id == shown);
+        let serves =
+            self.serves.is_empty() || self.serves.iter().any(|prefix| number.starts_with(prefix.as_str()));
+        serves && shown.is_none_or(shows)
     }
 
     /// Returns the call to `to` as this trunk wants it. `shown`: the number to show; else what the trunk has for that.
@@ -236,6 +250,12 @@ pub struct TrunkStatus {
     pub trouble: String,
     /// New calls a second that it takes.
     pub calls_per_second: f64,
+    /// Calls that it carries at once.
+    pub channels: u32,
+    /// Numbers that it may show; empty for any.
+    pub caller_ids: Vec<String>,
+    /// What the numbers begin with that it may call; empty for all.
+    pub serves: Vec<String>,
 }
 
 /// All trunks of a box. Clones share them.
@@ -375,6 +395,9 @@ impl Trunks {
                     calls: pool.calls(id),
                     trouble: state.trouble.clone(),
                     calls_per_second: trunk.setup.pool.calls_per_second,
+                    channels: trunk.setup.pool.channels,
+                    caller_ids: trunk.setup.caller_ids.clone(),
+                    serves: trunk.setup.serves.clone(),
                 }
             })
             .collect()

@@ -66,6 +66,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Leaves out the trunks that may not carry the call.
+    pub fn retain(&mut self, may_carry: impl Fn(TrunkId) -> bool) {
+        self.left.retain(|id| may_carry(*id));
+    }
+
     /// Tells whether every trunk was tried.
     pub fn is_empty(&self) -> bool {
         self.left.is_empty()

@@ -119,6 +119,7 @@ impl Dossier {
                 .and_then(|line| line.caller_id.as_ref())
                 .map(|number| number.reveal().to_owned()),
             shown: String::new(),
+            asked: None,
         }
     }
 }

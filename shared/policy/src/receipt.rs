@@ -81,6 +81,18 @@ pub struct Inputs {
     /// Why this one, where there were several.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub shown: String,
+    /// The customer asked for this call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+}
+
+/// A customer's wish to be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The call in which they asked.
+    pub call: CallId,
+    /// When they want to be called.
+    pub at: Timestamp,
 }
 
 /// One line of the log.

@@ -107,6 +107,60 @@ pub struct TrunkReport {
     /// New calls a second that it takes; the cloud gives its box no more. Absent from boxes that do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_per_second: Option<f64>,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "LineKind::is_sip")]
+    pub kind: LineKind,
+    /// Calls that it carries at once; absent from boxes that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u32>,
+    /// Numbers that it may show, in E.164; empty for any, and with a modem for its own only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caller_ids: Vec<String>,
+    /// What the numbers begin with that it may call, such as `+86` or `+1212`; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<String>,
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LineKind {
+    /// A SIP trunk.
+    #[default]
+    Sip,
+    /// A SIM card in a modem: one call at a time.
+    Gsm,
+    /// Something newer than this build.
+    #[serde(other)]
+    Other,
+}
+
+impl LineKind {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_sip(&self) -> bool {
+        *self == Self::Sip
+    }
+}
+
+impl TrunkReport {
+    /// Says whether it may show this number; its own, where a call brings none, it always may.
+    pub fn shows(&self, caller_id: Option<&str>) -> bool {
+        let any = self.caller_ids.is_empty() && self.kind != LineKind::Gsm;
+        any || caller_id.is_none_or(|number| self.caller_ids.iter().any(|id| id == number))
+    }
+
+    /// Says whether it may call this number.
+    pub fn serves(&self, callee: &str) -> bool {
+        self.serves.is_empty() || self.serves.iter().any(|prefix| callee.starts_with(prefix.as_str()))
+    }
+
+    /// Returns how many calls it carries at once, as far as it says: a modem carries one.
+    pub fn most_calls(&self) -> Option<u32> {
+        match self.kind {
+            LineKind::Gsm => Some(1),
+            LineKind::Sip | LineKind::Other => self.channels,
+        }
+    }
 }
 
 /// `ack`: the cloud has committed these events to its database.
@@ -143,6 +197,22 @@ mod tests {
         let read: Envelope<Birth> = parse(sent.as_bytes()).unwrap();
         let speeds: Vec<Option<f64>> = read.body.trunks.iter().map(|trunk| trunk.calls_per_second).collect();
         assert_eq!(speeds, [Some(2.5), Some(50.0)]);
+        assert!(read.body.trunks[0].shows(Some("+862155550100")) && read.body.trunks[0].serves("+4420"));
+    }
+
+    #[test]
+    fn reads_what_a_line_may_show_and_whom_it_may_call() {
+        let sent = include_str!("golden/birth.v1c.json");
+        let read: Envelope<Birth> = parse(sent.as_bytes()).unwrap();
+        let [sip, gsm, newer] = &read.body.trunks[..] else { panic!("three trunks") };
+        assert_eq!((sip.kind, sip.most_calls()), (LineKind::Sip, Some(30)));
+        assert!(sip.shows(Some("+862155550100")) && !sip.shows(Some("+862155550199")) && sip.shows(None));
+        assert!(sip.serves("+8613800138000") && !sip.serves("+442079460000"));
+        assert_eq!((gsm.kind, gsm.most_calls()), (LineKind::Gsm, Some(1)), "whatever it says");
+        assert!(gsm.shows(None) && !gsm.shows(Some("+862155550100")), "it has its own number only");
+        assert_eq!((newer.kind, newer.most_calls()), (LineKind::Other, None));
+        let again = serde_json::to_value(&read.body.trunks[0]).unwrap();
+        assert!(again.get("kind").is_none() && again["serves"] == serde_json::json!(["+86"]));
     }
 
     proptest! {

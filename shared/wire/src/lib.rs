@@ -22,7 +22,7 @@ pub use dial::{
     CallProgress, CancelCommand, DialCommand, DialReply, HANDED_OVER, HANDING_OVER, NOT_HANDED_OVER,
     ProgressStage, ScriptRef, SuperviseCommand, SuperviseWish, TransferCommand, UnknownWish,
 };
-pub use envelope::{Ack, Birth, Envelope, TrunkReport, WIRE_VERSION, WireError, parse};
+pub use envelope::{Ack, Birth, Envelope, LineKind, TrunkReport, WIRE_VERSION, WireError, parse};
 pub use fleet::{
     CallsReport, Desired, Drained, EnrolReply, EnrolRequest, Health, JobNext, NotApplied, RenewRequest,
     Reported,

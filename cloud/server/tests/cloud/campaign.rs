@@ -224,10 +224,11 @@ async fn who_asks_to_be_called_later_waits_until_then_and_where_no_time_was_unde
     let mut fake = FakeBox::connect(&site, &cloud, "tl-a", 1, 2).await;
     let day = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     let day = day.checked_add(jiff::ToSpan::days(3)).unwrap();
-    let mut dialled = Vec::new();
+    let (mut dialled, mut calls) = (Vec::new(), Vec::new());
     while dialled.len() < 3 {
         let dial = fake.dialled().await;
         dialled.push(dial.callee.reveal().to_owned());
+        calls.push((dial.callee.reveal().to_owned(), dial.call));
         let slots = match dial.callee.reveal() {
             "+15550100001" => json!({ "callback_date": day, "callback_time": "16:30" }),
             _ => json!({}),
@@ -244,6 +245,19 @@ async fn who_asks_to_be_called_later_waits_until_then_and_where_no_time_was_unde
     }
     dialled[..2].sort_unstable();
     assert_eq!(dialled, ["+15550100001", "+15550100002", "+15550100002"], "the first one asked for a day");
+
+    let second: Vec<_> =
+        calls.iter().filter(|(callee, _)| callee == "+15550100002").map(|(_, call)| call).collect();
+    for (call, asked_in) in [(second[0], None), (second[1], Some(second[0]))] {
+        let (_, shown) = cloud.get(&format!("/v1/calls/{call}/receipt")).await;
+        let receipts = shown["receipts"].as_array().unwrap();
+        assert_eq!(receipts.len(), 2, "{shown:#}");
+        for one in receipts {
+            let asked = &one["body"]["inputs"]["asked"];
+            assert_eq!(asked.get("call"), asked_in.map(|call| json!(call)).as_ref(), "{one:#}");
+            assert_eq!(asked.get("at").is_some(), asked_in.is_some(), "{one:#}");
+        }
+    }
 
     let asked = day.at(16, 30, 0, 0).in_tz("America/New_York").unwrap().timestamp();
     let begun = Instant::now();

@@ -1,12 +1,17 @@
 //! What follows which end, and what a pass counts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use trunkline_db::NewContact;
-use trunkline_model::Callee;
+use trunkline_db::{Db, EndedAttempt, NewContact};
+use trunkline_dialer::callback::Callbacks;
+use trunkline_dialer::retry::Rules;
+use trunkline_model::{CallId, Callee};
 use trunkline_policy::{OptOut, OptOutScope, Packs};
 
+use super::begin::{call_contacts, wear};
 use super::*;
+use crate::Gate;
 
 fn ended(ends: &[(i64, Disposition, &str)]) -> Settling {
     let at = |s: i64| Timestamp::from_second(1_763_863_200 + s).unwrap();
@@ -81,23 +86,6 @@ fn who_asks_to_be_called_later_is_called_then_as_often_as_the_campaign_permits()
     assert_eq!(of(&rules, &contact), Settled::Done("reached".into()));
 }
 
-#[test]
-fn calls_that_wait_for_a_full_box_take_no_line_of_another() {
-    let line = |id: &str, free| Line {
-        id: id.into(),
-        on: 0,
-        free,
-        starts: u32::MAX,
-        healthy: true,
-        caller_ids: Vec::new(),
-        countries: Vec::new(),
-    };
-    let mut lines = [line("a/trunk", 0), line("b/trunk", 8), line("c/trunk", 4)];
-    let only = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    owe(&mut lines, vec![(only(&[]), 3), (only(&["a"]), 250), (only(&["c/trunk"]), 4)]);
-    assert_eq!(lines.map(|line| line.free), [0, 5, 0]);
-}
-
 fn callee(text: &str) -> Callee {
     text.parse().unwrap()
 }
@@ -142,7 +130,8 @@ async fn a_number_is_worn_by_the_calls_that_are_made_and_not_by_those_that_the_g
     let mut worn = wear(&db, &settings, now).await.unwrap().unwrap();
     let pass = async |worn: &mut [Wear]| {
         let ready = db.ready_contacts("c", now, 10).await.unwrap();
-        call_contacts(&db, &gate, ("c", &settings, &script), &ready, Some(worn), now).await.unwrap()
+        let of = ("c", &settings, &script);
+        call_contacts(&db, &gate, of, (&ready, &|_, _| true), Some(worn), now).await.unwrap()
     };
     let began = pass(&mut worn).await;
     let never = Began::Never("opted_out".into());

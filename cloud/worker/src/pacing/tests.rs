@@ -55,6 +55,7 @@ fn receipt(call: CallId, at: Timestamp) -> Body {
         attempts: 0,
         caller_id: None,
         shown: String::new(),
+        asked: None,
     };
     let decision = Decision { at, verdict: Verdict::Allow, packs: Vec::new(), checks: Vec::new() };
     Body { call, stage: Stage::Request, inputs, decision, anchor: None }

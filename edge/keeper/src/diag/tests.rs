@@ -130,6 +130,7 @@ fn report() -> Reported {
         registered: Some(false),
         trouble: "403 for sip:13800138000@sip.example.net, Anna Miller".into(),
         calls_per_second: Some(5.0),
+        ..TrunkReport::default()
     };
     let why = "the program said: yes I will pay the whole debt on Friday".to_owned();
     Reported {

@@ -90,6 +90,7 @@ fn report() -> Reported {
         registered: up.then_some(true),
         trouble: trouble.into(),
         calls_per_second: Some(5.0),
+        ..TrunkReport::default()
     };
     Reported {
         software: "1.4.1".into(),

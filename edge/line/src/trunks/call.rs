@@ -237,6 +237,11 @@ impl Task {
         let shared = Arc::clone(&self.shared);
         let mut rng = StdRng::from_seed(rand::random());
         let mut route = shared.pool().route(Instant::now(), &mut rng);
+        let shown = self.request.from.as_deref();
+        route.retain(|id| shared.trunk(id).is_some_and(|trunk| trunk.setup.may_carry(shown, number)));
+        if route.is_empty() {
+            return LineNews::Failed(here(FailureCause::ServerError, NO_LINE.to_owned()));
+        }
         loop {
             let id = match self.take(&mut route).await {
                 Ok(id) => id,
@@ -525,6 +530,9 @@ fn answered(call: &mut Ongoing<'_>, media: MediaParams) -> LineNews {
 pub(super) fn here(cause: FailureCause, reason: impl Into<String>) -> Failure {
     Failure { cause, sip_code: None, reason: Some(reason.into()), q850: None }
 }
+
+const NO_LINE: &str =
+    "no trunk may call this number with this caller ID: see `serves` and `caller_ids` of the trunks";
 
 fn no_trunk(why: NoTrunk) -> Failure {
     here(FailureCause::ServerError, why.to_string())

@@ -189,6 +189,24 @@ async fn a_trunk_with_all_its_channels_in_use_makes_way() {
 }
 
 #[tokio::test]
+async fn a_call_goes_over_a_trunk_that_may_carry_it_and_over_no_other() {
+    let Some(living) = answers() else { return };
+    let mut elsewhere = trunk("elsewhere", nobody(), 1);
+    elsewhere.serves = vec!["+44".to_owned()];
+    let mut others = trunk("shows others", nobody(), 2);
+    others.caller_ids = vec!["4001".to_owned()];
+    let mut right = trunk("right", living.at, 3);
+    (right.caller_ids, right.serves) = (vec!["4000".to_owned()], vec!["10".to_owned()]);
+    let trunks = start(vec![elsewhere, others, right]).await;
+    let mut one = call(&trunks);
+    let (told, _) = answered(&mut one).await;
+    assert_eq!(told, ["dialing right", "ringing"]);
+    hang_up(&mut one).await;
+    let (told, failure) = failed(&mut call_user(&trunks, "2001")).await;
+    assert!(told.is_empty() && failure.to_string().contains("serves"), "{told:?}: {failure}");
+}
+
+#[tokio::test]
 async fn without_any_trunk_the_last_one_says_why() {
     let trunks = start(vec![trunk("a", nobody(), 1), trunk("b", nobody(), 2)]).await;
     let mut call = call(&trunks);
