@@ -135,7 +135,8 @@ fn bundle(dir: &std::path::Path) {
 fn on_a_terminal(dir: &std::path::Path, line: &str) -> String {
     let line = format!("exec {} {line}", env!("CARGO_BIN_EXE_trunkctl"));
     let mut script = Command::new("script");
-    script.current_dir(dir).env("SHELL", "/bin/sh").stdin(Stdio::null());
+    // Who runs the tests may have no terminal at all, and a dumb one gets no bars.
+    script.current_dir(dir).env("SHELL", "/bin/sh").env("TERM", "xterm").stdin(Stdio::null());
     let done = script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).output().unwrap();
     let said = String::from_utf8(done.stdout).unwrap();
     assert!(done.status.success(), "{said}");

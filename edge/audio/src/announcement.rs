@@ -2,7 +2,10 @@
 //!
 //! An announcement comes before the answer, on early media, or instead of a voicemail. Its words are known; which of
 //! them a recogniser gets right is not, so that each announcement has several parts, in Mandarin and English, of which
-//! one is enough. They are looked for without spaces and punctuation.
+//! one is enough. They are looked for without spaces and punctuation, and in Mandarin by their sound as well: 以观机 is
+//! 已关机.
+
+use pinyin::ToPinyin as _;
 
 /// What an announcement says of the called telephone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -227,7 +230,12 @@ pub fn announcement(text: &str) -> Option<(Announcement, &'static str)> {
         return None;
     }
     let bare = bare(text);
-    PARTS.iter().find_map(|(what, parts)| Some((*what, found(&bare, parts)?)))
+    let written = PARTS.iter().find_map(|(what, parts)| Some((*what, found(&bare, parts)?)));
+    let said = || {
+        let syllables = syllables(&bare);
+        PARTS.iter().find_map(|(what, parts)| Some((*what, sounds(&syllables, parts)?)))
+    };
+    written.or_else(said)
 }
 
 /// The same for what is heard after the answer, where people speak too, who also say that a line is busy: the network
@@ -250,6 +258,24 @@ pub(crate) fn asks_to_wait(text: &str) -> Option<&'static str> {
 /// Returns the first of `parts` in a text of which [`bare`] is left.
 pub(crate) fn found(bare: &str, parts: &[&'static str]) -> Option<&'static str> {
     parts.iter().copied().find(|part| bare.contains(part))
+}
+
+/// Syllables without tones that a part must have to be looked for by its sound: shorter ones are in too many words.
+const SHORTEST_BY_SOUND: usize = 3;
+
+/// Returns the first of the Mandarin `parts` whose sound is in a row of syllables.
+fn sounds(said: &[Option<&'static str>], parts: &[&'static str]) -> Option<&'static str> {
+    parts.iter().copied().find(|part| {
+        let wanted = syllables(part);
+        wanted.len() >= SHORTEST_BY_SOUND
+            && wanted.iter().all(Option::is_some)
+            && said.windows(wanted.len()).any(|window| window == wanted)
+    })
+}
+
+/// The syllable of each character, without its tone; `None` for what is no Chinese character.
+fn syllables(text: &str) -> Vec<Option<&'static str>> {
+    text.chars().map(|c| c.to_pinyin().map(|pinyin| pinyin.plain())).collect()
 }
 
 /// A text in lower case without spaces and punctuation; apostrophes stay.
@@ -279,10 +305,14 @@ mod tests {
             ("The person you're trying to reach is on another call.", Announcement::InCall),
             ("All circuits are busy now. Please try your call again later.", Announcement::Congestion),
             ("Please leave a message after the tone.", Announcement::LeaveMessage),
+            ("您好,您播打的用户以观机", Announcement::PowerOff),
+            ("您好您波打的电话一停机", Announcement::Suspended),
+            ("您拨打的电话暂时无人街听", Announcement::NoAnswer),
         ] {
             assert_eq!(announcement(text).map(|(what, _)| what), Some(what), "{text}");
         }
         assert_eq!(announcement("春天里的那个百花香"), None, "a colour ring");
+        assert_eq!(announcement("我们的关机器是空好的"), None, "two syllables are in too many words");
         assert_eq!(announcement("您好，请不要挂机，您拨打的电话正在通话中"), None, "it may be answered yet");
     }
 

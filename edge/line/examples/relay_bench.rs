@@ -1,11 +1,12 @@
-//! What one leg of G.711 costs: calls joined in pairs by our media thread, beside as many that rtpengine relays.
+//! What one leg of G.711 costs: calls joined in pairs by our media thread, beside as many that rtpengine relays, and
+//! beside as many that baresip plays back to who calls.
 //!
 //! `cargo run -p trunkline-line --example relay_bench`
 //!
-//! Needs rtpengine (Debian: rtpengine-daemon), which runs here without its kernel module. Far ends that send a packet
-//! every 20 ms are the same for both. What is counted is CPU time: of our media thread, and of all of rtpengine's.
-//! The work is comparable and not the same: we decode, conceal and encode each frame and write reports, where
-//! rtpengine passes on packets.
+//! Needs rtpengine (Debian: rtpengine-daemon), which runs here without its kernel module, and baresip (baresip-core). Far
+//! ends that send a packet every 20 ms are the same for all. What is counted is CPU time: of our media thread, and of all
+//! threads of the others. The work is comparable and not the same: we decode, conceal and encode each frame and write
+//! reports, as baresip does, where rtpengine passes on packets.
 
 use std::error::Error;
 use std::net::{SocketAddr, UdpSocket};
@@ -29,8 +30,10 @@ const ROUND: Duration = Duration::from_secs(10);
 
 fn main() -> Result<(), Failed> {
     let mut far = FarEnds::bind(CALLS * 2, None)?;
-    println!("| round | ours, a leg | rtpengine, a leg | ratio | packets that came through |");
-    println!("| ---: | ---: | ---: | ---: | ---: |");
+    println!(
+        "| round | ours, a leg | rtpengine, a leg | ratio | baresip, a leg | ratio | packets that came through |"
+    );
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for round in 1..=ROUNDS {
         let (ours, came) = {
             let (_calls, targets) = join(&far)?;
@@ -40,11 +43,18 @@ fn main() -> Result<(), Failed> {
             let (relay, targets) = relay(&far, round)?;
             measure(&mut far, &targets, || cpu_of(&format!("/proc/{}/task", relay.0.id()), None))?
         };
-        let ratio = ours / theirs;
+        let (phone, came_phone) = {
+            let (phone, targets) = telephones(&far)?;
+            measure(&mut far, &targets, || cpu_of(&format!("/proc/{}/task", phone.0.id()), None))?
+        };
         println!(
-            "| {round} | {ours:.3} % of a core | {theirs:.3} % of a core | {ratio:.2} | {:.1} %, {:.1} % |",
+            "| {round} | {ours:.3} % of a core | {theirs:.3} % of a core | {:.2} | {phone:.3} % of a core | {:.2} | {:.1} %, \
+             {:.1} %, {:.1} % |",
+            ours / theirs,
+            ours / phone,
             came * 100.0,
-            came_theirs * 100.0
+            came_theirs * 100.0,
+            came_phone * 100.0
         );
     }
     Ok(())
@@ -141,4 +151,72 @@ fn ask(asks: &UdpSocket, command: &str, call: &str, media: SocketAddr) -> Result
     let port = reply.split("m=audio ").nth(1).and_then(|rest| rest.split(' ').next());
     let port = port.ok_or_else(|| format!("rtpengine answers {reply}"))?;
     Ok(SocketAddr::new(media.ip(), port.parse()?))
+}
+
+// --- baresip -----------------------------------------------------------------------------------------------
+
+/// Where baresip takes calls.
+const PHONE: &str = "127.0.0.1:22998";
+
+/// Starts baresip and calls it once from each far end; it plays back what it hears.
+fn telephones(far: &FarEnds) -> Result<(Relay, Targets), Failed> {
+    let folder = tempfile::tempdir()?;
+    let config = format!(
+        "sip_listen {PHONE}\ncall_local_timeout 600\ncall_max_calls {}\nrtp_ports 24000-24999\n\
+         audio_player aubridge,loop\naudio_source aubridge,loop\nausrc_srate 8000\nauplay_srate 8000\n\
+         audio_channels 1\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule aubridge.so\n\
+         module_tmp account.so\nmodule_app echo.so\n",
+        CALLS * 2 + 1
+    );
+    std::fs::write(folder.path().join("config"), config)?;
+    std::fs::write(
+        folder.path().join("accounts"),
+        "<sip:echo@127.0.0.1>;regint=0;answermode=manual;audio_codecs=PCMA/8000/1\n",
+    )?;
+    std::fs::write(folder.path().join("contacts"), "")?;
+    let mut command = Command::new("baresip");
+    command.arg("-f").arg(folder.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let phone = Relay(command.spawn()?);
+    sleep(Duration::from_secs(1));
+    let caller = UdpSocket::bind("127.0.0.1:0")?;
+    caller.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let targets = (0..CALLS * 2).map(|end| ring(&caller, end, far.at(end)?)).collect::<Result<_, _>>()?;
+    Ok((phone, targets))
+}
+
+/// Calls baresip with media at `media`; returns where it wants to have its own.
+fn ring(caller: &UdpSocket, call: usize, media: SocketAddr) -> Result<SocketAddr, Failed> {
+    let own = caller.local_addr()?;
+    let sdp = SdpOrigin::new(1).offer(&LocalMedia::new(media));
+    let request = |method: &str, to_tag: &str, body: &str| {
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        format!(
+            "{method} sip:echo@{PHONE} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{method}{call}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:bench@{own}>;tag=b{call}\r\nTo: <sip:echo@{PHONE}>{to_tag}\r\n\
+             Call-ID: {call}@bench\r\nCSeq: 1 {method}\r\nContact: <sip:bench@{own}>\r\n{kind}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    caller.send_to(request("INVITE", "", &sdp).as_bytes(), PHONE)?;
+    let mut buffer = [0; 4_096];
+    loop {
+        let length = caller.recv(&mut buffer).map_err(|error| format!("baresip does not answer: {error}"))?;
+        let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let code = answer.split(' ').nth(1).unwrap_or_default();
+        // Answers to earlier calls may come again.
+        if !answer.contains(&format!("Call-ID: {call}@bench")) || code.starts_with('1') {
+            continue;
+        }
+        let port = answer.split("m=audio ").nth(1).and_then(|rest| rest.split(' ').next());
+        let (Some(port), "200") = (port, code) else {
+            return Err(format!("baresip answers {answer}").into());
+        };
+        let tag =
+            answer.lines().find(|line| line.starts_with("To:")).and_then(|line| line.split(";tag=").nth(1));
+        let tag = format!(";tag={}", tag.unwrap_or_default().trim());
+        caller.send_to(request("ACK", &tag, "").as_bytes(), PHONE)?;
+        return Ok(SocketAddr::new(media.ip(), port.parse()?));
+    }
 }

@@ -7,6 +7,7 @@ mod bundle;
 mod carry;
 mod closed;
 mod concealment;
+mod early;
 mod first_sound;
 mod loss;
 #[cfg(feature = "neteq")]
@@ -149,6 +150,8 @@ enum Part {
     BargeIn,
     /// People, voicemails, menus, screening assistants, faxes and nobody, told apart.
     Answered,
+    /// Tones, announcements and colour rings before the answer, told apart.
+    Early,
     /// Turns that are cut off, against the time that one waits at their end.
     Turns,
     /// How well the tone of voice is measured.
@@ -164,7 +167,7 @@ enum Part {
 }
 
 /// In which order they run: what takes no notice of time first, so that it warms the machine up.
-const ORDER: [Part; 14] = [
+const ORDER: [Part; 15] = [
     Part::Words,
     Part::Peer,
     Part::Loss,
@@ -172,6 +175,7 @@ const ORDER: [Part; 14] = [
     Part::Closed,
     Part::Nothing,
     Part::BargeIn,
+    Part::Early,
     Part::Answered,
     Part::Turns,
     Part::Prosody,
@@ -368,6 +372,10 @@ fn run_part(
         Part::Answered => {
             let models = (whisper, &models.silero);
             answered::run(models, clips, noises, &prompts(of)?, &mut progress, &mut tell)?
+        }
+        Part::Early => {
+            let models = (whisper, &models.silero);
+            early::run(models, clips, noises, &prompts(of)?, (&mut progress, &mut tell))?
         }
         Part::Turns => {
             let language = match options.lang {
